@@ -1,0 +1,105 @@
+/* config_table.h - every key of the configuration, once.
+ *
+ * From CONFIG_KEYS come the fields and defaults of struct config (config.h), the YAML reader
+ * (config_yaml.c), the text of --help-config and the manual page (config_doc.c).  To add a key, add
+ * its line; nothing else in the daemon's configuration needs to know.
+ *
+ *   SCOPE(name, type, unit, min, max, default, meaning)
+ *
+ *   SCOPE    ROOT    a key at the top of the file
+ *            POOL    a key of one pool:   pools: NAME: key
+ *            STORE   a key of one store:  stores: NAME: key
+ *   name     the word in the file; the field of the same name, with the unit of its type behind it
+ *   type     decides the field, and how min and max are meant:
+ *              bool      bool NAME
+ *              u32       uint32_t NAME           number
+ *              bytes     uint64_t NAME_bytes     number with B KiB MiB GiB TiB
+ *              duration  uint64_t NAME_ns        number with ns us ms s m h d
+ *              fraction  uint32_t NAME_ppm       0.85 or 85%, kept in millionths
+ *              enum      enum config_NAME NAME   min is CONFIG_WORDS(NAME), max is empty
+ *              path      char NAME[]             min and max are lengths in bytes
+ *              string    char NAME[]             min and max are lengths in bytes
+ *              name      char NAME[]             the name of a pool or store
+ *              uids      struct config_uids NAME max is the number of user ids
+ *   default  as it would stand in the file.  "auto" (bytes, path, name) means that config_resolve()
+ *            works it out; only a key whose default is auto accepts the word.
+ *   meaning  whole sentences, of plain words: they go to a terminal and into a manual page.
+ */
+#ifndef HC_DAEMON_CONFIG_TABLE_H
+#define HC_DAEMON_CONFIG_TABLE_H
+
+/* clang-format off */
+
+/* The words of each enum key, X(constant, word), in the order of the constants. */
+#define CONFIG_CHOICES_membarrier(X)     X(CONFIG_MEMBARRIER_AUTO, "auto") X(CONFIG_MEMBARRIER_OFF, "off")
+#define CONFIG_CHOICES_log_level(X)      X(CONFIG_LOG_ERROR, "error") X(CONFIG_LOG_WARN, "warn") \
+                                         X(CONFIG_LOG_INFO, "info") X(CONFIG_LOG_DEBUG, "debug")
+#define CONFIG_CHOICES_huge_pages(X)     X(CONFIG_HUGE_TRY, "try") X(CONFIG_HUGE_ON, "on") X(CONFIG_HUGE_OFF, "off")
+#define CONFIG_CHOICES_huge_page_size(X) X(CONFIG_HUGE_2MIB, "2MiB") X(CONFIG_HUGE_1GIB, "1GiB")
+#define CONFIG_CHOICES_type(X)           X(CONFIG_TYPE_GENERAL, "general")
+#define CONFIG_CHOICES_policy(X)         X(CONFIG_POLICY_S3_FIFO, "s3-fifo")
+
+#define CONFIG_WORD_(constant, word)     word "|"
+#define CONFIG_WORDS(name)               CONFIG_CHOICES_##name(CONFIG_WORD_)
+
+#define CONFIG_KEYS(ROOT, POOL, STORE) \
+	ROOT(socket, path, "", "2", "107", "auto", \
+		"The Unix socket that clients connect to. " \
+		"auto: /run/hypercache/hypercache.sock for root; for others hypercache/hypercache.sock in " \
+		"XDG_RUNTIME_DIR, or where that is not set /tmp/hypercache-UID/hypercache.sock.") \
+	ROOT(admin_socket, path, "", "2", "107", "auto", \
+		"The Unix socket for tools, which works even while the engine hangs. " \
+		"auto: admin.sock beside the socket for clients.") \
+	ROOT(admin_uids, uids, "", "", "16", "none", \
+		"Users, besides root and the user of the daemon, who may use the admin socket and so " \
+		"read everything. User ids, as a list or with commas between them.") \
+	ROOT(data_dir, path, "", "2", "255", "auto", \
+		"The folder of the lock, the log and the checkpoints; one daemon at a time uses it. " \
+		"auto: /var/lib/hypercache for root; for others hypercache in XDG_STATE_HOME, or in " \
+		".local/state of the home folder.") \
+	ROOT(max_clients, u32, "clients", "1", "4096", "256", \
+		"Clients connected at one time; one more is refused with a named error.") \
+	ROOT(threads_per_client, u32, "threads", "1", "64", "16", \
+		"Threads of one client that may read at one time: each has pins and a touch ring of its own.") \
+	ROOT(max_inflight, u32, "requests", "1", "64", "64", \
+		"Requests of one connection that may wait for their answer at one time.") \
+	ROOT(max_frame, bytes, "", "64KiB", "1GiB", "65MiB", \
+		"The longest frame that a client may send, a key and its value included.") \
+	ROOT(heartbeat, duration, "", "100ms", "10s", "500ms", \
+		"How often the engine says in shared memory that it is alive. " \
+		"Clients tell from it that an engine hangs; nobody is declared dead by it.") \
+	ROOT(membarrier, enum, "", CONFIG_WORDS(membarrier), "", "auto", \
+		"auto: readers use a compiler barrier where the kernel offers membarrier, else a full fence. " \
+		"off: all readers use a full fence, at 7 to 15 ns a read.") \
+	ROOT(limbo_cap, bytes, "", "64KiB", "512GiB", "auto", \
+		"Bytes of replaced or deleted items of one pool that the pins of one client may keep from " \
+		"being reused; above it the pins are revoked, loudly. auto: an eighth of the pool.") \
+	ROOT(restart_backoff_max, duration, "", "100ms", "60s", "5s", \
+		"The longest wait before an engine that crashed again is started again; the waits grow up to it.") \
+	ROOT(restart_limit, u32, "crashes", "1", "1000", "10", \
+		"Crashes of the engine in a row after which the supervisor gives up and ends.") \
+	ROOT(log_level, enum, "", CONFIG_WORDS(log_level), "", "info", \
+		"The least important kind of message that is written to the log.") \
+	POOL(size, bytes, "", "4MiB", "1TiB", "64MiB", \
+		"Memory of the pool, allocated in full at start; items, index and page table live in it.") \
+	POOL(huge_pages, enum, "", CONFIG_WORDS(huge_pages), "", "try", \
+		"try: huge pages if there are any, else transparent huge pages, else base pages, and say which. " \
+		"on: huge pages, or the daemon does not start. off: base pages.") \
+	POOL(huge_page_size, enum, "", CONFIG_WORDS(huge_page_size), "", "2MiB", \
+		"The huge pages that are asked for.") \
+	POOL(max_value, bytes, "", "1", "256GiB", "auto", \
+		"The largest value that the pool accepts; at most a quarter of the pool, and no more than a " \
+		"frame can carry (max_frame less 1MiB). auto: the smaller of these two.") \
+	STORE(pool, name, "", "1", "31", "auto", \
+		"The pool that holds the entries of the store. auto: the first pool of the file.") \
+	STORE(type, enum, "", CONFIG_WORDS(type), "", "general", \
+		"What kind of store it is. general: keys and values with an optional time to live.") \
+	STORE(ttl, duration, "", "0", "36500d", "0", \
+		"Time to live of an entry whose writer names none. 0: it does not expire.") \
+	STORE(policy, enum, "", CONFIG_WORDS(policy), "", "s3-fifo", \
+		"What is evicted when the pool is full. s3-fifo: first in first out through a small and a " \
+		"main queue, with a memory of what was evicted (Yang and others, SOSP 2023).")
+
+/* clang-format on */
+
+#endif

@@ -1,0 +1,81 @@
+/* config_value.h - inside the configuration: one key, and the text of one value.
+ *
+ * For config*.c and their test; the rest of the daemon needs config.h only.
+ */
+#ifndef HC_DAEMON_CONFIG_VALUE_H
+#define HC_DAEMON_CONFIG_VALUE_H
+#include "config.h"
+
+enum config_type {
+	CONFIG_T_bool,
+	CONFIG_T_u32,
+	CONFIG_T_bytes,
+	CONFIG_T_duration,
+	CONFIG_T_fraction,
+	CONFIG_T_enum,
+	CONFIG_T_path,
+	CONFIG_T_string,
+	CONFIG_T_name,
+	CONFIG_T_uids,
+};
+
+enum config_scope { CONFIG_ROOT, CONFIG_POOL, CONFIG_STORE };
+
+/* A line of config_table.h; the columns are explained there. */
+struct config_key {
+	const char *name;
+	enum config_scope scope;
+	enum config_type type;
+	const char *unit, *min, *max, *def, *meaning;
+	uint32_t offset, bytes; /* of the field in struct config, config_pool or config_store */
+};
+
+/* CONFIG_KEY_max_clients, CONFIG_KEY_pool_size, CONFIG_KEY_store_ttl: indices of config_keys. */
+#define CONFIG_ID_ROOT_(name, ...) CONFIG_KEY_##name,
+#define CONFIG_ID_POOL_(name, ...) CONFIG_KEY_pool_##name,
+#define CONFIG_ID_STORE_(name, ...) CONFIG_KEY_store_##name,
+enum { CONFIG_KEYS(CONFIG_ID_ROOT_, CONFIG_ID_POOL_, CONFIG_ID_STORE_) CONFIG_N_KEYS };
+extern const struct config_key config_keys[CONFIG_N_KEYS];
+
+enum { CONFIG_WHY_BYTES = 512 };
+
+/* Reads text[0..n) as a value of `k` into `field`, whose k->bytes bytes are all set.
+ * Returns 0, or -EINVAL with "what is wrong; what would be right" in why; *field is then unchanged.
+ * text[n] must be readable and NUL. */
+int config_value_parse(const struct config_key *k, const char *text, size_t n, void *field,
+	char why[CONFIG_WHY_BYTES]);
+
+/* Writes a value as config_value_parse() and YAML read it back. */
+void config_value_print(const struct config_key *k, const void *field, FILE *to);
+
+/* What `k` accepts, as a phrase: "a size, 64KiB..1GiB, or auto".  Returns `to`, terminated. */
+const char *config_value_allowed(const struct config_key *k, char *to, size_t to_bytes);
+
+/* A size with the largest unit that divides it, "65MiB".  Returns `to`. */
+enum { CONFIG_NUMBER_BYTES = 32 };
+const char *config_bytes_format(uint64_t bytes, char to[CONFIG_NUMBER_BYTES]);
+
+/* Text of others for a message: in double quotes, cut short, without control bytes.  Returns `to`. */
+enum { CONFIG_QUOTE_BYTES = 96 };
+const char *config_quote(const char *text, size_t n, char to[CONFIG_QUOTE_BYTES]);
+
+/* Is it the name of a pool or store?  "auto" is none. */
+bool config_name_ok(const char *text, size_t n);
+
+/* Of the words in list (n of them), the one most like text; NULL if none is much like it. */
+const char *config_nearest(const char *text, size_t n, const char *const *list, size_t n_list);
+
+/* Looks for keys that contradict each other, auto or resolved.
+ * Returns 0; 1 with a fault: the key it is about, and in which pool or store. */
+struct config_fault {
+	const struct config_key *key;
+	uint32_t idx;
+	char why[CONFIG_WHY_BYTES];
+};
+int config_check(const struct config *c, struct config_fault *ret);
+
+/* A pool or store of that name with the table's defaults.  `name` fits. */
+void config_pool_init(struct config_pool *p, const char *name);
+void config_store_init(struct config_store *s, const char *name);
+
+#endif

@@ -1,0 +1,64 @@
+/* atomic.h - the only way to touch a shm_u32 or shm_u64.
+ *
+ * Every acquire names the release that it waits for, and the other way round, by
+ * a tag in a comment on its line or the line before:  acq:NAME   rel:NAME
+ * tools/check-pairs fails when a tag has only one side.
+ *
+ * The pairs of this project, and why each is needed:
+ *
+ *   segment.magic   magic seen -> the header is whole
+ *   pool.table      table word seen -> the table's empty or copied buckets are whole
+ *   index.slot      slot word seen -> the item is whole (rule P2; the re-check too)
+ *   index.moved     MOVED seen -> the copy in the next table is there (rule P6)
+ *   pin.word        a cleared pin seen -> the reader's loads of the item are over;
+ *                   a set one is made visible by the barrier, not by this pair
+ *   hint.head       head seen -> the hints below it are there
+ *   entry.id        directory entry seen -> its name and sizes are there
+ *   intent.state, result.request   a later engine sees whole records (death, not concurrency)
+ *   gen.pin         the copy's loads come before the generation is looked at again (P12)
+ *
+ * C11 orders through the compiler's builtins: right on x86-64 and arm64.
+ */
+#ifndef HC_SHM_ATOMIC_H
+#define HC_SHM_ATOMIC_H
+
+#include <stdatomic.h>
+#include "layout/l_base.h"
+
+static inline uint64_t shm_load_rlx(const shm_u64 *x)
+{
+	return __atomic_load_n(&x->v, __ATOMIC_RELAXED);
+}
+static inline uint64_t shm_load_acq(const shm_u64 *x)
+{
+	return __atomic_load_n(&x->v, __ATOMIC_ACQUIRE);
+}
+static inline void shm_store_rlx(shm_u64 *x, uint64_t v)
+{
+	__atomic_store_n(&x->v, v, __ATOMIC_RELAXED);
+}
+static inline void shm_store_rel(shm_u64 *x, uint64_t v)
+{
+	__atomic_store_n(&x->v, v, __ATOMIC_RELEASE);
+}
+static inline uint32_t shm_load32_rlx(const shm_u32 *x)
+{
+	return __atomic_load_n(&x->v, __ATOMIC_RELAXED);
+}
+static inline uint32_t shm_load32_acq(const shm_u32 *x)
+{
+	return __atomic_load_n(&x->v, __ATOMIC_ACQUIRE);
+}
+static inline void shm_store32_rlx(shm_u32 *x, uint32_t v)
+{
+	__atomic_store_n(&x->v, v, __ATOMIC_RELAXED);
+}
+static inline void shm_store32_rel(shm_u32 *x, uint32_t v)
+{
+	__atomic_store_n(&x->v, v, __ATOMIC_RELEASE);
+}
+
+/* A counter with one writer: no locked instruction, never torn. */
+static inline void shm_count(shm_u64 *x, uint64_t n) { shm_store_rlx(x, shm_load_rlx(x) + n); }
+
+#endif

@@ -1,0 +1,159 @@
+/* l_control.h - the control segment: the directory of everything, and who lives.
+ *
+ *   0      segment header
+ *   64     life line: futex words, engine generation and state    (every read looks here)
+ *   128    pulse: heartbeat, LSN                                  (changes all the time)
+ *   192    constants: hash seed, sizes of the arrays
+ *   256    daemon counters
+ *   4096   pool[16]       1536 bytes each
+ *   28672  store[64]      640 bytes each
+ *   69632  pin_gen[4096]  one word per session slot
+ *   102400 desc[128]      what the counters are called
+ *
+ * The life line is a line of its own: a reader loads it in every call, and it
+ * changes only when somebody dies (rule P21).
+ *
+ * sup_word, eng_word: robust futexes.  The owner stores its thread id and lists
+ * the word in its robust list, whose node lives in private memory (no address in
+ * shared memory); when the owner dies or calls exec, the kernel itself sets
+ * FUTEX_OWNER_DIED (bit 30), which a read-only mapping sees.  0: not yet taken.
+ *
+ * A store or pool entry with id 0 is unused.  Ids never recur (rule P10): an
+ * item belongs to store s only if its store_id is store[s].id and its epoch is
+ * store[s].epoch, both loaded in the same call.
+ *
+ * Who dies, and what is left here: the engine between any two stores: counters
+ * off by one mutation (an adopting engine counts anew), everything else is whole.
+ *
+ * Invariants:
+ *   I3  pool[].region[] is ascending in base_off, without gap or overlap, multiples of SHM_PAGE
+ *   I4  store[].pool_idx names a used pool
+ */
+#ifndef HC_LAYOUT_CONTROL_H
+#define HC_LAYOUT_CONTROL_H
+
+#include "l_segment.h"
+#include "l_counters.h"
+
+#define SHM_POOLS_MAX 16
+#define SHM_STORES_MAX 64
+#define SHM_REGIONS_MAX 16
+#define SHM_SESSIONS_MAX 4096
+#define SHM_DESCS_MAX 128
+#define SHM_FUTEX_OWNER_DIED 0x40000000u
+
+enum shm_engine_state {
+	SHM_ENGINE_NONE = 0,     /* none has run yet */
+	SHM_ENGINE_ADOPTING = 1, /* checks or formats the pools; writes wait */
+	SHM_ENGINE_SERVING = 2,
+	SHM_ENGINE_ENDED = 3, /* clean shutdown */
+};
+
+/* One memfd of a pool, at a fixed place of the pool's offset space. */
+struct shm_region {
+	uint64_t base_off; /* [W: sup before n_regions; R: all] pool offset of its byte 0, bytes */
+	uint64_t bytes;    /* [W: sup before n_regions; R: all] size */
+	uint32_t backing;  /* [W: sup before n_regions; R: all] enum shm_backing: what was got */
+	uint32_t pad0;     /* [W: none] */
+	uint64_t pad1;     /* [W: none] */
+};
+SHM_SIZE(shm_region, 32);
+SHM_AT(shm_region, base_off, 0);
+SHM_AT(shm_region, bytes, 8);
+SHM_AT(shm_region, backing, 16);
+
+struct shm_pool_entry {
+	char name[SHM_NAME_BYTES];          /* [W: sup before id; R: all] 0-terminated */
+	shm_u64 id;                         /* [W: sup; R: all] never recurs; 0: unused */
+	uint64_t reserve_bytes;             /* [W: sup before id; R: all] address space a client sets aside for the pool */
+	uint64_t max_value_bytes;           /* [W: sup before id; R: all] largest key plus value */
+	shm_u32 n_regions;                  /* [W: sup; R: all] used in region[], 1..16 */
+	uint32_t pad0;                      /* [W: none] */
+	uint64_t pad1[8];                   /* [W: none] rights, thresholds */
+	struct shm_region region[SHM_REGIONS_MAX]; /* [W: sup; R: all] see shm_region */
+	shm_u64 counter[SHM_COUNTERS_MAX];  /* [W: eng; R: all] enum shm_pool_counter */
+	char backing_why[384];              /* [W: sup before id; R: all] in words: what backs it, why, how to get better */
+};
+SHM_SIZE(shm_pool_entry, 1536);
+SHM_AT(shm_pool_entry, name, 0);
+SHM_AT(shm_pool_entry, id, 32);
+SHM_AT(shm_pool_entry, reserve_bytes, 40);
+SHM_AT(shm_pool_entry, max_value_bytes, 48);
+SHM_AT(shm_pool_entry, n_regions, 56);
+SHM_AT(shm_pool_entry, region, 128);
+SHM_AT(shm_pool_entry, counter, 640);
+SHM_AT(shm_pool_entry, backing_why, 1152);
+
+struct shm_store_entry {
+	char name[SHM_NAME_BYTES];         /* [W: sup before id; R: all] 0-terminated */
+	shm_u64 id;                        /* [W: sup; R: all] never recurs; 0: unused */
+	shm_u64 epoch;                     /* [W: eng; R: all] +1 per clear; items of older epochs are void */
+	uint32_t pool_idx;                 /* [W: sup before id; R: all] index in pool[] */
+	uint32_t type;                     /* [W: sup before id; R: all] enum hc_store_type */
+	shm_u64 default_ttl_ns;            /* [W: eng; R: all] 0: entries stay until evicted */
+	char policy[SHM_NAME_BYTES];       /* [W: sup before id; R: all] eviction policy's name */
+	uint64_t pad0[4];                  /* [W: none] guarantee, limits, sliding */
+	shm_u64 counter[SHM_COUNTERS_MAX]; /* [W: eng; R: all] enum shm_store_counter */
+};
+SHM_SIZE(shm_store_entry, 640);
+SHM_AT(shm_store_entry, name, 0);
+SHM_AT(shm_store_entry, id, 32);
+SHM_AT(shm_store_entry, epoch, 40);
+SHM_AT(shm_store_entry, pool_idx, 48);
+SHM_AT(shm_store_entry, type, 52);
+SHM_AT(shm_store_entry, default_ttl_ns, 56);
+SHM_AT(shm_store_entry, policy, 64);
+SHM_AT(shm_store_entry, counter, 128);
+
+struct shm_control {
+	struct shm_segment seg; /* [W: sup at create; R: all] kind CONTROL */
+
+	shm_u32 sup_word;   /* [W: sup, kernel at its death; R: all] robust futex: thread id, OWNER_DIED */
+	shm_u32 eng_word;   /* [W: eng, kernel at its death; R: all] robust futex: thread id, OWNER_DIED */
+	shm_u64 engine_gen; /* [W: eng when it starts; R: all] counts engine incarnations, from 1 */
+	shm_u64 state;      /* [W: eng, sup; R: all] enum shm_engine_state */
+	uint64_t pad0[5];   /* [W: none] */
+
+	shm_u64 heartbeat_ns; /* [W: eng; R: all] CLOCK_MONOTONIC of the engine's last turn */
+	shm_u64 lsn;          /* [W: eng; R: all] last LSN taken by a mutation */
+	shm_u64 mutation_seq; /* [W: eng; R: all] odd while the engine changes a pool; lets a checker see quiet */
+	uint64_t pad1[5];     /* [W: none] */
+
+	uint64_t hash_seed;    /* [W: sup at create; R: all] XXH3 seed */
+	uint32_t n_sessions;   /* [W: sup at create; R: all] session slots in use at most */
+	uint32_t n_blocks;     /* [W: sup at create; R: all] blocks of a client segment: threads that read at once */
+	uint64_t time_off_ns;  /* [W: sup at create; R: all] engine's CLOCK_MONOTONIC minus that of the first time namespace */
+	uint64_t started_ns;   /* [W: sup at create; R: all] CLOCK_REALTIME */
+	uint32_t version;      /* [W: sup at create; R: all] daemon version: major << 16 | minor << 8 | patch */
+	uint32_t pad2;         /* [W: none] */
+	uint64_t pad3[3];      /* [W: none] */
+
+	shm_u64 counter[SHM_COUNTERS_MAX]; /* [W: eng; R: all] enum shm_daemon_counter */
+	uint8_t pad4[3328];                /* [W: none] reserved: zero until a minor says otherwise */
+
+	struct shm_pool_entry pool[SHM_POOLS_MAX];    /* [W: sup; R: all] the pools */
+	struct shm_store_entry store[SHM_STORES_MAX]; /* [W: sup; R: all] the stores */
+	shm_u64 pin_gen[SHM_SESSIONS_MAX]; /* [W: eng; R: all] low 16 bits: pins with another generation are void (rule P12) */
+	struct shm_counter_desc desc[SHM_DESCS_MAX]; /* [W: sup at create; R: all] names of the counters */
+};
+SHM_SIZE(shm_control, 118784);
+SHM_AT(shm_control, sup_word, 64);
+SHM_AT(shm_control, eng_word, 68);
+SHM_AT(shm_control, engine_gen, 72);
+SHM_AT(shm_control, state, 80);
+SHM_AT(shm_control, heartbeat_ns, 128);
+SHM_AT(shm_control, lsn, 136);
+SHM_AT(shm_control, mutation_seq, 144);
+SHM_AT(shm_control, hash_seed, 192);
+SHM_AT(shm_control, n_sessions, 200);
+SHM_AT(shm_control, n_blocks, 204);
+SHM_AT(shm_control, time_off_ns, 208);
+SHM_AT(shm_control, started_ns, 216);
+SHM_AT(shm_control, version, 224);
+SHM_AT(shm_control, counter, 256);
+SHM_AT(shm_control, pool, 4096);
+SHM_AT(shm_control, store, 28672);
+SHM_AT(shm_control, pin_gen, 69632);
+SHM_AT(shm_control, desc, 102400);
+
+#endif

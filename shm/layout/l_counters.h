@@ -1,0 +1,125 @@
+/* l_counters.h - every counter, defined once.
+ *
+ * Each line: X(name, unit, kind, meaning).  From these tables come the indexes
+ * below, the descriptions in the control segment (so that a tool needs only the
+ * memory to name them), `hypercache stat` and the documents.
+ *
+ * kind: C counts up for ever (a restarted engine goes on from where it stands),
+ *       G is a gauge.
+ * Arrays have room for SHM_COUNTERS_MAX words; a new counter is appended, never
+ * inserted: the position is the layout.
+ */
+#ifndef HC_LAYOUT_COUNTERS_H
+#define HC_LAYOUT_COUNTERS_H
+
+#include "l_base.h"
+
+#define SHM_COUNTERS_MAX 64
+
+/* [W: eng, relaxed; R: all] in shm_control.counter[] */
+#define SHM_DAEMON_COUNTERS(X) \
+	X(requests, "requests", C, "requests decoded, of any verb") \
+	X(requests_bad, "requests", C, "requests refused because they were malformed or not allowed") \
+	X(requests_replayed, "requests", C, "requests answered from the journal: they had been applied before") \
+	X(sessions, "sessions", G, "living sessions") \
+	X(sessions_opened, "sessions", C, "sessions opened") \
+	X(sessions_dead, "sessions", C, "sessions ended by the death of their process") \
+	X(connections, "connections", G, "open connections") \
+	X(connections_refused, "connections", C, "connections refused or dropped because a limit was reached") \
+	X(barriers, "calls", C, "membarrier calls and full-fence scans before reuse of memory") \
+	X(hints, "hints", C, "touch hints drained from the clients' rings") \
+	X(hints_lost, "hints", C, "touch hints overwritten before they were drained") \
+	X(hints_bad, "hints", C, "touch hints that named nothing") \
+	X(revocations, "revocations", C, "times that a client's pins were revoked because it held too much") \
+	X(engine_starts, "starts", C, "engines started on this memory") \
+	X(adopt_dropped, "entries", C, "entries that an adopting engine dropped because they were damaged")
+
+/* [W: eng, relaxed; R: all] in shm_pool_entry.counter[].  limit = live + overhead + free +
+ * limbo + unusable, each counted on its own. */
+#define SHM_POOL_COUNTERS(X) \
+	X(limit_bytes, "bytes", G, "size of the pool") \
+	X(live_bytes, "bytes", G, "keys and values of live entries") \
+	X(overhead_bytes, "bytes", G, "headers, rounding, slab tails, index, page table") \
+	X(free_bytes, "bytes", G, "pages of no use at the moment, and free places in slabs") \
+	X(limbo_bytes, "bytes", G, "unlinked, not yet proved to be unpinned") \
+	X(unusable_bytes, "bytes", G, "lost to damage or alignment until the next cold start") \
+	X(entries, "entries", G, "live entries") \
+	X(index_bytes, "bytes", G, "of overhead: index tables") \
+	X(index_grows, "times", C, "index growths begun") \
+	X(limbo_entries, "entries", G, "unlinked items and tables waiting for reuse") \
+	X(scans, "scans", C, "pin scans made to empty the limbo list") \
+	X(evicted_entries, "entries", C, "entries evicted to make room") \
+	X(alloc_failed, "requests", C, "allocations refused because no room could be made")
+
+/* [W: eng, relaxed; R: all] in shm_store_entry.counter[].  Hits and misses are
+ * counted by the readers themselves (l_client.h); those of dead sessions are
+ * folded into the two folded_ words here. */
+#define SHM_STORE_COUNTERS(X) \
+	X(entries, "entries", G, "live entries") \
+	X(live_bytes, "bytes", G, "keys and values of live entries") \
+	X(sets, "requests", C, "entries written") \
+	X(deletes, "requests", C, "entries deleted by request") \
+	X(delete_misses, "requests", C, "deletes of absent keys") \
+	X(evicted, "entries", C, "entries evicted to make room") \
+	X(expired, "entries", C, "entries removed because their time was over") \
+	X(folded_hits, "reads", C, "hits counted by sessions that have ended") \
+	X(folded_misses, "reads", C, "misses counted by sessions that have ended") \
+	X(set_refused, "requests", C, "writes refused: no room, or larger than allowed")
+
+/* [W: cli, relaxed; R: eng, tools] in shm_client_block.counter[]: one thread's own */
+#define SHM_BLOCK_COUNTERS(X) \
+	X(reads, "calls", C, "look-ups: a get or a view is one, an mget one for each key") \
+	X(hits, "reads", C, "look-ups that found a live entry") \
+	X(hit_bytes, "bytes", C, "bytes of the values found") \
+	X(retries, "times", C, "a slot or table changed under a look-up, which began again") \
+	X(views, "calls", C, "views taken") \
+	X(views_released, "calls", C, "views given back") \
+	X(expired_seen, "reads", C, "misses because the entry found had expired") \
+	X(hints_filtered, "hints", C, "hits whose hint was left out because it was given a moment ago") \
+	X(damage_seen, "times", C, "look-ups that met damage in shared memory")
+
+#define SHM_COUNTER_INDEX_(scope) SHM_##scope
+#define X_DAEMON_(n, u, k, m) SHM_DC_##n,
+#define X_POOL_(n, u, k, m) SHM_PC_##n,
+#define X_STORE_(n, u, k, m) SHM_SC_##n,
+#define X_BLOCK_(n, u, k, m) SHM_BC_##n,
+enum shm_daemon_counter { SHM_DAEMON_COUNTERS(X_DAEMON_) SHM_DC_N };
+enum shm_pool_counter { SHM_POOL_COUNTERS(X_POOL_) SHM_PC_N };
+enum shm_store_counter { SHM_STORE_COUNTERS(X_STORE_) SHM_SC_N };
+enum shm_block_counter { SHM_BLOCK_COUNTERS(X_BLOCK_) SHM_BC_N };
+#undef SHM_COUNTER_INDEX_
+#undef X_DAEMON_
+#undef X_POOL_
+#undef X_STORE_
+#undef X_BLOCK_
+
+enum shm_counter_scope {
+	SHM_SCOPE_DAEMON = 1,
+	SHM_SCOPE_POOL = 2,
+	SHM_SCOPE_STORE = 3,
+	SHM_SCOPE_BLOCK = 4,
+};
+enum shm_counter_kind {
+	SHM_COUNTER_C = 1,
+	SHM_COUNTER_G = 2,
+};
+
+/* One counter's description, in shm_control.desc[]. */
+struct shm_counter_desc {
+	char name[32];    /* [W: sup at create; R: all] as in the tables above */
+	char unit[12];    /* [W: sup at create; R: all] what one count is */
+	uint16_t scope;   /* [W: sup at create; R: all] enum shm_counter_scope; 0: end of the list */
+	uint16_t kind;    /* [W: sup at create; R: all] enum shm_counter_kind */
+	uint32_t index;   /* [W: sup at create; R: all] position in the counter array of its scope */
+	uint32_t pad0;    /* [W: none] */
+	char meaning[72]; /* [W: sup at create; R: all] a line for people */
+};
+SHM_SIZE(shm_counter_desc, 128);
+SHM_AT(shm_counter_desc, name, 0);
+SHM_AT(shm_counter_desc, unit, 32);
+SHM_AT(shm_counter_desc, scope, 44);
+SHM_AT(shm_counter_desc, kind, 46);
+SHM_AT(shm_counter_desc, index, 48);
+SHM_AT(shm_counter_desc, meaning, 56);
+
+#endif

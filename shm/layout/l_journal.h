@@ -1,0 +1,109 @@
+/* l_journal.h - the journal: what makes a mutation happen exactly once.
+ *
+ *   0      header: intent
+ *   4096   sessions[n], 4096 each: the last SHM_RESULTS results
+ *   then   room for WAL frames (none yet: frames_bytes = 0)
+ *
+ * Engine-only; the supervisor keeps the descriptor, so that the next engine
+ * finds it.  Order of a mutation (rule P23):
+ *
+ *   intent.state = SET      STEP set:intended     slot, old word, new word, session, request
+ *   slot = new word         STEP set:published
+ *   result                  STEP set:resulted     request number last
+ *   intent.state = NONE     STEP set:cleared
+ *
+ * A new engine with an intent SET looks at the slot: it holds the new word: the
+ * mutation happened, and the result is completed; it does not: it did not
+ * happen, and the client's retry will do it.
+ *
+ * The slot's word decides because slots are never moved between intent and
+ * publish, and an item's place is not reused before the intent is cleared.
+ *
+ * A session numbers its requests 1, 2, 3 ..., has at most SHM_RESULTS without an
+ * answer, and sends the unanswered again, in order, on a new connection.
+ * Result of request n: result[n % SHM_RESULTS], if its request word says n.
+ *
+ * Invariants:
+ *   I15  intent.state is NONE or SET; when SET its slot lies in a TABLE run
+ */
+#ifndef HC_LAYOUT_JOURNAL_H
+#define HC_LAYOUT_JOURNAL_H
+
+#include "l_segment.h"
+
+#define SHM_RESULTS 64
+
+enum shm_intent_state {
+	SHM_INTENT_NONE = 0,
+	SHM_INTENT_SET = 1,
+};
+
+struct shm_intent {
+	shm_u64 state;      /* [W: eng; R: eng] enum shm_intent_state; stored after the rest (release) */
+	uint32_t session;   /* [W: eng; R: eng] session slot; ~0: the engine's own (eviction, expiry) */
+	uint32_t pool_idx;  /* [W: eng; R: eng] which pool */
+	uint64_t session_id; /* [W: eng; R: eng] of that session */
+	uint64_t request;   /* [W: eng; R: eng] the session's request number */
+	uint64_t lsn;       /* [W: eng; R: eng] of the mutation */
+	uint64_t slot_off;  /* [W: eng; R: eng] pool offset of the slot word, bytes */
+	uint64_t old_word;  /* [W: eng; R: eng] slot word before */
+	uint64_t new_word;  /* [W: eng; R: eng] slot word after */
+	uint32_t verb;      /* [W: eng; R: eng] enum hc_verb */
+	int32_t status;     /* [W: eng; R: eng] result status if it happens */
+	uint64_t value;     /* [W: eng; R: eng] result value if it happens */
+	uint64_t pad0[6];   /* [W: none] */
+};
+SHM_SIZE(shm_intent, 128);
+SHM_AT(shm_intent, state, 0);
+SHM_AT(shm_intent, session, 8);
+SHM_AT(shm_intent, pool_idx, 12);
+SHM_AT(shm_intent, session_id, 16);
+SHM_AT(shm_intent, request, 24);
+SHM_AT(shm_intent, lsn, 32);
+SHM_AT(shm_intent, slot_off, 40);
+SHM_AT(shm_intent, old_word, 48);
+SHM_AT(shm_intent, new_word, 56);
+SHM_AT(shm_intent, verb, 64);
+SHM_AT(shm_intent, status, 68);
+SHM_AT(shm_intent, value, 72);
+
+struct shm_result {
+	shm_u64 request; /* [W: eng, last; R: eng] request number that this answers; 0: none */
+	uint64_t lsn;    /* [W: eng; R: eng] of the mutation; 0: it changed nothing */
+	int32_t status;  /* [W: eng; R: eng] 0, or a number of hypercache.h */
+	uint32_t verb;   /* [W: eng; R: eng] enum hc_verb */
+	uint64_t value;  /* [W: eng; R: eng] by verb */
+};
+SHM_SIZE(shm_result, 32);
+SHM_AT(shm_result, request, 0);
+SHM_AT(shm_result, lsn, 8);
+SHM_AT(shm_result, status, 16);
+SHM_AT(shm_result, verb, 20);
+SHM_AT(shm_result, value, 24);
+
+struct shm_journal_session {
+	shm_u64 session_id; /* [W: eng; R: eng] whose results these are; 0: nobody's */
+	uint64_t pad0[7];   /* [W: none] */
+	struct shm_result result[SHM_RESULTS]; /* [W: eng; R: eng] by request number */
+	uint8_t pad1[1984]; /* [W: none] */
+};
+SHM_SIZE(shm_journal_session, 4096);
+SHM_AT(shm_journal_session, session_id, 0);
+SHM_AT(shm_journal_session, result, 64);
+
+struct shm_journal {
+	struct shm_segment seg;   /* [W: sup at create; R: eng] kind JOURNAL */
+	struct shm_intent intent; /* [W: eng; R: eng] the mutation that is under way */
+	uint32_t n_sessions;      /* [W: sup at create; R: eng] entries behind the header */
+	uint32_t pad0;            /* [W: none] */
+	uint64_t frames_off;      /* [W: sup at create; R: eng] bytes; WAL staging frames */
+	uint64_t frames_bytes;    /* [W: sup at create; R: eng] 0: no durable store */
+	uint8_t pad1[3880];       /* [W: none] reserved: zero until a minor says otherwise */
+};
+SHM_SIZE(shm_journal, 4096);
+SHM_AT(shm_journal, intent, 64);
+SHM_AT(shm_journal, n_sessions, 192);
+SHM_AT(shm_journal, frames_off, 200);
+SHM_AT(shm_journal, frames_bytes, 208);
+
+#endif
