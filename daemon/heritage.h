@@ -1,0 +1,89 @@
+/* heritage.h - everything that a child of the supervisor inherits, in one place.
+ *
+ * The supervisor (sup_*.c) owns descriptors and processes; the engine (eng_*.c)
+ * owns the bytes in the segments.  The engine is a fork and exec of the same
+ * binary, `hypercached --engine FD`: FD is a sealed memfd with one struct
+ * heritage in it, and the descriptors named there are inherited under the same
+ * numbers (all others are close-on-exec).
+ *
+ * Between the two runs a SOCK_SEQPACKET pair (`channel_fd`) with struct sup_msg,
+ * one per packet, descriptors as SCM_RIGHTS:
+ *
+ *   engine -> supervisor
+ *     READY                         adopted, serving
+ *     SESSION_PUT slot,id,uid,gid,pid  + memfd [+ pidfd]   keep this session for my successors
+ *     SESSION_DROP slot,id          it is over
+ *   supervisor -> engine
+ *     SESSION_KEPT slot,id          it is kept: now the client may have its descriptor (rule P16)
+ *     QUIT                          finish what was acknowledged, say ENDED in the control segment, exit 0
+ *
+ * The supervisor never reads a client's byte.  It replies to SESSION_PUT at once.
+ * The channel's end of file tells the engine that the supervisor is dead: it ends.
+ *
+ * panic_fd: a memfd of PANIC_BYTES; an engine that fails a CHECK or a signal
+ * leaves a text there, and the supervisor prints it after the death.
+ *
+ * lock_fd: a private memfd, never sent to anybody.  The engine opens its own
+ * description of it (through /proc/self/fd) and holds flock(LOCK_EX) on that
+ * while it writes (rule P22).
+ */
+#ifndef HC_DAEMON_HERITAGE_H
+#define HC_DAEMON_HERITAGE_H
+
+#include <stdint.h>
+#include <sys/types.h>
+#include "config.h"
+#include "layout/l_control.h"
+
+#define HERITAGE_MAGIC 0x31544948u /* "HIT1" */
+#define PANIC_BYTES 16384
+
+struct heritage_session {
+	uint64_t id; /* 0: unused */
+	uint32_t uid, gid;
+	int32_t pid;   /* 0: unknown */
+	int32_t memfd; /* the session's segment, read-write */
+	int32_t pidfd; /* -1: none */
+	uint32_t slot; /* index of pin_gen[] and of the journal's sessions */
+};
+
+struct heritage {
+	uint32_t magic; /* HERITAGE_MAGIC */
+	uint32_t bytes; /* sizeof(struct heritage): another one is another binary's */
+	struct config config;
+	uint32_t engine_try;   /* 1 for the first engine of this memory, then counting */
+	int32_t listen_fd;     /* the clients' socket, listening, non-blocking */
+	int32_t channel_fd;    /* the engine's end */
+	int32_t control_fd;    /* segment, read-write */
+	int32_t journal_fd;    /* segment, read-write */
+	int32_t lock_fd;       /* rule P22 */
+	int32_t panic_fd;
+	int32_t log_fd;        /* where log lines go: standard error */
+	int32_t region_fd[SHM_POOLS_MAX][SHM_REGIONS_MAX]; /* -1: none */
+	uint32_t n_sessions;   /* used in session[] */
+	struct heritage_session session[SHM_SESSIONS_MAX];
+};
+
+enum sup_msg_kind {
+	SUP_MSG_READY = 1,
+	SUP_MSG_SESSION_PUT = 2,
+	SUP_MSG_SESSION_DROP = 3,
+	SUP_MSG_SESSION_KEPT = 4,
+	SUP_MSG_QUIT = 5,
+};
+
+struct sup_msg {
+	uint32_t kind; /* enum sup_msg_kind */
+	uint32_t slot;
+	uint64_t id;
+	uint32_t uid, gid;
+	int32_t pid;
+	uint32_t n_fds; /* descriptors that come with it: memfd, then pidfd */
+};
+
+/* sup_main.c: runs the supervisor until it is told to stop; returns the exit status. */
+int sup_main(const struct config *config);
+/* eng_main.c: runs an engine on the heritage in fd; returns the exit status. */
+int eng_main(int heritage_fd);
+
+#endif

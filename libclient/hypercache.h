@@ -1,0 +1,301 @@
+/* hypercache.h - the client library of HyperCache, and its manual.
+ *
+ * One daemon per host owns the memory.  Your process maps it read-only and looks
+ * keys up in place: a read makes no system call, takes no lock, and writes to no
+ * line that another process reads.  Writes are messages to the daemon.
+ *
+ *     struct hc *hc;
+ *     struct hc_store *s;
+ *     if (hc_open(&hc, NULL) == 0 && hc_store(hc, "default", &s) == 0) {
+ *             hc_set(s, "k", 1, "value", 5, NULL);
+ *             char buf[64];
+ *             size_t n;
+ *             if (hc_get(s, "k", 1, buf, sizeof buf, &n) == HC_OK)
+ *                     fwrite(buf, 1, n, stdout);
+ *     }
+ *     hc_close(hc);
+ *
+ * RESULTS   0 (HC_OK): done.  Positive (enum hc_result): a normal outcome that is
+ *           not "done", such as HC_MISS.  Negative (enum hc_error): it could not
+ *           be done; hc_strerror() says it in words, hc_error_name() by name.
+ *           Outputs are set only as each call says.  The library never aborts,
+ *           exits, prints, or reads the environment but for the socket's default
+ *           place, and installs no signal handler.
+ *
+ * WHAT IS CONSISTENT WITH WHAT
+ *           - When hc_set or hc_delete has returned HC_OK, every process's next
+ *             read sees it.  (A read that began before may still see the old.)
+ *           - Mutations of one handle are applied in the order of the calls.
+ *           - A value is never torn: a read gives one version's bytes, whole.
+ *           - hc_mget is not a snapshot: each key is read at its own moment.
+ *           - A mutation that returned HC_E_UNKNOWN may or may not have happened;
+ *             any other error of a mutation: it did not happen.
+ *           - Time to live counts on the machine's monotonic clock: setting the wall
+ *             clock does not move it; suspension of the machine does not count.
+ *
+ * THREADS   Any number of threads may use one handle.  Each thread that reads
+ *           claims one of the session's reading blocks at its first read and gives it back
+ *           when it ends; how many there are is the daemon's `threads_per_client`
+ *           (hc_info); one more is HC_E_THREADS.  Mutations of one handle from
+ *           several threads are serialised by a mutex: use one handle per thread
+ *           to write in parallel.
+ *           Reads are not to be called from signal handlers.
+ *
+ * FORK      A child does not inherit the connection or the views: every call with
+ *           a handle of the parent answers HC_E_FORKED there, hc_close() included
+ *           frees only the child's memory, and views of the parent must not be
+ *           read.  The child opens its own handle.
+ *
+ * DEATH     Your process may be killed at any instruction; nobody else notices.
+ *           If the daemon's engine dies, reads go on; a mutation waits for the new
+ *           engine up to `timeout_ms` and is applied exactly once.  If the whole
+ *           daemon dies, see hc_open_opts.stale.
+ *
+ * EXTENSION Every option struct begins with its size: `struct hc_set_opts o =
+ *           HC_OPTS(hc_set_opts)` sets it; fields added later read as zero from
+ *           older programs.
+ */
+#ifndef HYPERCACHE_H
+#define HYPERCACHE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HC_VERSION_MAJOR 0
+#define HC_VERSION_MINOR 1
+#define HC_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define HC_API __attribute__((visibility("default")))
+#else
+#define HC_API
+#endif
+
+#ifdef __cplusplus
+#define HC_OPTS(type) { sizeof(struct type) }
+#else
+#define HC_OPTS(type) {.size = sizeof(struct type)}
+#endif
+
+/* Limits that do not depend on the configuration. */
+#define HC_KEY_BYTES_MAX 65536 /* a key has 1 to this many bytes, of any value */
+#define HC_NAME_BYTES_MAX 31   /* name of a store or pool, without the final 0 */
+#define HC_MGET_MAX 1024       /* keys of one hc_mget */
+#define HC_MSET_MAX 65536      /* entries of one hc_mset */
+
+/* Normal outcomes that are not "done". */
+enum hc_result {
+	HC_OK = 0,
+	HC_MISS = 1,      /* no live entry with this key */
+	HC_TOO_SMALL = 2, /* the buffer is smaller than the value; the size needed is given */
+};
+
+/* X(name, number, meaning).  The numbers go over the wire and never change. */
+#define HC_ERRORS(X) \
+	X(HC_E_INVAL, -1, "an argument is out of its range") \
+	X(HC_E_NO_DAEMON, -2, "no daemon answers at the socket: is hypercached running, and is the path right?") \
+	X(HC_E_VERSION, -3, "the daemon speaks another protocol or memory layout: upgrade the older side") \
+	X(HC_E_REFUSED, -4, "the daemon refused the session: its limit of clients is reached, or this user may not connect") \
+	X(HC_E_NO_STORE, -5, "there is no store of this name") \
+	X(HC_E_NO_MEMORY, -6, "this process has no memory or address space left") \
+	X(HC_E_FULL, -7, "the pool has no room, and nothing that may be evicted makes enough") \
+	X(HC_E_TOO_LARGE, -8, "key or value is larger than the pool or the protocol allows") \
+	X(HC_E_TIMEOUT, -9, "the daemon did not answer in time; the mutation was not sent") \
+	X(HC_E_UNKNOWN, -10, "sent, but no answer in time: the mutation may or may not have happened") \
+	X(HC_E_DAMAGED, -11, "shared memory holds an impossible value; run `hypercache fsck`") \
+	X(HC_E_BUSY, -12, "the entry changed at every try of a look-up; try again") \
+	X(HC_E_THREADS, -13, "more threads read than the session has blocks: raise threads_per_client") \
+	X(HC_E_VIEWS, -14, "this thread holds as many views as it may: release some") \
+	X(HC_E_REVOKED, -15, "the daemon took the memory of this view back because the process held too much for too long") \
+	X(HC_E_FORKED, -16, "the handle belongs to the parent process: open one in the child") \
+	X(HC_E_STALE, -17, "the daemon is gone: what is in memory is not kept up to date") \
+	X(HC_E_PROTOCOL, -18, "the daemon's answer made no sense: the connection was closed") \
+	X(HC_E_DENIED, -19, "this user may not do that") \
+	X(HC_E_SYSTEM, -20, "a system call failed: errno says which way") \
+	X(HC_E_CLOSING, -21, "the daemon is shutting down")
+
+#define HC_ERROR_ENUM_(name, number, meaning) name = number,
+enum hc_error { HC_ERRORS(HC_ERROR_ENUM_) HC_E_LAST = -22 };
+#undef HC_ERROR_ENUM_
+
+/* The meaning of a result or error in English; never NULL, static. */
+HC_API const char *hc_strerror(int r);
+/* Its name, as "HC_E_FULL"; "HC_E_?" for a number that is none.  Static. */
+HC_API const char *hc_error_name(int r);
+/* The library's version, "0.1.0".  Static. */
+HC_API const char *hc_version(void);
+
+struct hc;       /* a session with the daemon; opaque */
+struct hc_store; /* a store of a session; opaque, lives as long as its hc */
+
+/* ------------------------------------------------------------------ session */
+
+enum hc_stale {
+	HC_STALE_SERVE = 0, /* reads go on from memory that nobody updates; hc_health() tells */
+	HC_STALE_FAIL = 1,  /* reads answer HC_E_STALE */
+};
+
+struct hc_open_opts {
+	size_t size;            /* sizeof(struct hc_open_opts): HC_OPTS sets it */
+	const char *socket;     /* path of the daemon's socket; NULL: see below */
+	const char *name;       /* how `hypercache clients` shows this process; NULL: its command name */
+	uint32_t timeout_ms;    /* for opening and for each mutation, reconnection included; 0: 5000 */
+	uint32_t stale;         /* enum hc_stale: what reads do when the whole daemon is gone */
+	uint32_t full_fence;    /* 1: never use membarrier, order reads with full fences (slower; for tests and
+	                         * for kernels that forbid it: the library finds that out by itself) */
+	uint32_t reserved;      /* 0 */
+};
+
+/* Opens a session: connects, registers the process for membarrier, maps what the
+ * daemon hands over (read-only), and returns it in *ret.
+ *
+ * opts may be NULL.  The default socket is, in this order: $HYPERCACHE_SOCKET;
+ * /run/hypercache/hypercache.sock for root, else $XDG_RUNTIME_DIR/hypercache/
+ * hypercache.sock if that exists, else /run/hypercache/hypercache.sock if that
+ * exists, else /tmp/hypercache-UID/hypercache.sock.
+ *
+ * Errors: HC_E_INVAL, HC_E_NO_DAEMON, HC_E_VERSION, HC_E_REFUSED, HC_E_NO_MEMORY,
+ * HC_E_TIMEOUT, HC_E_PROTOCOL, HC_E_SYSTEM (errno).  *ret is NULL then.
+ * The session starts no thread.  It uses one descriptor (the socket). */
+HC_API int hc_open(struct hc **ret, const struct hc_open_opts *opts);
+
+/* Ends the session: says goodbye, unmaps, frees.  NULL is allowed.  No other
+ * thread may be inside a call with it.  Views must have been released or never be
+ * used again: their memory is unmapped. */
+HC_API void hc_close(struct hc *hc);
+
+/* The store called `name`, in *ret; the same pointer each time.  Makes no system call.
+ * HC_E_INVAL, HC_E_NO_STORE, HC_E_NO_MEMORY, HC_E_DENIED (its pool was not handed to this user), HC_E_FORKED. */
+HC_API int hc_store(struct hc *hc, const char *name, struct hc_store **ret);
+
+enum hc_health_flags {
+	HC_ENGINE_GONE = 1,     /* the engine died and is being restarted: reads go on, writes wait */
+	HC_SUPERVISOR_GONE = 2, /* the daemon is gone: memory is not kept up to date */
+	HC_DISCONNECTED = 4,    /* no connection now; the next mutation reconnects */
+};
+/* A set of enum hc_health_flags, 0 when all is well; HC_E_FORKED.  No system call. */
+HC_API int hc_health(const struct hc *hc);
+
+struct hc_info {
+	size_t size;              /* HC_OPTS */
+	uint64_t session_id;      /* as `hypercache clients` shows it, in hexadecimal */
+	uint64_t engine_gen;      /* how many engines have run on this memory */
+	uint32_t threads_max;     /* threads that may read at once */
+	uint32_t views_max;       /* views that one thread may hold */
+	uint32_t full_fence;      /* 1: full fences are used instead of membarrier */
+	uint32_t n_stores;        /* stores that exist */
+	char backing[16];         /* of the first mapped pool: "huge-1g", "huge-2m", "thp" or "base" */
+};
+/* Fills *ret.  HC_OK, HC_E_INVAL, HC_E_FORKED. */
+HC_API int hc_info(const struct hc *hc, struct hc_info *ret);
+
+/* A round trip to the engine.  HC_OK; errors as of a mutation, but never HC_E_UNKNOWN. */
+HC_API int hc_ping(struct hc *hc);
+
+/* ------------------------------------------------------------------ reading */
+
+/* Copies the value of a key into buf.
+ *
+ * key: 1..65536 bytes.  buf: buf_bytes bytes; may be NULL if buf_bytes is 0.
+ * Returns HC_OK: *ret_bytes bytes were copied (0 for an empty value).
+ *         HC_TOO_SMALL: *ret_bytes is the size needed; buf is unchanged.
+ *         HC_MISS: there is no such entry, or its time is over.
+ * Errors: HC_E_INVAL, HC_E_THREADS, HC_E_BUSY, HC_E_DAMAGED, HC_E_STALE, HC_E_FORKED.
+ * ret_bytes may be NULL.  On an error or a miss the content of buf is unspecified.
+ * No system call.  Cost: two cache misses and the copy. */
+HC_API int hc_get(struct hc_store *s, const void *key, size_t key_bytes, void *buf,
+	size_t buf_bytes, size_t *ret_bytes);
+
+/* An entry that is held in place.  Filled by hc_view; the caller reads the public
+ * fields, and passes it back unchanged. */
+struct hc_view {
+	const void *value;    /* value_bytes bytes, 8-aligned, read-only, never changing while held */
+	size_t value_bytes;
+	uint64_t version;     /* grows with every mutation in the daemon */
+	uint32_t flags;       /* what the writer gave with hc_set_opts.flags */
+	uint32_t reserved;
+	uint64_t created_ns;  /* CLOCK_REALTIME of the entry's first set */
+	uint64_t modified_ns; /* CLOCK_REALTIME of its last set */
+	uint64_t opaque[4];   /* the library's */
+};
+
+/* Finds a key and holds its entry in place: no byte is copied.
+ *
+ * Returns HC_OK and fills *ret, or HC_MISS.  Errors: as hc_get, and HC_E_VIEWS.
+ * The bytes stay valid and unchanged until hc_view_release(), whatever happens to
+ * the entry: overwritten, deleted, evicted, expired, the engine restarted.  Only
+ * when the daemon revokes it, because this process holds more memory that others wait for than
+ * `limbo_cap` allows, may they change: hc_view_ok() tells, and is to be
+ * asked after reading if the process may have been stopped for long.
+ * A thread may hold hc_info.views_max views.  No system call. */
+HC_API int hc_view(struct hc_store *s, const void *key, size_t key_bytes, struct hc_view *ret);
+
+/* 1: everything read through the view until now was right.  0: it was revoked,
+ * what was read may be wrong.  Negative: HC_E_FORKED, HC_E_INVAL. */
+HC_API int hc_view_ok(const struct hc_view *v);
+
+/* Gives the view back, from any thread.  The bytes must not be read afterwards.
+ * HC_OK; HC_E_REVOKED: it was given back, but had been revoked; HC_E_FORKED;
+ * HC_E_INVAL: not a held view (released twice).  No system call. */
+HC_API int hc_view_release(struct hc_view *v);
+
+struct hc_mget_item {
+	const void *key;   /* in */
+	size_t key_bytes;  /* in */
+	void *buf;         /* in: where the value goes */
+	size_t buf_bytes;  /* in */
+	size_t value_bytes;/* out: as *ret_bytes of hc_get */
+	int result;        /* out: what hc_get would have returned for this key */
+};
+
+/* Looks up n keys (0..HC_MGET_MAX) at once: their cache misses overlap, which is
+ * what it is for.  Returns HC_OK with each item's `result` set; HC_E_INVAL or
+ * HC_E_FORKED, HC_E_THREADS: nothing was done.  Not a snapshot.  No system call. */
+HC_API int hc_mget(struct hc_store *s, struct hc_mget_item *items, size_t n);
+
+/* ------------------------------------------------------------------ writing */
+
+struct hc_set_opts {
+	size_t size;     /* HC_OPTS */
+	uint64_t ttl_ms; /* time to live, from now; 0: the store's default; HC_TTL_NEVER: none; at most 10 years */
+	uint32_t flags;  /* the caller's own, given back with views */
+	uint32_t reserved;
+};
+#define HC_TTL_NEVER UINT64_MAX
+
+/* Sets a key to a value (0 bytes .. the pool's max_value).  opts may be NULL.
+ * HC_OK when it is visible to every process.
+ * Errors: HC_E_INVAL, HC_E_TOO_LARGE, HC_E_FULL, HC_E_NO_DAEMON, HC_E_TIMEOUT,
+ * HC_E_UNKNOWN, HC_E_PROTOCOL, HC_E_NO_STORE (dropped meanwhile), HC_E_DENIED,
+ * HC_E_CLOSING, HC_E_NO_MEMORY, HC_E_FORKED.  After each of them but HC_E_UNKNOWN
+ * the entry is as it was - except that room for a value larger than the pool's reserve
+ * is made by removing the old value first. */
+HC_API int hc_set(struct hc_store *s, const void *key, size_t key_bytes, const void *value,
+	size_t value_bytes, const struct hc_set_opts *opts);
+
+/* Deletes a key.  HC_OK: it was there; HC_MISS: it was not.  Errors as hc_set. */
+HC_API int hc_delete(struct hc_store *s, const void *key, size_t key_bytes);
+
+struct hc_mset_item {
+	const void *key;    /* in */
+	size_t key_bytes;   /* in */
+	const void *value;  /* in */
+	size_t value_bytes; /* in */
+	int result;         /* out: what hc_set would have returned */
+};
+
+/* Sets n entries (0..HC_MSET_MAX), in order, with many messages in flight: an order
+ * of magnitude faster than single calls.  opts (may be NULL) holds for all.
+ * HC_OK: all were set.  Else the first item's error that was not HC_OK; each
+ * item's `result` is set.  Not a transaction: others may see some of them. */
+HC_API int hc_mset(struct hc_store *s, struct hc_mset_item *items, size_t n,
+	const struct hc_set_opts *opts);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,132 @@
+/* wire.h - the messages between client and engine, and their one codec.
+ *
+ * A frame is a length and a body:
+ *
+ *   | u32, little-endian: bytes of the body | body: one msgpack array |
+ *
+ * The body is 1 .. max_frame bytes (given in the answer to HELLO; 64 KiB before
+ * it).  Frames are answered in the order in which they came; many may be on the
+ * way.  Any frame that is not exactly as below closes the connection after an
+ * answer with status HC_E_PROTOCOL: half a request is never applied.
+ *
+ *   request  [verb, request, arguments ...]
+ *   answer   [verb, request, status, lsn, value]          (HELLO's has more)
+ *
+ *   verb    arguments                                          value in the answer
+ *   1 HELLO proto_major, proto_minor, layout_major, layout_minor,
+ *           session (0: new), name (str), fence, time_off_ns    see below
+ *   2 PING                                                      0
+ *   3 SET   store_idx, store_id, key (bin), value (bin), flags, ttl_ms
+ *                                                               1: replaced an entry, 0: new
+ *   4 DELETE store_idx, store_id, key (bin)                     0; status HC_MISS if absent
+ *   5 BYE                                                       0; the session ends, then the connection
+ *
+ * All are unsigned integers but for status (signed; enum hc_result/hc_error) and
+ * the ones marked str and bin.  Elements behind those named here are ignored, so
+ * that a later minor can add some; fewer is malformed.
+ *
+ * request: 0 for HELLO, PING, BYE.  A session numbers its mutations 1, 2, 3 ...,
+ * never has more than max_inflight without an answer, and after a lost
+ * connection sends those again, in order, with the same numbers, before any new
+ * one: each is applied once (rule P23).
+ *
+ * ttl_ms: 0: the store's default; 2^64-1: never.
+ * fence: enum shm_fence, what the client can do (COMPILER: it has registered for
+ * membarrier).  time_off_ns: the client's CLOCK_MONOTONIC minus that of the first
+ * time namespace (/proc/self/timens_offsets), as a signed number in two's complement.
+ *
+ * HELLO is the first frame.  Its answer carries descriptors (SCM_RIGHTS):
+ *
+ *   [1, 0, status, session, slot, max_inflight, max_frame, fence, resumed, [[kind, pool_idx, region_idx], ...]]
+ *
+ * one triple for each descriptor, in order; kind is enum shm_kind.  All are
+ * read-only but that of the client's own segment.  fence: what the client has to
+ * do (SHM_FENCE_FULL when the engine may not call membarrier).  resumed: 1 when `session` was
+ * found: no descriptors come, the old mapping stays.  A HELLO with an unknown
+ * session, or one of another user, is answered HC_E_STALE.
+ */
+#ifndef HC_WIRE_H
+#define HC_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define WIRE_PROTO_MAJOR 1u
+#define WIRE_PROTO_MINOR 0u
+#define WIRE_HELLO_BYTES_MAX 65536u
+#define WIRE_FDS_MAX 64 /* descriptors of one HELLO answer */
+
+/* X(name, number): the verbs. */
+#define WIRE_VERBS(X) \
+	X(HELLO, 1) \
+	X(PING, 2) \
+	X(SET, 3) \
+	X(DELETE, 4) \
+	X(BYE, 5)
+
+#define WIRE_VERB_ENUM_(n, v) WIRE_##n = v,
+enum wire_verb { WIRE_VERBS(WIRE_VERB_ENUM_) WIRE_VERB_END };
+#undef WIRE_VERB_ENUM_
+
+/* A decoded request.  Pointers lead into the frame's own bytes. */
+struct wire_request {
+	uint32_t verb;
+	uint64_t request;
+	/* SET, DELETE */
+	uint64_t store_idx, store_id;
+	const void *key;
+	size_t key_bytes;
+	const void *value;
+	size_t value_bytes;
+	uint64_t flags, ttl_ms;
+	/* HELLO */
+	uint64_t proto_major, proto_minor, layout_major, layout_minor, session, fence;
+	int64_t time_off_ns;
+	char name[64]; /* printable, 0-terminated: what was sent, made harmless */
+};
+
+struct wire_fd {
+	uint32_t kind, pool_idx, region_idx;
+};
+
+/* A decoded answer. */
+struct wire_answer {
+	uint32_t verb;
+	uint64_t request;
+	int32_t status;
+	uint64_t lsn, value;
+	/* HELLO */
+	uint64_t session, slot, max_inflight, max_frame, fence, resumed;
+	uint32_t n_fds;
+	struct wire_fd fd[WIRE_FDS_MAX];
+};
+
+/* A growing byte buffer, of which [begin, end) is content. */
+struct wire_buf {
+	uint8_t *bytes;
+	size_t begin, end, cap;
+};
+void wire_buf_fini(struct wire_buf *b);
+/* Makes room for n more bytes behind end; moves content to the front when that is enough.
+ * 0 or -ENOMEM. */
+int wire_buf_reserve(struct wire_buf *b, size_t n);
+
+/* Appends a frame.  0, -ENOMEM, -EMSGSIZE (body over 4 GiB - 1). */
+int wire_put_request(struct wire_buf *b, const struct wire_request *r);
+int wire_put_answer(struct wire_buf *b, const struct wire_answer *a);
+
+/* Looks at the bytes at the front of [begin, end).  0: a whole frame is there,
+ * *ret_body and *ret_bytes are its body (the caller moves begin past 4 + *ret_bytes);
+ * WIRE_MORE: *ret_bytes is how long the body will be, 0 if not yet known;
+ * -EPROTO: the length is 0 or above max_frame. */
+enum { WIRE_MORE = 1 };
+int wire_frame(const struct wire_buf *b, size_t max_frame, const uint8_t **ret_body,
+	size_t *ret_bytes);
+
+/* Decodes a body.  0, or -EPROTO: not exactly as described above.  Any bytes are
+ * safe.  Bounded time and stack; allocates nothing that outlives the call. */
+int wire_get_request(const uint8_t *body, size_t bytes, struct wire_request *ret);
+int wire_get_answer(const uint8_t *body, size_t bytes, struct wire_answer *ret);
+
+#endif

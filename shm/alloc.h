@@ -1,0 +1,112 @@
+/* alloc.h - places for items and runs of pages, in one pool.  Engine only.
+ *
+ *   pool pages -> runs -> slabs of one size class -> places
+ *                      -> one large item, or one index table
+ *
+ * Shared memory holds the page descriptors alone (layout/l_pool.h); free lists,
+ * taken bits and notes are private memory, made anew by an adopting engine.
+ *
+ * Runs: two-level segregated fit over page counts (TLSF; Masmano, Ripoll,
+ * Crespo, Real, 2004): take and give are O(1), neighbours coalesce.
+ * Places: each class keeps its slabs with free places in a list, fullest first
+ * as far as that is cheap, so that empty slabs appear and go back to the runs.
+ * Classes are about 8 % apart, multiples of SHM_UNIT; each slab's page count is
+ * chosen so that its tail wastes little (under 1.6 % where that is possible).
+ * Items larger than the largest class take a run of pages.
+ *
+ * A place that was taken is given back only by shm_alloc_give(): the caller has
+ * proved that nobody pins it.
+ *
+ * One thread.  Not fork-safe.  CHECKs its own private state; a page descriptor
+ * that was damaged by a predecessor is refused by name during adoption.
+ */
+#ifndef HC_SHM_ALLOC_H
+#define HC_SHM_ALLOC_H
+
+#include <stdbool.h>
+#include "layout/l_pool.h"
+#include "layout/l_control.h"
+
+struct shm_alloc;
+
+enum { ALLOC_FULL = 1, ALLOC_BAD = 2 };
+
+/* Bytes, each counted on its own as things happen (not one as the rest of the others):
+ *   total = taken + free + tail + meta                                     */
+struct shm_alloc_stats {
+	uint64_t total_bytes;      /* all regions */
+	uint64_t meta_bytes;       /* headers and page tables */
+	uint64_t taken_bytes;      /* places and runs in use, at their full (rounded) size */
+	uint64_t free_page_bytes;  /* pages in free runs */
+	uint64_t free_place_bytes; /* free places in slabs */
+	uint64_t tail_bytes;       /* ends of slabs that hold no place */
+	uint64_t largest_run_bytes;/* largest free run */
+	uint64_t n_taken;          /* places and runs in use */
+};
+
+/* Fills cls[] of a pool header that is being formatted; returns how many.
+ * pool_bytes: size of the pool (small pools get smaller slabs). */
+uint32_t shm_alloc_classes(struct shm_class *cls, uint64_t pool_bytes);
+
+/* A new allocator over the pool mapped at base with these regions.  The class
+ * table stands in the pool header (it is copied: the shared one is not trusted
+ * later).  format: writes fresh page tables (all data pages one free run per
+ * region); else: adoption begins, see below.  0, -ENOMEM, -EINVAL (regions).  */
+int shm_alloc_new(void *base, const struct shm_region *region, uint32_t n_regions, bool format,
+	struct shm_alloc **ret);
+void shm_alloc_free(struct shm_alloc *a);
+
+/* Adoption: after shm_alloc_new(format = false) every run is taken from the page
+ * table as far as it is consistent (rule I5), and nothing in it is in use.
+ *   claim   the item or table at byte offset off, `bytes` long (unrounded), is in
+ *           use.  0; ALLOC_BAD: not a place of its class, not a run's start, too
+ *           long for it, or claimed already: the caller drops what named it.
+ *   end     what was not claimed becomes free; returns bytes that had to be given
+ *           up because descriptors contradicted each other, and repaired them.   */
+int shm_alloc_claim(struct shm_alloc *a, uint64_t off, uint64_t bytes);
+uint64_t shm_alloc_adopt_end(struct shm_alloc *a);
+
+/* Takes room for an item of `bytes`.  *ret_off: byte offset in the pool,
+ * *ret_place_bytes: what it really takes.  0, or ALLOC_FULL: nothing changed.
+ * The memory's old content is not cleared. */
+int shm_alloc_take(struct shm_alloc *a, uint64_t bytes, uint64_t *ret_off, uint64_t *ret_place_bytes);
+/* Takes a run for an index table.  0 or ALLOC_FULL. */
+int shm_alloc_take_table(struct shm_alloc *a, uint64_t bytes, uint64_t *ret_off);
+/* Gives back the place or run that starts at off.  CHECKs that it was taken. */
+void shm_alloc_give(struct shm_alloc *a, uint64_t off);
+
+/* Is `off` (from a hostile client: any number) the start of a place or large run
+ * that is taken?  Touches private memory only. */
+bool shm_alloc_is_taken(const struct shm_alloc *a, uint64_t off);
+/* Full size of the taken place or run at off.  CHECKs that it is taken. */
+uint64_t shm_alloc_place_bytes(const struct shm_alloc *a, uint64_t off);
+
+/* A 32-bit word of private memory for each taken place or large run (0 at take): the
+ * engine keeps the policy's node in it.  CHECKs that off is taken. */
+uint32_t *shm_alloc_note(struct shm_alloc *a, uint64_t off);
+
+/* Compaction.  Names a slab that is worth emptying so that its pages can be used
+ * by others: a class whose free places (elsewhere than in that slab) could take
+ * all that is left in it, the one with the fewest items in it first.  `want`
+ * (a size in bytes, or 0): not a slab of the class that `want` falls in.  Fills
+ * off[] with the taken places' offsets; returns how many (0: there is no such
+ * slab; a slab has at most `max`, others are passed over).  The caller moves each: take of the same size goes elsewhere, because
+ * the slab is closed for takes until it is empty or shm_alloc_compact_stop(). */
+uint32_t shm_alloc_compact(struct shm_alloc *a, uint64_t want, uint64_t *off, uint32_t max);
+void shm_alloc_compact_stop(struct shm_alloc *a);
+
+/* Contiguous room.  Names a window of pages that, when all in it is given back,
+ * can take a run of `bytes`: fills off[] with what is taken in it (places and
+ * large runs; windows that contain an index table or a header are passed over;
+ * windows with more than `max` too), fewest bytes in use among a bounded number
+ * of candidates that begin at *cursor, which moves on.  Returns how many, or 0. */
+uint32_t shm_alloc_window(struct shm_alloc *a, uint64_t bytes, uint64_t *cursor, uint64_t *off,
+	uint32_t max);
+
+void shm_alloc_stats(const struct shm_alloc *a, struct shm_alloc_stats *ret);
+
+/* Walks the page table and all private lists; 0, or the number of the first broken invariant:
+ * 5 (layout/l_pool.h), or 101.. (alloc.c lists them).  For tests and the checker. */
+int shm_alloc_verify(const struct shm_alloc *a);
+
+#endif

@@ -1,0 +1,132 @@
+/* pool.h - the engine's hold on one pool: every change of an entry happens here.
+ *
+ *   shm_pool_set      make the item, intend, publish in one store, retire the old
+ *   shm_pool_delete   intend, clear the slot in one store, retire
+ *   shm_pool_unlink   the engine's own removal (eviction, expiry), by place
+ *   shm_pool_move     the same entry at another place (compaction)
+ *   shm_pool_sweep    give back what nobody pins
+ *
+ * Retired places wait in limbo; shm_pool_sweep() after shm_scan_pins() frees
+ * those that no pin names.  One barrier and one scan serve all pools.
+ *
+ * Who may call what: one thread, the engine, all of it.  A reader may look at any
+ * time, and the engine may die at any instruction.
+ */
+#ifndef HC_SHM_POOL_H
+#define HC_SHM_POOL_H
+
+#include "alloc.h"
+#include "journal.h"
+#include "key.h"
+#include "scan.h"
+
+struct shm_limbo_entry {
+	uint64_t off, bytes; /* place: byte offset in the pool, full size */
+};
+
+struct shm_limbo {
+	struct shm_limbo_entry *entry;
+	uint32_t n, cap;
+	uint64_t bytes;
+};
+
+/* One table as the engine keeps it. */
+struct shm_wtable {
+	struct shm_table *t; /* NULL: none */
+	uint64_t off, word;
+	uint32_t log2_buckets;
+	uint32_t n_overflow, overflow_used;
+};
+
+struct shm_wpool {
+	uint8_t *base;  /* where region 0 begins; the regions follow each other */
+	uint64_t bytes; /* of all regions */
+	uint32_t pool_idx;
+	struct shm_control *ctl;
+	struct shm_pool_entry *entry; /* in ctl */
+	struct shm_pool *hdr;
+	struct shm_alloc *alloc;
+	struct shm_wtable cur, next;  /* next: while growing */
+	uint64_t grow_pos;            /* chains of cur below this have moved */
+	uint64_t n_entries, live_bytes, n_moves;
+	uint64_t void_seen;
+	struct shm_limbo limbo;
+};
+
+/* Tells the engine about each entry that adoption found good. */
+typedef void shm_pool_each(void *arg, uint64_t off, const struct shm_item *item);
+
+/* Takes hold of the pool mapped at base.  Formats it if it never was, else adopts
+ * it: checks table, links and item headers, finishes a half-moved chain, drops
+ * what is damaged (counted in adopt_dropped), calls `each` for the rest.  What no
+ * slot names and a pin of `pins` holds becomes limbo, the rest free (rule P15).
+ * pins->complete == false: then nothing is freed that is not provably free:
+ * -EBUSY is returned, the caller waits for the sessions to end.
+ * 0, -ENOMEM, -EINVAL (regions), -EBADMSG (header or table damaged beyond use). */
+int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, uint32_t pool_idx,
+	const struct shm_pinset *pins, shm_pool_each *each, void *arg);
+void shm_pool_close(struct shm_wpool *w);
+
+/* What is written. */
+struct shm_set {
+	struct shm_key key;
+	const void *value;
+	uint64_t value_bytes;
+	uint32_t flags;
+	uint32_t ttl_ms;      /* as asked, saturated */
+	uint64_t expiry_ns;   /* engine's CLOCK_MONOTONIC, 0: never */
+	uint64_t now_wall_ns; /* CLOCK_REALTIME */
+	uint64_t now_ms;      /* engine's CLOCK_MONOTONIC */
+	uint64_t stamp;
+};
+
+struct shm_changed {
+	uint64_t lsn;
+	uint64_t off;     /* where the entry is now; 0: nowhere */
+	uint64_t old_off; /* what it replaced or removed, in limbo now (its note is still there); 0: nothing */
+	uint64_t old_kv_bytes; /* key and value bytes of that */
+	uint64_t place_bytes;  /* of the new place */
+	uint64_t old_store_id; /* store of what went */
+};
+
+enum { POOL_MISS = 1, POOL_FULL = 2, POOL_CHAIN_FULL = 3 };
+
+/* Sets a key.  0 and *ret; POOL_FULL: no place of that size: make room and call
+ * again; POOL_CHAIN_FULL: the key's chain has no free slot and cannot get one:
+ * unlink *ret->old_off (a live entry of that chain) and call again.  Nothing has changed then.
+ * req and the result go through the journal; *ret_value for the answer is 1 when
+ * an entry was replaced.  STEPs set:*. */
+int shm_pool_set(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
+	const struct shm_set *set, struct shm_changed *ret);
+
+/* Deletes a key.  0 and *ret, or POOL_MISS.  An expired entry counts as absent, but goes
+ * (*ret is set: old_off).  STEPs delete:*. */
+int shm_pool_delete(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
+	const struct shm_key *key, uint64_t now_ns, struct shm_changed *ret);
+
+/* Removes the live entry at off.  0 and *ret, or POOL_MISS: no slot names it. */
+int shm_pool_unlink(struct shm_wpool *w, uint64_t off, struct shm_changed *ret);
+
+/* Gives the live entry at off another place of the same size; its note goes along.
+ * 0 and *ret_off; POOL_FULL; POOL_MISS: no slot names it. */
+int shm_pool_move(struct shm_wpool *w, uint64_t off, uint64_t *ret_off);
+
+/* Frees what is in limbo and not in `pins`.  Returns bytes freed.  Adds each
+ * session's share to sessions[].pinned_bytes.  pins->complete == false: frees nothing. */
+uint64_t shm_pool_sweep(struct shm_wpool *w, const struct shm_pinset *pins,
+	struct shm_scan_session *sessions);
+
+/* A bounded step of index growth when one is under way or due; true: more is left.
+ * shm_pool_set does a few steps itself. */
+bool shm_pool_grow_step(struct shm_wpool *w, uint32_t chains);
+
+/* The item at a live offset. */
+static inline struct shm_item *shm_pool_item(const struct shm_wpool *w, uint64_t off)
+{
+	return (struct shm_item *)(void *)(w->base + off);
+}
+
+/* Writes the pool's gauges into the control segment. */
+void shm_pool_account(struct shm_wpool *w);
+
+#endif
