@@ -78,36 +78,35 @@ static unsigned edit_distance(const char *a, size_t n_a, const char *b, size_t n
 		row[0] = (unsigned)i;
 		for (size_t j = 1; j <= n_b; j++) {
 			unsigned above = row[j];
-			row[j] = min3(above + 1, row[j - 1] + 1,
-				diagonal + (a[i - 1] != b[j - 1]));
+			row[j] = min3(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1]));
 			diagonal = above;
 		}
 	}
 	return row[n_b];
 }
 
-const char *config_nearest(const char *text, size_t n, const char *const *list, size_t n_list)
+const char *config_nearest(
+	const char *text, size_t n, const char *const *list, size_t n_list, unsigned most_edits)
 {
 	const char *best = NULL;
-	unsigned best_distance = n < 6 ? 2 : 3, d;
 
 	for (size_t i = 0; i < n_list; i++) {
 		size_t n_word = strlen(list[i]);
 		if (n >= WORD_MAX || n_word >= WORD_MAX)
 			continue;
-		d = edit_distance(text, n, list[i], n_word);
-		if (d > best_distance || d >= n_word || (best && d == best_distance))
+		unsigned d = edit_distance(text, n, list[i], n_word);
+		if (d > most_edits || 2 * d > n_word || (best && d == most_edits))
 			continue;
 		best = list[i];
-		best_distance = d;
+		most_edits = d;
 	}
 	return best;
 }
 
 /* -- contradictions -- */
 
-__attribute__((format(printf, 4, 5))) static int fault(struct config_fault *f, int key, uint32_t idx,
-	const char *fmt, ...)
+__attribute__((format(printf, 4, 5))) static int fault(
+	struct config_fault *f, int key, uint32_t idx, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -136,11 +135,13 @@ static int pool_check(const struct config *c, uint32_t i, struct config_fault *r
 	(void)config_bytes_format(p->size_bytes, size);
 	if (p->huge_pages == CONFIG_HUGE_ON && p->size_bytes % page)
 		return fault(ret, CONFIG_KEY_pool_size, i,
-			"%s is no multiple of the huge pages that huge_pages: on demands; use %s", size,
+			"%s is no multiple of the huge pages that huge_pages: on demands; use %s",
+			size,
 			config_bytes_format(p->size_bytes + page - p->size_bytes % page, want));
 	if (c->limbo_cap_bytes != CONFIG_AUTO && c->limbo_cap_bytes > p->size_bytes / 2)
 		return fault(ret, CONFIG_KEY_limbo_cap, 0,
-			"%s is more than half of pool %s (%s), which one client could fill; use at most %s",
+			"%s is more than half of pool %s (%s), which one client could fill; use at "
+			"most %s",
 			config_bytes_format(c->limbo_cap_bytes, have), p->name, size,
 			config_bytes_format(p->size_bytes / 2, want));
 	if (p->max_value_bytes == CONFIG_AUTO)
@@ -148,12 +149,12 @@ static int pool_check(const struct config *c, uint32_t i, struct config_fault *r
 	(void)config_bytes_format(p->max_value_bytes, have);
 	if (p->max_value_bytes > p->size_bytes / 4)
 		return fault(ret, CONFIG_KEY_pool_max_value, i,
-			"%s is more than a quarter of the pool's size (%s); use at most %s", have, size,
-			config_bytes_format(p->size_bytes / 4, want));
+			"%s is more than a quarter of the pool's size (%s); use at most %s", have,
+			size, config_bytes_format(p->size_bytes / 4, want));
 	if (p->max_value_bytes > most)
 		return fault(ret, CONFIG_KEY_pool_max_value, i,
-			"%s is more than a frame can carry; use at most %s, or a larger max_frame", have,
-			config_bytes_format(most, want));
+			"%s is more than a frame can carry; use at most %s, or a larger max_frame",
+			have, config_bytes_format(most, want));
 	return 0;
 }
 
@@ -177,10 +178,10 @@ static int store_check(const struct config *c, uint32_t i, struct config_fault *
 		return 0;
 	for (uint32_t j = 0; j < c->n_pools; j++)
 		names[j] = c->pool[j].name;
-	const char *meant = config_nearest(pool, strlen(pool), names, c->n_pools);
-	return fault(ret, CONFIG_KEY_store_pool, i,
-		"there is no pool \"%s\"; %s \"%s\"%s, or name it under pools", pool,
-		meant ? "did you mean" : "use", meant ? meant : names[0], meant ? "?" : "");
+	const char *meant = config_nearest(pool, strlen(pool), names, c->n_pools, 3);
+	return fault(ret, CONFIG_KEY_store_pool, i, "there is no pool %s; %s %s%s", pool,
+		meant ? "did you mean" : "use one of the pools, as", meant ? meant : names[0],
+		meant ? "?" : "");
 }
 
 int config_check(const struct config *c, struct config_fault *ret)
@@ -200,8 +201,8 @@ int config_check(const struct config *c, struct config_fault *ret)
 /* -- what auto stands for -- */
 
 /* Sets a path that is still auto to A/B.  -EINVAL: too long, or not text. */
-static int path_fill(int key, char *field, const char *a, const char *b, char *ret_err,
-	size_t err_bytes)
+static int path_fill(
+	int key, char *field, const char *a, const char *b, char *ret_err, size_t err_bytes)
 {
 	const struct config_key *k = &config_keys[key];
 	char path[2 * CONFIG_TEXT_BYTES], why[CONFIG_WHY_BYTES];
@@ -220,8 +221,8 @@ static int path_fill(int key, char *field, const char *a, const char *b, char *r
 
 static bool is_absolute(const char *path) { return path && path[0] == '/'; }
 
-static int sockets_fill(struct config *c, const struct config_env *env, char *ret_err,
-	size_t err_bytes)
+static int sockets_fill(
+	struct config *c, const struct config_env *env, char *ret_err, size_t err_bytes)
 {
 	char own[64], folder[CONFIG_TEXT_BYTES];
 	const char *run = env->runtime_dir, *below = "hypercache/hypercache.sock";
@@ -238,13 +239,15 @@ static int sockets_fill(struct config *c, const struct config_env *env, char *re
 	if (r < 0)
 		return err_fwd(r);
 	(void)snprintf(folder, sizeof folder, "%s", c->socket);
-	*strrchr(folder, '/') = '\0';
+	char *slash = strrchr(folder, '/');
+	if (slash)
+		*slash = '\0';
 	return err_fwd(path_fill(CONFIG_KEY_admin_socket, c->admin_socket, folder, "admin.sock",
 		ret_err, err_bytes));
 }
 
-static int data_dir_fill(struct config *c, const struct config_env *env, char *ret_err,
-	size_t err_bytes)
+static int data_dir_fill(
+	struct config *c, const struct config_env *env, char *ret_err, size_t err_bytes)
 {
 	const char *a = env->state_home, *below = "hypercache";
 
@@ -270,7 +273,7 @@ static void pools_fill(struct config *c)
 		if (p->max_value_bytes == CONFIG_AUTO)
 			p->max_value_bytes = quarter < frame ? quarter : frame;
 		p->limbo_cap_bytes = c->limbo_cap_bytes == CONFIG_AUTO ? p->size_bytes / 8
-								       : c->limbo_cap_bytes;
+		                                                       : c->limbo_cap_bytes;
 	}
 	for (struct config_store *s = c->store; s < c->store + c->n_stores; s++) {
 		s->pool_idx = pool_find(c, s->pool);
@@ -278,8 +281,8 @@ static void pools_fill(struct config *c)
 	}
 }
 
-int config_resolve_for(struct config *c, const struct config_env *env, char *ret_err,
-	size_t err_bytes)
+int config_resolve_for(
+	struct config *c, const struct config_env *env, char *ret_err, size_t err_bytes)
 {
 	struct config full = *c;
 	struct config_fault f;
@@ -290,11 +293,11 @@ int config_resolve_for(struct config *c, const struct config_env *env, char *ret
 	if (r < 0)
 		return err_fwd(r);
 	if (config_check(&full, &f)) {
-		const char *of = f.key->scope == CONFIG_POOL ? full.pool[f.idx].name
-				 : f.key->scope == CONFIG_STORE ? full.store[f.idx].name
-							      : "";
-		(void)snprintf(ret_err, err_bytes, "%s%s%s: %s", of, *of ? "." : "", f.key->name,
-			f.why);
+		const char *of = f.key->scope == CONFIG_POOL    ? full.pool[f.idx].name
+		                 : f.key->scope == CONFIG_STORE ? full.store[f.idx].name
+		                                                : "";
+		(void)snprintf(
+			ret_err, err_bytes, "%s%s%s: %s", of, *of ? "." : "", f.key->name, f.why);
 		return err_new(-EINVAL);
 	}
 	pools_fill(&full);
@@ -304,8 +307,10 @@ int config_resolve_for(struct config *c, const struct config_env *env, char *ret
 
 int config_resolve(struct config *c, char *ret_err, size_t err_bytes)
 {
-	const struct config_env env = {.uid = geteuid(), .runtime_dir = getenv("XDG_RUNTIME_DIR"),
-		.state_home = getenv("XDG_STATE_HOME"), .home = getenv("HOME")};
+	const struct config_env env = {.uid = geteuid(),
+		.runtime_dir = getenv("XDG_RUNTIME_DIR"),
+		.state_home = getenv("XDG_STATE_HOME"),
+		.home = getenv("HOME")};
 
 	return err_fwd(config_resolve_for(c, &env, ret_err, err_bytes));
 }
@@ -346,8 +351,8 @@ int config_load(struct config *c, const char *path, char *ret_err, size_t err_by
 	}
 	if (r < 0) {
 		(void)snprintf(ret_err, err_bytes,
-			"%s: cannot be read: %s; use a readable file, or none for the defaults", path,
-			strerror(-r));
+			"%s: cannot be read: %s; use a readable file, or none for the defaults",
+			path, strerror(-r));
 		return err_new(r);
 	}
 	return err_fwd(config_parse(c, path, bytes, n, ret_err, err_bytes));

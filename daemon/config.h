@@ -2,14 +2,15 @@
  *
  *	        defaults            file                    environment, user
  *	            |                 |                            |
- *	 config_defaults() --> config_load() --> (options) --> config_resolve() --> bytes to the engine
+ *	 config_defaults() --> config_load() --> (options) --> config_resolve() --> bytes to the
+ *engine
  *
  * config_table.h lists the keys; the fields below are made from it.  A struct config holds no
  * pointer, so its bytes may be copied to a child process of the same binary.
  *
  * Rules.
- *  1. The reader is strict: an unknown or repeated key, a value of the wrong type, unit or range, an
- *     anchor, alias, tag or directive, or a second document is an error, never a warning.
+ *  1. The reader is strict: an unknown or repeated key, a value of the wrong type, unit or range,
+ *an anchor, alias, tag or directive, or a second document is an error, never a warning.
  *  2. Every error is one line: FILE:LINE:COL: what is wrong; what would be right.  A fault that has
  *     no place in the file (it cannot be read, an option contradicts it) comes without LINE:COL.
  *  3. A function that fails leaves *c as it was.  A contradiction between keys is an error already
@@ -30,13 +31,14 @@ enum {
 	CONFIG_POOLS_MAX = 16,
 	CONFIG_STORES_MAX = 64,
 	CONFIG_UIDS_MAX = 16,
-	CONFIG_NAME_BYTES = 32,	  /* of a pool or store, with its final NUL: [A-Za-z0-9_.-]{1,31} */
-	CONFIG_TEXT_BYTES = 256,  /* of a path or string, with its final NUL */
+	CONFIG_NAME_BYTES = 32,  /* of a pool or store, with its final NUL: [A-Za-z0-9_.-]{1,31} */
+	CONFIG_TEXT_BYTES = 256, /* of a path or string, with its final NUL */
 	CONFIG_ERROR_BYTES = 1024, /* enough for every message of this module but for a long FILE */
 	CONFIG_FILE_MAX_BYTES = 1 << 20,
 };
 
-/* The value of a `bytes` key that says auto and has not been resolved.  A path or name says "auto". */
+/* The value of a `bytes` key that says auto and has not been resolved.  A path or name says "auto".
+ */
 #define CONFIG_AUTO UINT64_MAX
 
 struct config_uids {
@@ -62,7 +64,7 @@ struct config_uids {
 #define CONFIG_FIELD_bytes(name) uint64_t name##_bytes;
 #define CONFIG_FIELD_duration(name) uint64_t name##_ns;
 #define CONFIG_FIELD_fraction(name) uint32_t name##_ppm;
-#define CONFIG_FIELD_enum(name) enum config_##name { CONFIG_CHOICES_##name(CONFIG_CONSTANT_) } name;
+#define CONFIG_FIELD_enum(name) enum config_##name{CONFIG_CHOICES_##name(CONFIG_CONSTANT_)} name;
 #define CONFIG_FIELD_path(name) char name[CONFIG_TEXT_BYTES];
 #define CONFIG_FIELD_string(name) char name[CONFIG_TEXT_BYTES];
 #define CONFIG_FIELD_name(name) char name[CONFIG_NAME_BYTES];
@@ -121,11 +123,11 @@ struct config_env {
 	uint32_t uid;
 	const char *runtime_dir, *state_home, *home;
 };
-int config_resolve_for(struct config *c, const struct config_env *env, char *ret_err,
-	size_t err_bytes);
+int config_resolve_for(
+	struct config *c, const struct config_env *env, char *ret_err, size_t err_bytes);
 
-/* The keys for a terminal; as the manual page hypercache.yaml(5) in mdoc(7); and all values of *c as
- * a file that config_parse() reads back to the same.  Whether `to` took it all: ferror(to). */
+/* The keys for a terminal; as the manual page hypercache.yaml(5) in mdoc(7); and all values of *c
+ * as a file that config_parse() reads back to the same.  Whether `to` took it all: ferror(to). */
 void config_help(FILE *to);
 void config_man(FILE *to);
 void config_print(const struct config *c, FILE *to);

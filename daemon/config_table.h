@@ -87,7 +87,7 @@
 		"on: huge pages, or the daemon does not start. off: base pages.") \
 	POOL(huge_page_size, enum, "", CONFIG_WORDS(huge_page_size), "", "2MiB", \
 		"The huge pages that are asked for.") \
-	POOL(max_value, bytes, "", "1", "256GiB", "auto", \
+	POOL(max_value, bytes, "", "1B", "256GiB", "auto", \
 		"The largest value that the pool accepts; at most a quarter of the pool, and no more than a " \
 		"frame can carry (max_frame less 1MiB). auto: the smaller of these two.") \
 	STORE(pool, name, "", "1", "31", "auto", \

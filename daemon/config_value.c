@@ -5,6 +5,7 @@
  */
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include "config_value.h"
 #include "../shm/base/check.h"
@@ -31,8 +32,8 @@ static bool auto_allowed(const struct config_key *k)
 }
 
 /* Writes the problem and what would be right; returns -EINVAL. */
-__attribute__((format(printf, 3, 4))) static int refuse(const struct config_key *k, char *why,
-	const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static int refuse(
+	const struct config_key *k, char *why, const char *fmt, ...)
 {
 	char problem[CONFIG_QUOTE_BYTES + 128], allowed[192];
 	va_list ap;
@@ -85,7 +86,7 @@ static int digits_parse(const char **text, uint64_t *ret)
 		return DIGITS_NONE;
 	for (; *p >= '0' && *p <= '9'; p++)
 		huge |= __builtin_mul_overflow(v, 10, &v) ||
-			__builtin_add_overflow(v, (uint64_t)(*p - '0'), &v);
+		        __builtin_add_overflow(v, (uint64_t)(*p - '0'), &v);
 	*text = p;
 	*ret = v;
 	return huge ? DIGITS_HUGE : 0;
@@ -109,8 +110,8 @@ static int unit_refuse(const struct config_key *k, const char *word, char *why)
 		return refuse(k, why, "%s is no unit of %s", q,
 			k->type == CONFIG_T_bytes ? "size (B KiB MiB GiB TiB)"
 						  : "time (ns us ms s m h d)");
-	static const char *const meant[] = {"KiB (1024)", "MiB (1024 KiB)", "GiB (1024 MiB)",
-		"TiB (1024 GiB)"};
+	static const char *const meant[] = {
+		"KiB (1024)", "MiB (1024 KiB)", "GiB (1024 MiB)", "TiB (1024 GiB)"};
 	(void)snprintf(why, CONFIG_WHY_BYTES, "%s is no unit of size; use %s", q,
 		meant[(which - "kKmMgGtT") / 2]);
 	return err_new(-EINVAL);
@@ -154,8 +155,8 @@ static int u32_parse(const struct config_key *k, const char *text, uint64_t *ret
 	int r = digits_parse(&p, ret);
 
 	if (r == DIGITS_NONE || *p != '\0')
-		return refuse(k, why, "%s is not a whole number",
-			config_quote(text, strlen(text), q));
+		return refuse(
+			k, why, "%s is not a whole number", config_quote(text, strlen(text), q));
 	if (r == DIGITS_HUGE || *ret > UINT32_MAX)
 		return out_of_range(k, text, why);
 	return 0;
@@ -262,8 +263,8 @@ static int enum_parse(const struct config_key *k, const char *text, void *field,
 }
 
 /* One code point of well-formed UTF-8 (RFC 3629) that can stand in a message and in a double-quoted
- * YAML scalar as it is: no control, line break or byte order mark.  Returns its length, 0 if it is not
- * one. */
+ * YAML scalar as it is: no control, line break or byte order mark.  Returns its length, 0 if it is
+ * not one. */
 static size_t glyph_bytes(const unsigned char *s)
 {
 	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -278,8 +279,8 @@ static size_t glyph_bytes(const unsigned char *s)
 		c = c << 6 | (s[i] & 0x3f);
 	}
 	bool bad = c < least[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) || c < 0x20 ||
-		   (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 || c == 0xfeff || c == 0xfffe ||
-		   c == 0xffff;
+	           (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 || c == 0xfeff ||
+	           c == 0xfffe || c == 0xffff;
 	return bad ? 0 : n;
 }
 
@@ -287,10 +288,12 @@ bool config_name_ok(const char *text, size_t n)
 {
 	if (n == 0 || n >= CONFIG_NAME_BYTES || strcmp(text, "auto") == 0)
 		return false;
-	return strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") == n;
+	return strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") ==
+	       n;
 }
 
-static int text_parse(const struct config_key *k, const char *text, size_t n, void *field, char *why)
+static int text_parse(
+	const struct config_key *k, const char *text, size_t n, void *field, char *why)
 {
 	char q[CONFIG_QUOTE_BYTES];
 	bool is_auto = auto_allowed(k) && strcmp(text, "auto") == 0;
@@ -307,7 +310,8 @@ static int text_parse(const struct config_key *k, const char *text, size_t n, vo
 	for (size_t i = 0, step; i < n; i += step) {
 		step = glyph_bytes((const unsigned char *)text + i);
 		if (step == 0)
-			return refuse(k, why, "%s contains a character that is not printable UTF-8", q);
+			return refuse(
+				k, why, "%s contains a character that is not printable UTF-8", q);
 	}
 	memset(field, 0, k->bytes);
 	memcpy(field, text, n);
@@ -503,7 +507,8 @@ const char *config_value_allowed(const struct config_key *k, char *to, size_t to
 		words_join(k->min, to, to_bytes);
 		break;
 	case CONFIG_T_path:
-		(void)snprintf(to, to_bytes, "an absolute path of at most %s bytes%s", k->max, or_auto);
+		(void)snprintf(
+			to, to_bytes, "an absolute path of at most %s bytes%s", k->max, or_auto);
 		break;
 	case CONFIG_T_string:
 		(void)snprintf(to, to_bytes, "a text of %s to %s bytes", k->min, k->max);
@@ -513,8 +518,8 @@ const char *config_value_allowed(const struct config_key *k, char *to, size_t to
 			CONFIG_NAME_BYTES - 1, or_auto);
 		break;
 	case CONFIG_T_uids:
-		(void)snprintf(to, to_bytes, "a list of at most %s user ids like [0, 1000], or none",
-			k->max);
+		(void)snprintf(to, to_bytes,
+			"a list of at most %s user ids like [0, 1000], or none", k->max);
 		break;
 	}
 	return to;

@@ -6,7 +6,7 @@
 #define HC_DAEMON_CONFIG_VALUE_H
 #include "config.h"
 
-enum config_type {
+enum config_value_type {
 	CONFIG_T_bool,
 	CONFIG_T_u32,
 	CONFIG_T_bytes,
@@ -25,7 +25,7 @@ enum config_scope { CONFIG_ROOT, CONFIG_POOL, CONFIG_STORE };
 struct config_key {
 	const char *name;
 	enum config_scope scope;
-	enum config_type type;
+	enum config_value_type type;
 	const char *unit, *min, *max, *def, *meaning;
 	uint32_t offset, bytes; /* of the field in struct config, config_pool or config_store */
 };
@@ -55,15 +55,18 @@ const char *config_value_allowed(const struct config_key *k, char *to, size_t to
 enum { CONFIG_NUMBER_BYTES = 32 };
 const char *config_bytes_format(uint64_t bytes, char to[CONFIG_NUMBER_BYTES]);
 
-/* Text of others for a message: in double quotes, cut short, without control bytes.  Returns `to`. */
+/* Text of others for a message: in double quotes, cut short, without control bytes.  Returns `to`.
+ */
 enum { CONFIG_QUOTE_BYTES = 96 };
 const char *config_quote(const char *text, size_t n, char to[CONFIG_QUOTE_BYTES]);
 
 /* Is it the name of a pool or store?  "auto" is none. */
 bool config_name_ok(const char *text, size_t n);
 
-/* Of the words in list (n of them), the one most like text; NULL if none is much like it. */
-const char *config_nearest(const char *text, size_t n, const char *const *list, size_t n_list);
+/* Of the n_list words, the first of those most like text[0..n); NULL if it takes more than most_edits
+ * letters added, removed or changed, or half of a short word. */
+const char *config_nearest(
+	const char *text, size_t n, const char *const *list, size_t n_list, unsigned most_edits);
 
 /* Looks for keys that contradict each other, auto or resolved.
  * Returns 0; 1 with a fault: the key it is about, and in which pool or store. */
