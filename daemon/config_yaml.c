@@ -486,7 +486,7 @@ static int document_read(struct reader *r)
 	else if (e.type != YAML_SCALAR_EVENT || !event_is_null(&e))
 		ret = fail(r, place_of(&e.start_mark),
 			"the file is no mapping of keys to values; use lines of \"key: value\", "
-		        "with a space "
+			"with a space "
 			"after the colon");
 	if (ret == 0)
 		ret = event_expect(r, YAML_DOCUMENT_END_EVENT);

@@ -166,6 +166,8 @@ TEST(config_each_bad_file_gives_its_message)
 
 	golden_path(path, sizeof path, "");
 	DIR *d = opendir(path);
+	if (!d)
+		fprintf(stderr, "  no folder %s: set HC_SOURCE_ROOT\n", path);
 	CHECK(d);
 	for (struct dirent *e; (e = readdir(d));) {
 		const char *dot = strrchr(e->d_name, '.');
