@@ -16,7 +16,7 @@
 
 enum { FILE_BYTES = 64 << 10, GOLDEN_MIN = 60, ROUNDS = 20000 };
 
-/* -- helpers -- */
+/* -- what the tests share -- */
 
 /* The golden files lie beside this source file, unless HC_SOURCE_ROOT says where the tree is. */
 static void golden_path(char *to, size_t to_bytes, const char *name)
@@ -106,7 +106,7 @@ static void check_round_trip(const struct config *c)
 
 	if (parse(&again, text, err) != 0) {
 		fprintf(stderr, "  %s\n%s", err, text);
-		CHECK(!"what was printed parses");
+		t_fail(__FILE__, __LINE__, "what was printed does not parse");
 	}
 	CHECK(config_same(c, &again));
 	free(text);
@@ -620,23 +620,6 @@ TEST(config_largest_file_of_names)
 
 /* -- hostile bytes -- */
 
-static uint64_t rnd_state;
-static uint64_t rnd(void) /* splitmix64 (Steele and others, 2014) */
-{
-	uint64_t z = rnd_state += UINT64_C(0x9e3779b97f4a7c15);
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
-}
-
-static void seed_take(const char *test)
-{
-	const char *s = getenv("T_SEED");
-
-	rnd_state = s ? strtoull(s, NULL, 0) : 1;
-	fprintf(stderr, "  T_SEED=%" PRIu64 " repeats %s\n", rnd_state, test);
-}
-
 /* Any bytes: an answer, one line if it is an error, and whatever is accepted prints and parses back.
  * The bytes lie at the end of their own allocation, so that ASan sees a read beyond them. */
 static bool hostile_parse(const unsigned char *bytes, size_t n)
@@ -659,12 +642,11 @@ static bool hostile_parse(const unsigned char *bytes, size_t n)
 
 TEST(config_random_bytes)
 {
-	seed_take("config_random_bytes");
 	for (int i = 0; i < ROUNDS; i++) {
 		unsigned char bytes[256];
-		size_t n = rnd() % sizeof bytes;
+		size_t n = t_random() % sizeof bytes;
 		for (size_t j = 0; j < n; j++)
-			bytes[j] = (unsigned char)rnd();
+			bytes[j] = (unsigned char)t_random();
 		(void)hostile_parse(bytes, n);
 	}
 }
@@ -675,18 +657,17 @@ TEST(config_damaged_files)
 	unsigned char bytes[2 * sizeof full_text];
 	int accepted = 0;
 
-	seed_take("config_damaged_files");
 	for (int i = 0; i < ROUNDS; i++) {
 		size_t n = sizeof full_text - 1;
 		memcpy(bytes, full_text, n);
-		for (uint64_t hits = 1 + rnd() % 4; hits; hits--) {
-			size_t at = rnd() % n, from = rnd() % n, len = rnd() % 16;
-			switch (rnd() % 4) {
+		for (uint64_t hits = 1 + t_random() % 4; hits; hits--) {
+			size_t at = t_random() % n, from = t_random() % n, len = t_random() % 16;
+			switch (t_random() % 4) {
 			case 0:
-				bytes[at] ^= (unsigned char)(1u << rnd() % 8);
+				bytes[at] ^= (unsigned char)(1u << t_random() % 8);
 				break;
 			case 1:
-				bytes[at] = (unsigned char)marks[rnd() % (sizeof marks - 1)];
+				bytes[at] = (unsigned char)marks[t_random() % (sizeof marks - 1)];
 				break;
 			case 2: /* a piece is doubled elsewhere */
 				len = len > n - from ? n - from : len;
