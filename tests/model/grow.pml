@@ -31,9 +31,14 @@
  * catches STOP_AT_MOVED       the reader goes to the new table at the first MOVED that it meets
  * catches NO_SLOT_RECHECK     the slot is not loaded again after the pin
  * catches TWICE,NO_WORD_RECHECK   the table word is not loaded again after the item's pin
- * catches NO_MISS_RECHECK     nor after a miss
+ * catches TWICE,NO_MISS_RECHECK     nor after a miss
  * catches TWICE,NO_TABLE_PIN  the call has no pin of its own for the table
  * catches TWICE,NO_TABLE_RECHECK  the table word is not loaded again after the table's pin, before its slots
+ * holds   TWICE,NO_TABLE_RECHECK,WORD_UNIQUE  ... which is safe while a table word never recurs
+ * holds   TWICE,NO_TABLE_PIN,WORD_UNIQUE  and so is this, where a table's memory is never punched (P30)
+ * holds   TWICE,PUNCH         free tables may be punched (P30): none that a table in limbo leads to is free
+ * catches TWICE,PUNCH,NEXT_NOT_HELD  a table is freed although a pinned one leads to it
+ * catches TWICE,PUNCH,WORD_UNIQUE,NO_TABLE_RECHECK  the slots of an unchecked table are looked at
  * catches TWICE,TABLE_AT_ONCE the table's memory is reused without limbo
  * catches NO_BARRIER          the engine scans without a barrier
  * catches WORD_FIRST          the table word changes before the bucket has been moved
@@ -56,10 +61,35 @@
 #define N_TRIES 2
 #endif
 
+/* WORD_UNIQUE: the table word has something in it that never recurs (here: how many there were) */
+#ifdef WORD_UNIQUE
+#define SAME_TABLE (table == t && installs == n_installs)
+#define COUNT_INSTALLS
+#else
+#define SAME_TABLE (table == t)
+#endif
+#ifdef REACH_BACK
+#define COUNT_INSTALLS
+#endif
+
 #define SLOT(t, j) cell[(t) * N_SLOTS + (j)]
 #define IS_K(s) ((s) == 1 || (s) == 2)
 #define ITEM_BIT(i) (1 << (i))
 #define TABLE_BIT(t) (1 << (N_ITEMS + 1 + (t)))
+
+/* a table that a pinned table leads to is reached without a pin of its own */
+#ifdef PUNCH
+#define LEADS_TO(a, t) (table_state[a] == LIMBO && next[a] == (t) && (a) != (t))
+#ifdef NEXT_NOT_HELD
+#define IS_LED_TO(t) false
+#else
+#define IS_LED_TO(t) (LEADS_TO(0, t) || LEADS_TO(1, t) || LEADS_TO(2, t))
+#endif
+#define LOOK(t) assert(table_state[t] != FREE)
+#else
+#define IS_LED_TO(t) false
+#define LOOK(t) skip
+#endif
 
 #define FREE 0
 #define USED 1
@@ -70,11 +100,11 @@ byte cell[N_TABLES * N_SLOTS];     /* the slots of all areas */
 byte next[N_TABLES];
 byte pin[2];                       /* 0: the item's, 1: the table's (area + 1) */
 chan buf = [4] of { byte, byte };
-byte word_a[N_ITEMS + 2], word_b[N_ITEMS + 2];
+byte word[N_ITEMS + 2]; /* an item: its version, 0 once the allocator has scribbled on it */
 
 byte state[N_ITEMS + 2], table_state[N_TABLES];
 byte version, acked, deleted;
-#ifdef REACH_BACK
+#ifdef COUNT_INSTALLS
 byte n_installs;
 #endif
 bool done;
@@ -124,7 +154,7 @@ inline reclaim()
 		:: i <= N_ITEMS ->
 			if
 			:: (batch & ITEM_BIT(i)) && !(held & ITEM_BIT(i)) ->
-				state[i] = FREE; word_a[i] = 0
+				state[i] = FREE; word[i] = 0
 			:: else -> limbo = limbo | (batch & ITEM_BIT(i))
 			fi;
 			i++
@@ -134,7 +164,7 @@ inline reclaim()
 		do
 		:: i < N_TABLES ->
 			if
-			:: (batch & TABLE_BIT(i)) && !(held & TABLE_BIT(i)) ->
+			:: (batch & TABLE_BIT(i)) && !(held & TABLE_BIT(i)) && !IS_LED_TO(i) ->
 				table_state[i] = FREE; forge(i)
 			:: else ->
 #ifdef REACH_HELD
@@ -177,7 +207,7 @@ inline set(t)
 	if
 	:: i != 0 && j < N_SLOTS ->
 		/* half-filled items are the matter of pins.pml */
-		d_step { state[i] = USED; version++; word_a[i] = version; word_b[i] = version };
+		d_step { state[i] = USED; version++; word[i] = version };
 		atomic { o = SLOT(t, j); SLOT(t, j) = i; acked = version } /* engine:published */
 		d_step {
 			if
@@ -234,43 +264,56 @@ inline place(w)
 #define MAY_DIE if :: !crashed -> crashed = true; goto half :: skip fi
 #endif
 
-inline copy_slot(k)
+/* 0 needs no copy */
+inline copy(k)
 {
-#ifdef MOVED_FIRST
 	if
-	:: SLOT(table, k) == MOVED -> skip
+	:: SLOT(table, k) == MOVED || SLOT(table, k) == 0 -> skip
 	:: else ->
+#ifdef MOVED_FIRST
 		o = SLOT(table, k);
 		SLOT(table, k) = MOVED;
-		if
-		:: o != 0 -> place(o); SLOT(n, i) = o
-		:: else -> skip
-		fi;
+		place(o);
+		SLOT(n, i) = o;
 		d_step { i = 0; o = 0 }
-	fi
 #else
-	if
-	:: SLOT(table, k) == MOVED -> skip
-	:: else ->
-		if
-		:: SLOT(table, k) != 0 ->
-			place(SLOT(table, k));
-			SLOT(n, i) = SLOT(table, k); /* grow:copied */
-			i = 0;
-			MAY_DIE;
-#ifndef NO_MOVED
-			SLOT(table, k) = MOVED /* grow:moved */
+		place(SLOT(table, k));
+		SLOT(n, i) = SLOT(table, k); /* grow:copied */
+		i = 0;
 #endif
-		:: else ->
-#ifndef EMPTY_KEPT
-			SLOT(table, k) = MOVED
-#else
-			skip
-#endif
-		fi;
 		MAY_DIE
 	fi
+}
+
+inline mark(k)
+{
+	if
+	:: SLOT(table, k) == MOVED -> skip
+#ifdef EMPTY_KEPT
+	:: SLOT(table, k) == 0 -> skip
 #endif
+	:: else ->
+#ifndef NO_MOVED
+		SLOT(table, k) = MOVED; /* grow:moved */
+#endif
+		MAY_DIE
+	fi
+}
+
+/* slot by slot, or all are copied and then all are marked */
+inline migrate_bucket()
+{
+	copy(0);
+	if
+	:: mark(0)
+	:: skip
+	fi;
+#ifdef MUTATE_HALF
+	mutate(n);
+#endif
+	copy(1);
+	mark(0);
+	mark(1)
 }
 
 proctype Engine()
@@ -291,37 +334,35 @@ proctype Engine()
 		d_step { table_state[n] = USED; SLOT(n, 0) = 0; SLOT(n, 1) = 0; next[n] = n }
 		next[table] = n;
 #ifdef WORD_FIRST
-		table = n; /* and slots move one by one after that: readers begin in the new table */
-		j = 1 - n;
-		SLOT(n, 0) = SLOT(j, 0); SLOT(n, 1) = SLOT(j, 1);
+		j = table;
+		table = n; /* readers begin in the new table, before there is anything in it */
+		SLOT(n, 0) = SLOT(j, 0);
+		SLOT(n, 1) = SLOT(j, 1);
 		goto moved;
 #endif
 		mutate(table);
-		copy_slot(0);
-#ifdef MUTATE_HALF
-		mutate(n);
-#endif
-		copy_slot(1);
+		migrate_bucket();
 		goto moved;
 half:		skip;
 #ifdef REACH_HALF
 		assert(!(SLOT(table, 0) == MOVED && SLOT(table, 1) != MOVED));
 #endif
 #ifdef NO_FINISH
-		i = 0; o = 0;
+		d_step { i = 0; o = 0 }
 		mutate(table);
+		skip;
 #endif
 		d_step { i = 0; o = 0 }
-		copy_slot(0);
-		copy_slot(1);
+		migrate_bucket();
 moved:		mutate(n);
 		atomic {
 #ifndef WORD_FIRST
 			j = table; table = n;
 #endif
-#ifdef REACH_BACK
-			n_installs++
+#ifdef COUNT_INSTALLS
+			n_installs++;
 #endif
+			skip
 		} /* grow:table-published */
 		d_step { table_state[j] = LIMBO; limbo = limbo | TABLE_BIT(j) } /* grow:table-retired */
 #ifdef TABLE_AT_ONCE
@@ -335,14 +376,17 @@ moved:		mutate(n);
 	reclaim();
 	done && pin[0] == 0 && pin[1] == 0;
 	reclaim();
+#ifdef PUNCH
+	reclaim();
+#endif
 	assert(limbo == 0)
 }
 
 proctype Reader()
 {
-	byte t, at, j, s, x, y, low, n_tries;
+	byte t, at, j, s, low, n_tries;
 	bool moved;
-#ifdef REACH_BACK
+#ifdef COUNT_INSTALLS
 	byte installs;
 #endif
 
@@ -351,7 +395,7 @@ again:	if
 	:: n_tries == N_TRIES -> goto out /* a named result */
 	:: else -> d_step { n_tries++; s = 0; j = 0; moved = false; at = 0; t = 0 }
 	fi;
-#ifdef REACH_BACK
+#ifdef COUNT_INSTALLS
 	atomic { t = table; at = t; installs = n_installs }
 #else
 	atomic { t = table; at = t }
@@ -359,12 +403,12 @@ again:	if
 #ifndef NO_TABLE_PIN
 	buf!1, t + 1; /* reader:table-pinned */
 #ifndef NO_TABLE_RECHECK
-	if :: table != t -> goto again :: else -> skip fi;
+	if :: !SAME_TABLE -> goto again :: else -> skip fi;
 #endif
 #endif
 look:	do
 	:: j < N_SLOTS ->
-		s = SLOT(at, j);
+		atomic { LOOK(at); s = SLOT(at, j) }
 		if
 		:: IS_K(s) -> goto found
 		:: s == MOVED ->
@@ -379,34 +423,37 @@ look:	do
 	od;
 	if
 	:: moved && at == t ->
-		atomic { at = next[t]; moved = false; j = 0; s = 0 }
+		atomic { LOOK(t); at = next[t]; moved = false; j = 0; s = 0 }
 		goto look
 	:: else -> skip
 	fi;
 	/* a miss; a table that has itself been moved on is one too, until the word says so */
 #ifndef NO_MISS_RECHECK
-	if :: table != t -> goto again :: else -> skip fi;
+	if :: !SAME_TABLE -> goto again :: else -> skip fi;
 #endif
 	assert(deleted > 0 && deleted >= low);
 	goto out;
 found:	buf!0, s; /* reader:pinned */
 #ifndef NO_SLOT_RECHECK
+	LOOK(at);
 	if :: SLOT(at, j) != s -> goto again :: else -> skip fi;
 #endif
 #ifndef NO_WORD_RECHECK
-	if :: table != t -> goto again :: else -> skip fi; /* reader:rechecked */
+	if
+	:: !SAME_TABLE -> goto again
+#ifdef REACH_BACK
+	:: SAME_TABLE && installs != n_installs -> assert(false)
+#endif
+	:: else -> skip
+	fi; /* reader:rechecked */
 #endif
 #ifdef REACH_MOVED
 	assert(at == t);
 #endif
-#ifdef REACH_BACK
-	assert(installs == n_installs);
-#endif
-	atomic { x = word_a[s]; assert(state[s] != FREE) }
-	atomic { y = word_b[s]; assert(state[s] != FREE) } /* reader:used */
-	assert(x == y && x >= low);
+	/* "later" may be at any moment until the unpin: one look is enough */
+	assert(state[s] != FREE && word[s] >= low); /* reader:used */
 out:	buf!0, 0; /* reader:unpinned */
-	atomic { buf!1, 0; done = true; t = 0; at = 0; j = 0; s = 0; x = 0; y = 0; low = 0; moved = 0 }
+	atomic { buf!1, 0; done = true; t = 0; at = 0; j = 0; s = 0; low = 0; moved = 0 }
 }
 
 init {
@@ -418,7 +465,7 @@ init {
 #endif
 		:: SLOT(0, 1) = 1; SLOT(0, 0) = L_ITEM
 		fi;
-		state[1] = USED; version = 1; acked = 1; word_a[1] = 1; word_b[1] = 1;
+		state[1] = USED; version = 1; acked = 1; word[1] = 1;
 		table_state[0] = USED;
 		run Reader();
 		run Engine()
