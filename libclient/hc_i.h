@@ -1,0 +1,85 @@
+/* hc_i.h - what a session and a store consist of.  Internal to libclient.
+ *
+ *   hc ── ctl        control segment, read-only          shared memory
+ *    │    pool[]     pools handed to us, read-only       shared memory
+ *    │    seg        our own segment, writable           shared memory, not in forked children
+ *    │    conn       the socket and what is unanswered   under `lock`
+ *    │    threads    reading blocks and who has them     hc_read.c
+ *    └─── store[]    what hc_store() gave out            under `store_lock`
+ *
+ * Owner: the program, from hc_open() to hc_close().  Plain fields do not change in
+ * between, but for those named as under a lock.
+ *
+ * Errors: inside, -errno (err.h).  hc_border() turns that into enum hc_error at the
+ * public calls, and nowhere else.
+ */
+#ifndef HC_I_H
+#define HC_I_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "hypercache.h"
+#include "hc_conn.h"
+#include "layout/l_client.h"
+#include "layout/l_control.h"
+#include "layout/l_pool.h"
+
+struct hc_threads; /* hc_read.c */
+
+/* A pool as this process sees it: region r lies at base + region[r].base_off. */
+struct hc_pool {
+	const uint8_t *base;     /* NULL: not mapped */
+	uint64_t bytes;          /* mapped, contiguous from region 0 */
+	uint64_t reserved_bytes; /* address space set aside from base */
+	uint32_t pool_idx;
+	bool mapped;
+};
+
+struct hc_store {
+	struct hc *hc;
+	struct hc_pool *pool; /* mapped */
+	const struct shm_store_entry *entry;
+	uint32_t idx;          /* in shm_control.store[] */
+	uint64_t id;           /* when it was opened (rule P10) */
+	struct hc_store *next; /* an earlier store of the same index, kept for those who hold it */
+};
+
+struct hc {
+	const struct shm_control *ctl;
+	uint64_t ctl_bytes;
+	struct shm_client *seg;
+	uint64_t seg_bytes;
+	uint32_t n_blocks;
+	uint32_t slot; /* index of ctl->pin_gen[] */
+	uint64_t session_id;
+	bool full_fence;
+	uint32_t stale_policy;     /* enum hc_stale */
+	int64_t time_off_ns;       /* engine's CLOCK_MONOTONIC minus ours */
+	const uint32_t *fork_word; /* a page of its own, wiped in a forked child: 1 in the owner, 0 there */
+	struct hc_pool pool[SHM_POOLS_MAX];
+	struct hc_threads *threads;
+
+	pthread_mutex_t store_lock;             /* store[]; never held across a system call */
+	struct hc_store *store[SHM_STORES_MAX]; /* NULL: not opened yet */
+	struct hc_store store_mem[SHM_STORES_MAX]; /* where the first store of each index lives */
+
+	pthread_mutex_t lock; /* conn: one mutation at a time */
+	struct hc_conn conn;
+};
+
+/* True in a forked child, which may use no handle of its parent (rule P20). */
+static inline bool hc_forked(const struct hc *hc)
+{
+	return __builtin_expect(*hc->fork_word == 0, 0);
+}
+
+/* The reading side's own state, made when all is mapped.  NULL: no memory. */
+struct hc_threads *hc_threads_new(struct hc *hc);
+/* NULL is allowed.  Also called in a forked child, where hc->seg must not be touched. */
+void hc_threads_free(struct hc_threads *t);
+
+/* -errno as enum hc_error; sets errno to it for HC_E_SYSTEM.  0 stays 0. */
+int hc_border(int r);
+
+#endif
