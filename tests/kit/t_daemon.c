@@ -1,0 +1,162 @@
+/* t_daemon.c - a hypercached of the test's own (t_daemon.h). */
+#include "t_daemon.h"
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "t.h"
+#include "t_kit.h"
+
+enum { CHILDREN_MAX = 64, SOCKET_PATH_MAX = 107 };
+
+static const char default_pools[] = "pools:\n  main:\n    size: 16MiB\n    huge_pages: off\n";
+
+static void path_in(char ret_path[T_PATH_BYTES], const char *dir, const char *name)
+{
+	int n = snprintf(ret_path, T_PATH_BYTES, "%s/%s", dir, name);
+
+	if (n < 0 || n > SOCKET_PATH_MAX)
+		t_fail(__FILE__, __LINE__, "%s/%s is too long for a socket: set TMPDIR", dir, name);
+}
+
+static void write_config(const struct t_daemon *d, const char *more)
+{
+	FILE *f = fopen(d->config, "we");
+
+	if (!f)
+		t_fail(__FILE__, __LINE__, "%s: %s", d->config, strerror(errno));
+	fprintf(f, "socket: %s\nadmin_socket: %s\ndata_dir: %s\n%s\n", d->socket, d->admin, d->data,
+		more ? more : "");
+	if (!more || (strncmp(more, "pools:", 6) != 0 && !strstr(more, "\npools:")))
+		fputs(default_pools, f);
+	fclose(f);
+}
+
+struct t_daemon *t_daemon_launch(const char *more, const char *const *env)
+{
+	static int n;
+	char name[32], runtime[T_PATH_BYTES + 32], state[T_PATH_BYTES + 32];
+	const char *all_env[64];
+	int at = 0;
+	struct t_daemon *d = calloc(1, sizeof *d);
+
+	if (!d)
+		t_fail(__FILE__, __LINE__, "out of memory");
+	(void)snprintf(name, sizeof name, "d%d", n++);
+	path_in(d->dir, t_dir(), name);
+	path_in(d->config, d->dir, "c.yaml");
+	path_in(d->socket, d->dir, "s");
+	path_in(d->admin, d->dir, "a");
+	path_in(d->data, d->dir, "data");
+	if (mkdir(d->dir, 0700) != 0)
+		t_fail(__FILE__, __LINE__, "%s: %s", d->dir, strerror(errno));
+	write_config(d, more);
+	(void)snprintf(runtime, sizeof runtime, "XDG_RUNTIME_DIR=%s", d->dir);
+	(void)snprintf(state, sizeof state, "XDG_STATE_HOME=%s", d->dir);
+	all_env[at++] = runtime;
+	all_env[at++] = state;
+	for (int i = 0; env && env[i] && at < 63; i++)
+		all_env[at++] = env[i];
+	all_env[at] = NULL;
+	d->proc = t_spawn((const char *[]){t_bin("hypercached"), "--config", d->config, NULL},
+		&(struct t_spawn_opts){.env = all_env});
+	return d;
+}
+
+void t_daemon_wait_ready(struct t_daemon *d)
+{
+	free(t_proc_line(d->proc, "hypercached: ready on ", T_DAEMON_READY_MS));
+}
+
+struct t_daemon *t_daemon_start(const char *more, const char *const *env)
+{
+	struct t_daemon *d = t_daemon_launch(more, env);
+
+	t_daemon_wait_ready(d);
+	return d;
+}
+
+static bool is_engine(pid_t pid)
+{
+	char path[64], text[4096];
+
+	(void)snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
+	FILE *f = fopen(path, "re");
+	if (!f)
+		return false;
+	size_t bytes = fread(text, 1, sizeof text, f);
+	fclose(f);
+	return memmem(text, bytes, "--engine", 8) != NULL;
+}
+
+/* 0: it has none. */
+static pid_t find_engine(const struct t_daemon *d)
+{
+	pid_t pids[CHILDREN_MAX];
+	int n = t_children(d->proc->pid, pids, CHILDREN_MAX);
+
+	for (int i = 0; i < n; i++)
+		if (is_engine(pids[i]))
+			return pids[i];
+	return 0;
+}
+
+pid_t t_daemon_engine(const struct t_daemon *d)
+{
+	pid_t pid = find_engine(d);
+
+	if (pid == 0)
+		t_fail(__FILE__, __LINE__, "the supervisor (pid %d) has no engine", (int)d->proc->pid);
+	return pid;
+}
+
+static void wait_gone(pid_t pid)
+{
+	if (!t_pid_gone(pid, T_DAEMON_STOP_MS))
+		t_fail(__FILE__, __LINE__, "the engine (pid %d) is still there", (int)pid);
+	(void)waitpid(pid, NULL, WNOHANG); /* ours if its supervisor died before it */
+}
+
+pid_t t_daemon_kill_engine(struct t_daemon *d, int sig)
+{
+	pid_t pid = t_daemon_engine(d);
+	int pidfd = pidfd_open(pid, 0);
+
+	if (pidfd < 0 || pidfd_send_signal(pidfd, sig, NULL, 0) != 0)
+		t_fail(__FILE__, __LINE__, "signal %d to the engine: %s", sig, strerror(errno));
+	if (!t_wait_fd(pidfd, POLLIN, T_DAEMON_STOP_MS))
+		t_fail(__FILE__, __LINE__, "the engine survived signal %d", sig);
+	(void)close(pidfd);
+	return pid;
+}
+
+void t_daemon_free(struct t_daemon *d)
+{
+	t_proc_free(d->proc);
+	free(d);
+}
+
+void t_daemon_stop(struct t_daemon *d)
+{
+	pid_t engine = find_engine(d);
+
+	t_proc_signal(d->proc, SIGTERM);
+	CHECK_EQ(t_proc_exit(d->proc, T_DAEMON_STOP_MS), 0);
+	if (engine)
+		wait_gone(engine);
+	t_daemon_free(d);
+}
+
+void t_daemon_kill(struct t_daemon *d)
+{
+	pid_t engine = find_engine(d);
+
+	t_proc_kill(d->proc, T_DAEMON_STOP_MS);
+	if (engine)
+		wait_gone(engine);
+	t_daemon_free(d);
+}

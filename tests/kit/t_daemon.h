@@ -1,0 +1,54 @@
+/* t_daemon.h - a hypercached of the test's own.
+ *
+ *	struct t_daemon *d = t_daemon_start(NULL, NULL);
+ *	... connect to d->socket ...
+ *	t_daemon_stop(d);               SIGTERM; must end with status 0
+ *
+ * It runs in t_dir() with its own socket, data folder and XDG folders, so any number of tests may run
+ * at the same time, and nothing of the user's is touched.  Limits and failures as in t_proc.h.
+ */
+#ifndef HC_T_DAEMON_H
+#define HC_T_DAEMON_H
+#include <sys/types.h>
+#include "t_proc.h"
+
+enum {
+	T_DAEMON_READY_MS = 20000,
+	T_DAEMON_STOP_MS = 20000,
+	T_PATH_BYTES = 256,
+};
+
+struct t_daemon {
+	struct t_proc *proc;
+	char dir[T_PATH_BYTES];
+	char config[T_PATH_BYTES]; /* the file it was started with */
+	char socket[T_PATH_BYTES];
+	char admin[T_PATH_BYTES];
+	char data[T_PATH_BYTES]; /* its data folder */
+};
+
+/* Starts a daemon and waits until it says that it is ready.  `more` are lines of YAML added to the
+ * configuration (NULL: none); a pool of 16 MiB without huge pages is the default unless `more` has
+ * "pools:".  env as in t_spawn_opts.  Several daemons in one test get folders of their own. */
+struct t_daemon *t_daemon_start(const char *more, const char *const *env);
+
+/* The same without waiting: for a daemon that is meant to fail. */
+struct t_daemon *t_daemon_launch(const char *more, const char *const *env);
+void t_daemon_wait_ready(struct t_daemon *d);
+
+/* The running engine's process; fails the test if the supervisor has no child. */
+pid_t t_daemon_engine(const struct t_daemon *d);
+
+/* Kills the engine with `sig` and waits until that process is gone.  Returns its pid. */
+pid_t t_daemon_kill_engine(struct t_daemon *d, int sig);
+
+/* SIGTERM, waits for the end, checks that the exit status is 0 and that the engine is gone; frees. */
+void t_daemon_stop(struct t_daemon *d);
+
+/* SIGKILL to the supervisor; waits until it and its engine are gone; frees. */
+void t_daemon_kill(struct t_daemon *d);
+
+/* Frees d after its process was waited for by the test. */
+void t_daemon_free(struct t_daemon *d);
+
+#endif
