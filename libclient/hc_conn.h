@@ -22,8 +22,9 @@
 #include "atomic.h"
 #include "wire.h"
 
-#define HC_WINDOW_MAX 64u                /* requests without an answer, whatever the engine allows */
-#define HC_WINDOW_BYTES (1024u * 1024u)  /* no further frame is begun behind this many unanswered bytes */
+#define HC_WINDOW_MAX 64u /* requests without an answer, whatever the engine allows */
+#define HC_WINDOW_BYTES \
+	(1024u * 1024u) /* no further frame is begun behind this many unanswered bytes */
 
 /* A request without an answer. */
 struct hc_pending {
@@ -40,7 +41,8 @@ struct hc_conn {
 	struct sockaddr_un addr;
 	socklen_t addr_bytes;
 	uint64_t timeout_ns;
-	struct wire_request hello; /* sent first on each connection; session is 0 until there is one */
+	struct wire_request
+		hello; /* sent first on each connection; session is 0 until there is one */
 	uint32_t max_inflight;
 	uint64_t max_frame;
 	uint64_t next_request; /* number of the next mutation, from 1 */

@@ -54,14 +54,15 @@ struct hc {
 	uint32_t slot; /* index of ctl->pin_gen[] */
 	uint64_t session_id;
 	bool full_fence;
-	uint32_t stale_policy;     /* enum hc_stale */
-	int64_t time_off_ns;       /* engine's CLOCK_MONOTONIC minus ours */
-	const uint32_t *fork_word; /* a page of its own, wiped in a forked child: 1 in the owner, 0 there */
+	uint32_t stale_policy; /* enum hc_stale */
+	int64_t time_off_ns;   /* engine's CLOCK_MONOTONIC minus ours */
+	const uint32_t *
+		fork_word; /* a page of its own, wiped in a forked child: 1 in the owner, 0 there */
 	struct hc_pool pool[SHM_POOLS_MAX];
 	struct hc_threads *threads;
 
-	pthread_mutex_t store_lock;             /* store[]; never held across a system call */
-	struct hc_store *store[SHM_STORES_MAX]; /* NULL: not opened yet */
+	pthread_mutex_t store_lock;                /* store[]; never held across a system call */
+	struct hc_store *store[SHM_STORES_MAX];    /* NULL: not opened yet */
 	struct hc_store store_mem[SHM_STORES_MAX]; /* where the first store of each index lives */
 
 	pthread_mutex_t lock; /* conn: one mutation at a time */
