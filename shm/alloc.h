@@ -17,6 +17,13 @@
  * A place that was taken is given back only by shm_alloc_give(): the caller has
  * proved that nobody pins it.
  *
+ * Whenever the engine is killed, the page table it leaves is consistent: a head
+ * descriptor is stored after everything that it promises (alloc_run.c).
+ *
+ * Private memory: 4 bytes a page, 32 bytes a run, 4 bytes and a bit a place.
+ * take and give ask the system for memory only when a slab is made (its bits and
+ * notes); there being none counts as ALLOC_FULL.
+ *
  * One thread.  Not fork-safe.  CHECKs its own private state; a page descriptor
  * that was damaged by a predecessor is refused by name during adoption.
  */
@@ -40,35 +47,45 @@ struct shm_alloc_stats {
 	uint64_t free_page_bytes;  /* pages in free runs */
 	uint64_t free_place_bytes; /* free places in slabs */
 	uint64_t tail_bytes;       /* ends of slabs that hold no place */
-	uint64_t largest_run_bytes;/* largest free run */
+	uint64_t largest_run_bytes; /* largest free run that a take can have now */
 	uint64_t n_taken;          /* places and runs in use */
 };
 
-/* Fills cls[] of a pool header that is being formatted; returns how many.
- * pool_bytes: size of the pool (small pools get smaller slabs). */
+/* Fills cls[] (room for SHM_CLASSES_MAX) of a pool header that is being formatted; returns how
+ * many.  pool_bytes: size of the pool (small pools get smaller slabs, and so a smaller largest
+ * class: 16 KiB in one of 4 MiB, 128 KiB from 64 MiB on). */
 uint32_t shm_alloc_classes(struct shm_class *cls, uint64_t pool_bytes);
 
 /* A new allocator over the pool mapped at base with these regions.  The class
  * table stands in the pool header (it is copied: the shared one is not trusted
- * later).  format: writes fresh page tables (all data pages one free run per
- * region); else: adoption begins, see below.  0, -ENOMEM, -EINVAL (regions).  */
+ * later), so format it first.  region[] is copied; region[0].base_off is 0.  format: writes
+ * fresh page tables (all data pages one free run per region); else: adoption begins, see
+ * below, and nothing is written yet.  0, -ENOMEM, -EINVAL (regions, or a class table that
+ * contradicts itself). */
 int shm_alloc_new(void *base, const struct shm_region *region, uint32_t n_regions, bool format,
 	struct shm_alloc **ret);
 void shm_alloc_free(struct shm_alloc *a);
 
 /* Adoption: after shm_alloc_new(format = false) every run is taken from the page
  * table as far as it is consistent (rule I5), and nothing in it is in use.
- *   claim   the item or table at byte offset off, `bytes` long (unrounded), is in
- *           use.  0; ALLOC_BAD: not a place of its class, not a run's start, too
- *           long for it, or claimed already: the caller drops what named it.
- *   end     what was not claimed becomes free; returns bytes that had to be given
- *           up because descriptors contradicted each other, and repaired them.   */
+ *   claim        the item at byte offset off, `bytes` long (unrounded), is in use.
+ *                0; ALLOC_BAD: not a place of a slab, not a large run's start, too long
+ *                for it, or claimed already: the caller drops what named it.  For a place
+ *                that is pinned but that no slot names (limbo, rule P15): bytes = 1, and
+ *                shm_alloc_give() when the pin is gone.
+ *   claim_table  the same for a run that shm_alloc_take_table() took: an item never
+ *                lies in one (rule I7).
+ *   end          what was not claimed becomes free; returns the bytes of all pages that had
+ *                to be given up because descriptors contradicted each other (0 after a
+ *                mere kill), and repairs them.
+ * Until the end only claim, claim_table, is_taken, place_bytes and note may be called. */
 int shm_alloc_claim(struct shm_alloc *a, uint64_t off, uint64_t bytes);
+int shm_alloc_claim_table(struct shm_alloc *a, uint64_t off, uint64_t bytes);
 uint64_t shm_alloc_adopt_end(struct shm_alloc *a);
 
 /* Takes room for an item of `bytes`.  *ret_off: byte offset in the pool,
- * *ret_place_bytes: what it really takes.  0, or ALLOC_FULL: nothing changed.
- * The memory's old content is not cleared. */
+ * *ret_place_bytes: what it really takes.  0, or ALLOC_FULL: nothing is taken (but what
+ * compact or window had closed is open again).  The memory's old content is not cleared. */
 int shm_alloc_take(struct shm_alloc *a, uint64_t bytes, uint64_t *ret_off, uint64_t *ret_place_bytes);
 /* Takes a run for an index table.  0 or ALLOC_FULL. */
 int shm_alloc_take_table(struct shm_alloc *a, uint64_t bytes, uint64_t *ret_off);
@@ -78,11 +95,12 @@ void shm_alloc_give(struct shm_alloc *a, uint64_t off);
 /* Is `off` (from a hostile client: any number) the start of a place or large run
  * that is taken?  Touches private memory only. */
 bool shm_alloc_is_taken(const struct shm_alloc *a, uint64_t off);
-/* Full size of the taken place or run at off.  CHECKs that it is taken. */
+/* Full size of the taken place or run (a table's too) at off.  CHECKs that it is taken. */
 uint64_t shm_alloc_place_bytes(const struct shm_alloc *a, uint64_t off);
 
 /* A 32-bit word of private memory for each taken place or large run (0 at take): the
- * engine keeps the policy's node in it.  CHECKs that off is taken. */
+ * engine keeps the policy's node in it.  Valid until the place is given back.  CHECKs that
+ * off is taken and no table. */
 uint32_t *shm_alloc_note(struct shm_alloc *a, uint64_t off);
 
 /* Compaction.  Names a slab that is worth emptying so that its pages can be used
@@ -90,23 +108,32 @@ uint32_t *shm_alloc_note(struct shm_alloc *a, uint64_t off);
  * all that is left in it, the one with the fewest items in it first.  `want`
  * (a size in bytes, or 0): not a slab of the class that `want` falls in.  Fills
  * off[] with the taken places' offsets; returns how many (0: there is no such
- * slab; a slab has at most `max`, others are passed over).  The caller moves each: take of the same size goes elsewhere, because
- * the slab is closed for takes until it is empty or shm_alloc_compact_stop(). */
+ * slab; a slab has at most `max`, others are passed over).  The caller moves each:
+ * take of the same size goes elsewhere, because the slab is closed for takes until
+ * it is empty, shm_alloc_compact_stop(), the next compact or window, or a take that
+ * finds no other room. */
 uint32_t shm_alloc_compact(struct shm_alloc *a, uint64_t want, uint64_t *off, uint32_t max);
-void shm_alloc_compact_stop(struct shm_alloc *a);
 
 /* Contiguous room.  Names a window of pages that, when all in it is given back,
- * can take a run of `bytes`: fills off[] with what is taken in it (places and
- * large runs; windows that contain an index table or a header are passed over;
- * windows with more than `max` too), fewest bytes in use among a bounded number
- * of candidates that begin at *cursor, which moves on.  Returns how many, or 0. */
+ * can take an item of `bytes` (its slab, if it is not large): fills off[] with what
+ * is taken in it (places and large runs; windows that contain an index table or a
+ * header are passed over; windows with more than `max` too), fewest bytes in use
+ * among a bounded number of candidates that begin at *cursor (a page; begin with
+ * 0), which moves on, and is 0 again when the pool's end was reached.  Returns how
+ * many, or 0.  What is in the window, also what becomes free there, is closed for
+ * takes until shm_alloc_compact_stop() or what else ends a compaction: so empty it,
+ * then take. */
 uint32_t shm_alloc_window(struct shm_alloc *a, uint64_t bytes, uint64_t *cursor, uint64_t *off,
 	uint32_t max);
+
+/* Opens again what compact or window closed; nothing if there is nothing. */
+void shm_alloc_compact_stop(struct shm_alloc *a);
 
 void shm_alloc_stats(const struct shm_alloc *a, struct shm_alloc_stats *ret);
 
 /* Walks the page table and all private lists; 0, or the number of the first broken invariant:
- * 5 (layout/l_pool.h), or 101.. (alloc.c lists them).  For tests and the checker. */
+ * 5 (layout/l_pool.h), or 101.. (alloc.c lists them).  For tests and the checker; not during
+ * adoption.  Takes time with the number of pages. */
 int shm_alloc_verify(const struct shm_alloc *a);
 
 #endif

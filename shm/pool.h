@@ -48,8 +48,11 @@ struct shm_wpool {
 	struct shm_alloc *alloc;
 	struct shm_wtable cur, next;  /* next: while growing */
 	uint64_t grow_pos;            /* chains of cur below this have moved */
-	uint64_t n_entries, live_bytes, n_moves;
-	uint64_t void_seen;
+	uint32_t grow_failed;         /* changes since there was no room for a larger table */
+	uint64_t n_entries;           /* live entries */
+	uint64_t live_bytes;          /* keys and values of live entries */
+	uint64_t waste_bytes;         /* their places, less that: headers and rounding */
+	uint64_t unusable_bytes;      /* given up by adoption */
 	struct shm_limbo limbo;
 };
 
@@ -119,6 +122,15 @@ uint64_t shm_pool_sweep(struct shm_wpool *w, const struct shm_pinset *pins,
 /* A bounded step of index growth when one is under way or due; true: more is left.
  * shm_pool_set does a few steps itself. */
 bool shm_pool_grow_step(struct shm_wpool *w, uint32_t chains);
+
+/* Bytes of the run that a due growth of the index waits for, 0: none.  The engine
+ * may make room for it (shm_alloc_window); the index serves on with longer chains. */
+uint64_t shm_pool_grow_wants(const struct shm_wpool *w);
+
+/* Limbo, for pool.c and index_write.c: room for n more entries is reserved before
+ * anything is unlinked, so that retiring cannot fail.  0 or -ENOMEM. */
+int shm_limbo_reserve(struct shm_wpool *w, uint32_t n);
+void shm_limbo_add(struct shm_wpool *w, uint64_t off, uint64_t bytes);
 
 /* The item at a live offset. */
 static inline struct shm_item *shm_pool_item(const struct shm_wpool *w, uint64_t off)

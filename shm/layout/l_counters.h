@@ -66,19 +66,15 @@
 	X(folded_misses, "reads", C, "misses counted by sessions that have ended") \
 	X(set_refused, "requests", C, "writes refused: no room, or larger than allowed")
 
-/* [W: cli, relaxed; R: eng, tools] in shm_client_block.counter[]: one thread's own */
+/* [W: cli, relaxed; R: eng, tools] in shm_block.counter[]: one thread's own.  Hits, misses and
+ * bytes stand per store in shm_block.store[]; their sums are not counted again. */
 #define SHM_BLOCK_COUNTERS(X) \
-	X(reads, "calls", C, "look-ups: a get or a view is one, an mget one for each key") \
-	X(hits, "reads", C, "look-ups that found a live entry") \
-	X(hit_bytes, "bytes", C, "bytes of the values found") \
 	X(retries, "times", C, "a slot or table changed under a look-up, which began again") \
 	X(views, "calls", C, "views taken") \
 	X(views_released, "calls", C, "views given back") \
 	X(expired_seen, "reads", C, "misses because the entry found had expired") \
-	X(hints_filtered, "hints", C, "hits whose hint was left out because it was given a moment ago") \
 	X(damage_seen, "times", C, "look-ups that met damage in shared memory")
 
-#define SHM_COUNTER_INDEX_(scope) SHM_##scope
 #define X_DAEMON_(n, u, k, m) SHM_DC_##n,
 #define X_POOL_(n, u, k, m) SHM_PC_##n,
 #define X_STORE_(n, u, k, m) SHM_SC_##n,
@@ -87,7 +83,6 @@ enum shm_daemon_counter { SHM_DAEMON_COUNTERS(X_DAEMON_) SHM_DC_N };
 enum shm_pool_counter { SHM_POOL_COUNTERS(X_POOL_) SHM_PC_N };
 enum shm_store_counter { SHM_STORE_COUNTERS(X_STORE_) SHM_SC_N };
 enum shm_block_counter { SHM_BLOCK_COUNTERS(X_BLOCK_) SHM_BC_N };
-#undef SHM_COUNTER_INDEX_
 #undef X_DAEMON_
 #undef X_POOL_
 #undef X_STORE_

@@ -1,0 +1,203 @@
+/* alloc_room.c - which slab, or which window of pages, is worth emptying.
+ *
+ * Both close what they name: a closed slab or free run is in no list, so takes
+ * go elsewhere, and what was given back stays together until it is reopened.  At
+ * any time one range of pages is closed at most (hold_lo, hold_hi); free runs
+ * that join it make it longer, so that it always begins and ends between runs.
+ */
+#define _GNU_SOURCE
+#include "alloc_i.h"
+#include "step.h"
+
+enum {
+	COMPACT_LOOKS = 16, /* slabs of a class that are compared */
+	WINDOW_LOOKS = 64,  /* windows that are compared */
+};
+
+static void hold(struct shm_alloc *a, uint32_t lo, uint32_t hi, bool slab)
+{
+	a->hold_lo = lo;
+	a->hold_hi = hi;
+	a->hold_slab = slab;
+	for (uint32_t page = lo; page < hi;) {
+		uint32_t id = a->map[page];
+		struct alloc_run *r = alloc_rec(a, id);
+		page += r->pages;
+		if (r->kind != SHM_PAGE_SLAB && r->kind != SHM_PAGE_FREE)
+			continue;
+		if (r->kind == SHM_PAGE_FREE)
+			alloc_run_unlist(a, id);
+		r->closed = true;
+		if (r->kind == SHM_PAGE_SLAB)
+			alloc_slab_relist(a, id);
+	}
+}
+
+void shm_alloc_compact_stop(struct shm_alloc *a)
+{
+	uint32_t hi = a->hold_hi;
+
+	a->hold_hi = 0;
+	for (uint32_t page = a->hold_lo; page < hi;) {
+		uint32_t id = a->map[page];
+		struct alloc_run *r = alloc_rec(a, id);
+		page += r->pages;
+		if (!r->closed)
+			continue;
+		r->closed = false;
+		if (r->kind == SHM_PAGE_FREE)
+			alloc_run_list(a, id);
+		else
+			alloc_slab_relist(a, id);
+	}
+	a->hold_lo = 0;
+	a->hold_slab = false;
+}
+
+static uint32_t slab_taken(const struct shm_alloc *a, const struct alloc_run *r)
+{
+	return a->cls[r->cls].n_items - r->n_free;
+}
+
+/* The slab of a class that has the fewest items in it, among some of its emptiest; or 0. */
+static uint32_t emptiest(const struct shm_alloc *a, const struct alloc_class *c)
+{
+	uint32_t best = 0;
+
+	if (!c->mask || (c->n_free < c->n_items && !MUTANT(24)))
+		return 0; /* the others could not take what is in it */
+	uint32_t id = c->head[31 - __builtin_clz(c->mask)];
+	for (uint32_t i = 0; id && i < COMPACT_LOOKS; i++, id = alloc_rec(a, id)->next)
+		if (!best || alloc_rec(a, id)->n_free > alloc_rec(a, best)->n_free)
+			best = id;
+	return best;
+}
+
+/* Appends what is taken in the run to off[]; returns how many are there now. */
+static uint32_t list_taken(
+	const struct shm_alloc *a, const struct alloc_run *r, uint64_t *off, uint32_t n)
+{
+	const struct alloc_class *c = &a->cls[r->cls];
+
+	if (r->kind == SHM_PAGE_LARGE)
+		off[n++] = alloc_off(r->page);
+	if (r->kind != SHM_PAGE_SLAB)
+		return n;
+	for (uint32_t i = 0; i < c->n_items; i++)
+		if (r->bits[i / 64] >> i % 64 & 1)
+			off[n++] = alloc_off(r->page) + (uint64_t)i * c->item_bytes;
+	return n;
+}
+
+uint32_t shm_alloc_compact(struct shm_alloc *a, uint64_t want, uint64_t *off, uint32_t max)
+{
+	uint32_t best = 0;
+	uint32_t not_cls = want && want <= a->class_bytes_max ? alloc_class_of(a, want)
+	                                                      : SHM_CLASSES_MAX;
+
+	CHECK(!a->adopting);
+	shm_alloc_compact_stop(a);
+	for (uint32_t k = 0; k < a->n_classes; k++) {
+		uint32_t id = k == not_cls ? 0 : emptiest(a, &a->cls[k]);
+		if (!id || slab_taken(a, alloc_rec(a, id)) > max)
+			continue;
+		if (!best || slab_taken(a, alloc_rec(a, id)) < slab_taken(a, alloc_rec(a, best)))
+			best = id;
+	}
+	if (!best)
+		return 0;
+	const struct alloc_run *r = alloc_rec(a, best);
+	hold(a, r->page, r->page + r->pages, true);
+	return list_taken(a, r, off, 0);
+}
+
+/* A window over whole runs, and what is taken in it. */
+struct window {
+	uint32_t lo, hi; /* pages */
+	uint32_t n_items;
+	uint64_t bytes;
+};
+
+/* Puts the run at w->hi into the window (sign 1), or takes that at w->lo out (sign -1). */
+static void window_count(
+	const struct shm_alloc *a, struct window *w, const struct alloc_run *r, int sign)
+{
+	uint64_t bytes = 0;
+	uint32_t n = 0;
+
+	if (r->kind == SHM_PAGE_LARGE) {
+		n = 1;
+		bytes = alloc_off(r->pages);
+	} else if (r->kind == SHM_PAGE_SLAB) {
+		n = slab_taken(a, r);
+		bytes = (uint64_t)n * a->cls[r->cls].item_bytes;
+	}
+	if (sign > 0) {
+		w->hi += r->pages;
+		w->n_items += n;
+		w->bytes += bytes;
+	} else {
+		w->lo += r->pages;
+		w->n_items -= n;
+		w->bytes -= bytes;
+	}
+}
+
+/* First page at or after `page` at which a run begins, n_pages at the end.  Bounded by the
+ * longest free run: only inside one is map[] not right. */
+static uint32_t next_head(const struct shm_alloc *a, uint64_t page)
+{
+	for (; page < a->n_pages; page++) {
+		const struct alloc_run *r = alloc_rec(a, a->map[page]);
+		if (r->pages && r->page == page)
+			break;
+	}
+	return (uint32_t)page;
+}
+
+/* Slides a window of `pages` from *cursor on and keeps the one with the fewest bytes. */
+static struct window slide(
+	const struct shm_alloc *a, uint64_t pages, uint64_t *cursor, uint32_t max)
+{
+	struct window best = {0}, w = {0};
+	uint32_t looks = 0;
+
+	w.lo = w.hi = next_head(a, *cursor);
+	while (w.hi < a->n_pages && looks < WINDOW_LOOKS) {
+		const struct alloc_run *r = alloc_rec(a, a->map[w.hi]);
+		window_count(a, &w, r, 1);
+		if (r->kind == SHM_PAGE_META || r->kind == SHM_PAGE_TABLE)
+			w = (struct window){.lo = w.hi, .hi = w.hi};
+		while (w.hi - w.lo >= pages) {
+			bool fits = w.n_items && w.n_items <= max;
+			if (fits && (!best.hi || w.bytes < best.bytes))
+				best = w;
+			window_count(a, &w, alloc_rec(a, a->map[w.lo]), -1);
+			looks++;
+		}
+	}
+	*cursor = w.hi < a->n_pages ? w.lo : 0;
+	return best;
+}
+
+uint32_t shm_alloc_window(
+	struct shm_alloc *a, uint64_t bytes, uint64_t *cursor, uint64_t *off, uint32_t max)
+{
+	uint64_t pages = alloc_pages(bytes);
+	uint32_t n = 0;
+
+	CHECK(bytes > 0 && !a->adopting);
+	shm_alloc_compact_stop(a);
+	if (bytes <= a->class_bytes_max)
+		pages = a->cls[alloc_class_of(a, bytes)].slab_pages;
+	struct window w = slide(a, pages, cursor, max);
+	if (!w.hi)
+		return 0;
+	for (uint32_t page = w.lo; page < w.hi;) {
+		const struct alloc_run *r = alloc_rec(a, a->map[page]);
+		n = list_taken(a, r, off, n);
+		page += r->pages;
+	}
+	hold(a, w.lo, w.hi, false);
+	return n;
+}

@@ -1,0 +1,399 @@
+/* index_write.c - chains, slots and growth; see index_write.h and layout/l_table.h. */
+#include "index_write.h"
+#include <errno.h>
+#include <string.h>
+#include "atomic.h"
+#include "base/check.h"
+#include "step.h"
+
+enum {
+	ENTRIES_PER_BUCKET = 5,  /* growth is due above it: 13 % of the chains then have an overflow */
+	GROW_RETRY_MASK = 1023,  /* with no room for a larger table: look again every 1024 changes */
+};
+
+/* ------------------------------------------------------------ geometry */
+
+uint64_t shm_index_overflow(uint32_t log2_buckets)
+{
+	return (1ull << log2_buckets) / 4;
+}
+
+uint64_t shm_index_bytes(uint32_t log2_buckets, uint64_t n_overflow)
+{
+	return sizeof(struct shm_table) +
+		((1ull << log2_buckets) + n_overflow) * sizeof(struct shm_bucket);
+}
+
+static struct shm_bucket *bucket_at(const struct shm_wtable *t, uint64_t idx)
+{
+	return (struct shm_bucket *)(t->t + 1) + idx;
+}
+
+static uint64_t n_buckets(const struct shm_wtable *t) { return 1ull << t->log2_buckets; }
+
+static uint64_t off_of(const struct shm_wpool *w, const void *p)
+{
+	return (uint64_t)((const uint8_t *)p - w->base);
+}
+
+/* The next bucket of a chain, or NULL at its end.  Our own link: CHECKed. */
+static struct shm_bucket *next_of(const struct shm_wpool *w, const struct shm_wtable *t, struct shm_bucket *b)
+{
+	uint64_t off = shm_word_off(shm_load_rlx(&b->link));
+
+	if (off == 0)
+		return NULL;
+	struct shm_bucket *n = (struct shm_bucket *)(void *)(w->base + off);
+	CHECK(n >= bucket_at(t, n_buckets(t)) && n < bucket_at(t, n_buckets(t) + t->n_overflow));
+	return n;
+}
+
+int shm_index_create(struct shm_wpool *w, uint32_t log2_buckets, struct shm_wtable *ret)
+{
+	uint64_t n_overflow = shm_index_overflow(log2_buckets), off;
+	uint64_t bytes = shm_index_bytes(log2_buckets, n_overflow);
+	int e = shm_alloc_take_table(w->alloc, bytes, &off);
+
+	if (e)
+		return e;
+	struct shm_table *t = (struct shm_table *)(void *)(w->base + off);
+	memset(t, 0, bytes);
+	t->magic = SHM_TABLE_MAGIC;
+	t->log2_buckets = log2_buckets;
+	t->n_overflow = n_overflow;
+	*ret = (struct shm_wtable){.t = t, .off = off, .log2_buckets = log2_buckets,
+		.word = shm_word_make(log2_buckets, off, 0), .n_overflow = (uint32_t)n_overflow};
+	return 0;
+}
+
+int shm_index_attach(struct shm_wpool *w, uint64_t word, struct shm_wtable *ret)
+{
+	uint64_t off = shm_word_off(word), log2 = shm_word_top(word);
+
+	if (off == 0 || off > w->bytes - sizeof(struct shm_table) || log2 > SHM_LOG2_BUCKETS_MAX)
+		return -EBADMSG;
+	struct shm_table *t = (struct shm_table *)(void *)(w->base + off);
+	if (t->magic != SHM_TABLE_MAGIC || t->log2_buckets != log2 ||
+		t->n_overflow != shm_index_overflow((uint32_t)log2))
+		return -EBADMSG;
+	uint64_t bytes = shm_index_bytes((uint32_t)log2, t->n_overflow);
+	if (bytes > w->bytes - off || shm_alloc_claim(w->alloc, off, bytes) != 0)
+		return -EBADMSG;
+	*ret = (struct shm_wtable){.t = t, .off = off, .log2_buckets = (uint32_t)log2,
+		.word = shm_word_make(log2, off, 0), .n_overflow = (uint32_t)t->n_overflow};
+	return 0;
+}
+
+/* ------------------------------------------------------------ chains */
+
+/* Appends an empty overflow bucket behind `last`, keeping `spare` unused ones.  NULL: none left. */
+static struct shm_bucket *append(struct shm_wpool *w, struct shm_wtable *t, struct shm_bucket *last,
+	uint32_t spare)
+{
+	if (t->overflow_used + spare >= t->n_overflow)
+		return NULL;
+	struct shm_bucket *b = bucket_at(t, n_buckets(t) + t->overflow_used++);
+	/* rel:index.slot: an empty bucket is whole, and harmless to link. */
+	shm_store_rel(&last->link, off_of(w, b));
+	STEP("index:linked");
+	return b;
+}
+
+/* Walks a chain: a slot for which `fits` says yes, else a free one. */
+struct want {
+	const struct shm_key *key; /* NULL: by place */
+	uint64_t hash, off;
+};
+
+static bool fits(const struct shm_wpool *w, const struct want *want, uint64_t word)
+{
+	if (!want->key)
+		return shm_word_off(word) == want->off;
+	const struct shm_item *it = shm_pool_item(w, shm_word_off(word));
+	const struct shm_key *k = want->key;
+	return it->hash == k->hash && shm_lens_key(it->lens) == k->n_bytes &&
+		it->store_id == k->store_id && memcmp(it + 1, k->bytes, k->n_bytes) == 0;
+}
+
+static void ref_set(const struct shm_wpool *w, shm_u64 *slot, struct shm_ref *ret)
+{
+	*ret = (struct shm_ref){
+		.slot = slot, .slot_off = off_of(w, slot), .word = shm_load_rlx(slot)};
+}
+
+/* 0: *ret; INDEX_MISS: *ret is a free slot; INDEX_FULL: *ret is a live one. */
+static int seek_chain(struct shm_wpool *w, struct shm_wtable *t, const struct want *want,
+	bool may_append, uint32_t spare, struct shm_ref *ret)
+{
+	struct shm_bucket *b = bucket_at(t, shm_hash_bucket(want->hash, t->log2_buckets)), *last = b;
+	uint64_t tag = shm_hash_tag(want->hash);
+	shm_u64 *free_slot = NULL, *live_slot = NULL;
+	int length = 0;
+
+	for (; b; last = b, b = next_of(w, t, b)) {
+		CHECK(++length <= SHM_CHAIN_MAX);
+		for (int i = 0; i < SHM_BUCKET_SLOTS; i++) {
+			uint64_t word = shm_load_rlx(&b->slot[i]);
+			CHECK(!(word & SHM_SLOT_MOVED));
+			if (word == 0) {
+				free_slot = free_slot ? free_slot : &b->slot[i];
+			} else if (shm_word_top(word) == tag && fits(w, want, word)) {
+				ref_set(w, &b->slot[i], ret);
+				return 0;
+			} else {
+				live_slot = &b->slot[i];
+			}
+		}
+	}
+	if (!free_slot && may_append && length < SHM_CHAIN_MAX) {
+		b = append(w, t, last, spare);
+		free_slot = b ? &b->slot[0] : NULL;
+	}
+	if (free_slot) {
+		ref_set(w, free_slot, ret);
+		return INDEX_MISS;
+	}
+	if (!live_slot)
+		return INDEX_MISS; /* by place, without append: an empty chain */
+	ref_set(w, live_slot, ret);
+	return INDEX_FULL;
+}
+
+/* ------------------------------------------------------------ growth */
+
+static bool has_moved(const struct shm_wtable *t, uint64_t chain)
+{
+	return shm_load_rlx(&bucket_at(t, chain)->link) & SHM_SLOT_MOVED;
+}
+
+/* Names the item that `word` names in the next table, if it is not named there yet. */
+static void copy_slot(struct shm_wpool *w, uint64_t word)
+{
+	const struct shm_item *it = shm_pool_item(w, shm_word_off(word));
+	struct want want = {.hash = it->hash, .off = shm_word_off(word)};
+	struct shm_ref ref;
+	int e = seek_chain(w, &w->next, &want, true, 0, &ref);
+
+	/* There is always room: the next table has twice the overflow buckets, and
+	 * shm_index_seek leaves as many as the old one has alone. */
+	CHECK(e == 0 || e == INDEX_MISS);
+	if (e == INDEX_MISS)
+		shm_store_rel(ref.slot, word); /* rel:index.slot */
+}
+
+/* Moves one chain as a whole.  May be begun again after a death anywhere in it. */
+static void move_chain(struct shm_wpool *w, uint64_t chain)
+{
+	for (struct shm_bucket *b = bucket_at(&w->cur, chain); b; b = next_of(w, &w->cur, b)) {
+		for (int i = 0; i < SHM_BUCKET_SLOTS; i++) {
+			uint64_t word = shm_load_rlx(&b->slot[i]);
+			if (word && !(word & SHM_SLOT_MOVED) && !MUTANT(9)) /* 9: moved, not copied */
+				copy_slot(w, word);
+			STEP("grow:copied");
+		}
+	}
+	for (struct shm_bucket *b = bucket_at(&w->cur, chain), *n; b; b = n) {
+		n = next_of(w, &w->cur, b);
+		for (int i = 0; i < SHM_BUCKET_SLOTS; i++) {
+			/* rel:index.moved: the copies are there (rule P6). */
+			shm_store_rel(&b->slot[i], SHM_SLOT_MOVED);
+			STEP("grow:moved");
+		}
+		/* rel:index.moved: the link's offset stays, for whoever is on the way. */
+		shm_store_rel(&b->link, shm_load_rlx(&b->link) | SHM_SLOT_MOVED);
+		STEP("grow:chain-moved");
+	}
+}
+
+static bool growth_is_due(const struct shm_wpool *w)
+{
+	return w->n_entries > ENTRIES_PER_BUCKET * n_buckets(&w->cur) &&
+		w->cur.log2_buckets < SHM_LOG2_BUCKETS_MAX;
+}
+
+uint64_t shm_pool_grow_wants(const struct shm_wpool *w)
+{
+	uint32_t log2 = w->cur.log2_buckets + 1;
+
+	return !w->next.t && w->grow_failed && growth_is_due(w)
+		? shm_index_bytes(log2, shm_index_overflow(log2))
+		: 0;
+}
+
+static void begin_growth(struct shm_wpool *w)
+{
+	if (!growth_is_due(w))
+		return;
+	if (w->grow_failed && (w->grow_failed++ & GROW_RETRY_MASK))
+		return;
+	if (shm_index_create(w, w->cur.log2_buckets + 1, &w->next) != 0) {
+		w->grow_failed = 1;
+		return;
+	}
+	w->grow_failed = 0;
+	w->grow_pos = 0;
+	STEP("grow:created");
+	/* rel:pool.table: an empty table is whole before anybody is sent there. */
+	shm_store_rel(&w->cur.t->next, w->next.word);
+	shm_count(&w->entry->counter[SHM_PC_index_grows], 1);
+	STEP("grow:begun");
+}
+
+static void end_growth(struct shm_wpool *w)
+{
+	struct shm_wtable old = w->cur;
+
+	if (shm_limbo_reserve(w, 1) != 0)
+		return; /* no memory for a list entry: the next step tries again */
+	shm_store_rel(&w->hdr->table, w->next.word); /* rel:pool.table */
+	STEP("grow:table-published");
+	w->cur = w->next;
+	w->next = (struct shm_wtable){0};
+	shm_limbo_add(w, old.off, shm_alloc_place_bytes(w->alloc, old.off));
+	STEP("grow:table-retired");
+}
+
+bool shm_index_grow(struct shm_wpool *w, uint32_t chains)
+{
+	if (!w->next.t)
+		begin_growth(w);
+	if (!w->next.t)
+		return false;
+	while (chains-- > 0 && w->grow_pos < n_buckets(&w->cur)) {
+		if (!has_moved(&w->cur, w->grow_pos))
+			move_chain(w, w->grow_pos);
+		w->grow_pos++;
+		shm_store_rlx(&w->cur.t->grow_pos, w->grow_pos);
+	}
+	if (w->grow_pos == n_buckets(&w->cur))
+		end_growth(w);
+	return w->next.t != NULL;
+}
+
+/* ------------------------------------------------------------ look-up for a change */
+
+/* The table in which a chain is changed now. */
+static struct shm_wtable *table_for(struct shm_wpool *w, uint64_t hash)
+{
+	if (!w->next.t)
+		return &w->cur;
+	uint64_t chain = shm_hash_bucket(hash, w->cur.log2_buckets);
+	if (!has_moved(&w->cur, chain))
+		move_chain(w, chain);
+	return &w->next;
+}
+
+int shm_index_seek(struct shm_wpool *w, const struct shm_key *key, struct shm_ref *ret)
+{
+	struct shm_wtable *t = table_for(w, key->hash);
+	struct want want = {.key = key, .hash = key->hash};
+
+	return seek_chain(w, t, &want, true, w->next.t ? w->cur.n_overflow : 0, ret);
+}
+
+int shm_index_seek_off(struct shm_wpool *w, uint64_t hash, uint64_t off, struct shm_ref *ret)
+{
+	struct want want = {.hash = hash, .off = off};
+
+	return seek_chain(w, table_for(w, hash), &want, false, 0, ret) ? INDEX_MISS : 0;
+}
+
+/* ------------------------------------------------------------ adoption */
+
+/* Walks every chain by its links, bounded; finds out how many overflow buckets are used.
+ * A predecessor's links are not trusted: two chains never share a bucket, because links
+ * were given out in ascending order and each bucket may be met once. */
+static int count_overflow(struct shm_wpool *w, struct shm_wtable *t, uint8_t *seen)
+{
+	uint64_t first = off_of(w, bucket_at(t, n_buckets(t)));
+
+	for (uint64_t c = 0; c < n_buckets(t); c++) {
+		uint64_t off = shm_word_off(shm_load_rlx(&bucket_at(t, c)->link));
+		for (int n = 1; off != 0; n++) {
+			uint64_t idx = (off - first) / sizeof(struct shm_bucket);
+			if (off < first || (off - first) % sizeof(struct shm_bucket) ||
+				idx >= t->n_overflow || n >= SHM_CHAIN_MAX || seen[idx])
+				return -EBADMSG;
+			seen[idx] = 1;
+			if (idx >= t->overflow_used)
+				t->overflow_used = (uint32_t)idx + 1;
+			off = shm_word_off(shm_load_rlx(&bucket_at(t, n_buckets(t) + idx)->link));
+		}
+	}
+	return 0;
+}
+
+static int check_links(struct shm_wpool *w, struct shm_wtable *t)
+{
+	uint8_t *seen = calloc(t->n_overflow ? t->n_overflow : 1, 1);
+
+	if (!seen)
+		return -ENOMEM;
+	int r = count_overflow(w, t, seen);
+	free(seen);
+	return r;
+}
+
+/* Does the chain have nothing to move, or has all of it been moved? */
+static bool chain_is_done(struct shm_wpool *w, uint64_t chain)
+{
+	for (struct shm_bucket *b = bucket_at(&w->cur, chain); b; b = next_of(w, &w->cur, b))
+		if (!(shm_load_rlx(&b->link) & SHM_SLOT_MOVED))
+			return false;
+	return true;
+}
+
+/* Was a move of this chain begun?  MOVED somewhere, or copies in the next table. */
+static bool chain_is_begun(struct shm_wpool *w, uint64_t chain)
+{
+	for (struct shm_bucket *b = bucket_at(&w->cur, chain); b; b = next_of(w, &w->cur, b))
+		for (int i = 0; i < SHM_BUCKET_SLOTS; i++)
+			if (shm_load_rlx(&b->slot[i]) & SHM_SLOT_MOVED)
+				return true;
+	for (uint64_t half = 0; half < 2; half++)
+		for (struct shm_bucket *b = bucket_at(&w->next, 2 * chain + half); b;
+			b = next_of(w, &w->next, b))
+			for (int i = 0; i < SHM_BUCKET_SLOTS; i++)
+				if (shm_load_rlx(&b->slot[i]))
+					return true;
+	return false;
+}
+
+int shm_index_check(struct shm_wpool *w)
+{
+	int r = check_links(w, &w->cur);
+
+	if (r == 0 && w->next.t)
+		r = check_links(w, &w->next);
+	return r;
+}
+
+void shm_index_finish(struct shm_wpool *w)
+{
+	if (!w->next.t)
+		return;
+	for (uint64_t c = 0; c < n_buckets(&w->cur); c++)
+		if (!chain_is_done(w, c) && chain_is_begun(w, c) && !MUTANT(10)) { /* 10: not finished */
+			move_chain(w, c);
+			STEP("adopt:chain-finished");
+		}
+}
+
+static void walk_table(
+	struct shm_wpool *w, struct shm_wtable *t, shm_index_each *f, void *arg)
+{
+	for (uint64_t c = 0; c < n_buckets(t); c++)
+		for (struct shm_bucket *b = bucket_at(t, c); b; b = next_of(w, t, b))
+			for (int i = 0; i < SHM_BUCKET_SLOTS; i++) {
+				uint64_t word = shm_load_rlx(&b->slot[i]);
+				if (word && !(word & SHM_SLOT_MOVED))
+					f(arg, &b->slot[i], word, c, t->log2_buckets);
+			}
+}
+
+void shm_index_walk(struct shm_wpool *w, shm_index_each *f, void *arg)
+{
+	walk_table(w, &w->cur, f, arg);
+	if (w->next.t)
+		walk_table(w, &w->next, f, arg);
+}

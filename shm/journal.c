@@ -1,0 +1,122 @@
+/* journal.c - see journal.h, and layout/l_journal.h for the order of the moments. */
+#include "journal.h"
+#include <errno.h>
+#include <stddef.h>
+#include "atomic.h"
+#include "base/check.h"
+#include "layout/l_word.h"
+#include "step.h"
+
+uint64_t shm_journal_bytes(uint32_t n_sessions)
+{
+	return sizeof(struct shm_journal) +
+		(uint64_t)n_sessions * sizeof(struct shm_journal_session);
+}
+
+static struct shm_journal_session *session_of(const struct shm_journal *j, uint32_t session)
+{
+	CHECK(session < j->n_sessions);
+	return (struct shm_journal_session *)(uintptr_t)(j + 1) + session;
+}
+
+const struct shm_result *shm_journal_find(
+	const struct shm_journal *j, uint32_t session, uint64_t session_id, uint64_t request)
+{
+	struct shm_journal_session *s = session_of(j, session);
+	const struct shm_result *r = &s->result[request % SHM_RESULTS];
+
+	/* acq:result.request */
+	if (shm_load_rlx(&s->session_id) != session_id || shm_load_acq(&r->request) != request)
+		return NULL;
+	return MUTANT(7) ? NULL : r; /* 7: results are forgotten */
+}
+
+void shm_journal_open(struct shm_journal *j, uint32_t session, uint64_t session_id)
+{
+	struct shm_journal_session *s = session_of(j, session);
+
+	shm_store_rlx(&s->session_id, 0);
+	for (uint32_t i = 0; i < SHM_RESULTS; i++)
+		shm_store_rlx(&s->result[i].request, 0);
+	shm_store_rel(&s->session_id, session_id); /* rel:journal.session */
+}
+
+void shm_journal_intend(struct shm_journal *j, const struct shm_req *req, uint32_t pool_idx,
+	uint64_t lsn, uint64_t slot_off, uint64_t old_word, uint64_t new_word, uint64_t value)
+{
+	struct shm_intent *in = &j->intent;
+
+	if (req->session == SHM_REQ_ENGINE)
+		return;
+	in->session = req->session;
+	in->pool_idx = pool_idx;
+	in->session_id = req->session_id;
+	in->request = req->request;
+	in->lsn = lsn;
+	in->slot_off = slot_off;
+	in->old_word = old_word;
+	in->new_word = new_word;
+	in->verb = req->verb;
+	in->status = 0;
+	in->value = value;
+	if (!MUTANT(8)) /* 8: no intent */
+		/* rel:intent.state: the next engine finds the intent whole. */
+		shm_store_rel(&in->state, SHM_INTENT_SET);
+}
+
+static void put_result(struct shm_journal *j, const struct shm_req *req, uint64_t lsn, int32_t status,
+	uint64_t value)
+{
+	struct shm_journal_session *s = session_of(j, req->session);
+	struct shm_result *r = &s->result[req->request % SHM_RESULTS];
+
+	if (shm_load_rlx(&s->session_id) != req->session_id)
+		return; /* the session ended, and its slot is another's */
+	shm_store_rlx(&r->request, 0);
+	atomic_signal_fence(memory_order_seq_cst); /* never an old number over new fields */
+	r->lsn = lsn;
+	r->status = status;
+	r->verb = req->verb;
+	r->value = value;
+	/* rel:result.request */
+	shm_store_rel(&r->request, req->request);
+}
+
+void shm_journal_finish(struct shm_journal *j, const struct shm_req *req, uint64_t lsn, int32_t status,
+	uint64_t value)
+{
+	if (req->session == SHM_REQ_ENGINE)
+		return;
+	put_result(j, req, lsn, status, value);
+	STEP("journal:resulted");
+	/* rel:intent.state */
+	shm_store_rel(&j->intent.state, SHM_INTENT_NONE);
+	STEP("journal:cleared");
+}
+
+int shm_journal_decide(struct shm_journal *j, uint8_t *const *bases, const uint64_t *bytes,
+	uint32_t n_pools)
+{
+	struct shm_intent *in = &j->intent;
+
+	/* acq:intent.state acq:journal.session */
+	if (shm_load_acq(&in->state) != SHM_INTENT_SET)
+		return 0;
+	int verdict = 2;
+	if (in->pool_idx >= n_pools || in->session >= j->n_sessions || in->slot_off % 8 ||
+		in->slot_off > bytes[in->pool_idx] - 8) {
+		verdict = -EBADMSG;
+	} else {
+		const shm_u64 *slot =
+			(const shm_u64 *)(const void *)(bases[in->pool_idx] + in->slot_off);
+		struct shm_req req = {.session = in->session, .verb = in->verb,
+			.session_id = in->session_id, .request = in->request};
+		if (shm_load_rlx(slot) == in->new_word) {
+			put_result(j, &req, in->lsn, in->status, in->value);
+			verdict = 1;
+		}
+	}
+	STEP("journal:decided");
+	shm_store_rel(&in->state, SHM_INTENT_NONE); /* rel:intent.state */
+	return verdict;
+}

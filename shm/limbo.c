@@ -1,0 +1,77 @@
+/* limbo.c - memory that no slot names any more, until no pin names it either.
+ *
+ * Entries are (place, size) pairs in private memory; an engine's death loses the
+ * list, and the next engine finds the same places again as "named by no slot"
+ * (rule P15).  Tables wait here like items (rule P7).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include "base/check.h"
+#include "pool.h"
+#include "step.h"
+
+int shm_limbo_reserve(struct shm_wpool *w, uint32_t n)
+{
+	struct shm_limbo *l = &w->limbo;
+
+	if (l->cap - l->n >= n)
+		return 0;
+	uint32_t cap = l->cap ? l->cap * 2 : 256;
+	while (cap - l->n < n)
+		cap *= 2;
+	struct shm_limbo_entry *e = realloc(l->entry, cap * sizeof *e);
+	if (!e)
+		return -ENOMEM;
+	l->entry = e;
+	l->cap = cap;
+	return 0;
+}
+
+void shm_limbo_add(struct shm_wpool *w, uint64_t off, uint64_t bytes)
+{
+	struct shm_limbo *l = &w->limbo;
+
+	CHECK(l->n < l->cap);
+	if (MUTANT(11)) { /* 11: unlinked memory is free at once */
+		shm_alloc_give(w->alloc, off);
+		return;
+	}
+	l->entry[l->n++] = (struct shm_limbo_entry){.off = off, .bytes = bytes};
+	l->bytes += bytes;
+}
+
+/* Adds the place's bytes to every session that pins it.  A session's pins of one
+ * place stand side by side: count it once. */
+static void charge(const struct shm_pinset *pins, const struct shm_pin *first, uint64_t bytes,
+	struct shm_scan_session *sessions)
+{
+	for (const struct shm_pin *p = first; p < pins->pin + pins->n && p->where == first->where; p++)
+		if (p == first || p->session != p[-1].session)
+			sessions[p->session].pinned_bytes += bytes;
+}
+
+uint64_t shm_pool_sweep(struct shm_wpool *w, const struct shm_pinset *pins,
+	struct shm_scan_session *sessions)
+{
+	struct shm_limbo *l = &w->limbo;
+	uint64_t freed = 0;
+	uint32_t kept = 0;
+
+	if (!pins->complete)
+		return 0;
+	for (uint32_t i = 0; i < l->n; i++) {
+		struct shm_limbo_entry e = l->entry[i];
+		const struct shm_pin *p = shm_pinset_find(pins, w->pool_idx, e.off);
+		if (p && !MUTANT(12)) { /* 12: pins are not looked at */
+			charge(pins, p, e.bytes, sessions);
+			l->entry[kept++] = e;
+			continue;
+		}
+		shm_alloc_give(w->alloc, e.off);
+		STEP("engine:freed");
+		freed += e.bytes;
+	}
+	l->n = kept;
+	l->bytes -= freed;
+	return freed;
+}

@@ -1,0 +1,208 @@
+/* pool_open.c - taking hold of a pool: formatting a new one, adopting one whose
+ * engine died.
+ *
+ * Adoption, in this order, each step safe to be killed in and begun again:
+ *
+ *   1  header, class table, tables and links are checked (rules I5, I6, I9, I10)
+ *   2  every item that a slot names is bounded and compared with its slot; a slot
+ *      that names nonsense is cleared (rules I7, I11, I13's lengths, I14)
+ *   3  half-moved chains are finished (rule P6)
+ *   4  every named place is claimed from the allocator, and told to the engine
+ *   5  what no slot names and a pin holds goes to limbo, the rest is free (rule P15)
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "atomic.h"
+#include "index_write.h"
+#include "pool.h"
+#include "step.h"
+
+struct adopt {
+	struct shm_wpool *w;
+	shm_pool_each *each;
+	void *arg;
+	uint64_t dropped;
+};
+
+/* ------------------------------------------------------------ checking items */
+
+static bool store_is_current(const struct shm_control *ctl, const struct shm_item *it)
+{
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
+		/* acq:entry.id */
+		if (shm_load_acq(&ctl->store[i].id) == it->store_id)
+			return (uint32_t)shm_load_rlx(&ctl->store[i].epoch) == it->epoch;
+	return false;
+}
+
+static bool item_fits(const struct shm_wpool *w, uint64_t word, uint64_t chain, uint32_t log2)
+{
+	uint64_t off = shm_word_off(word);
+
+	if (shm_word_low(word) != 0 || off < sizeof(struct shm_pool) ||
+		off > w->bytes - sizeof(struct shm_item))
+		return false;
+	const struct shm_item *it = shm_pool_item(w, off);
+	return shm_item_bytes(shm_lens_key(it->lens), shm_lens_value(it->lens)) <= w->bytes - off &&
+		shm_hash_tag(it->hash) == shm_word_top(word) &&
+		shm_hash_bucket(it->hash, log2) == chain && it->store_id != 0;
+}
+
+static void drop(struct adopt *a, shm_u64 *slot)
+{
+	shm_store_rel(slot, 0); /* rel:index.slot */
+	STEP("adopt:dropped");
+	a->dropped++;
+}
+
+static void check_one(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, uint32_t log2)
+{
+	struct adopt *a = arg;
+
+	if (!item_fits(a->w, word, chain, log2))
+		drop(a, slot);
+}
+
+static void claim_one(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, uint32_t log2)
+{
+	struct adopt *a = arg;
+	struct shm_wpool *w = a->w;
+	uint64_t off = shm_word_off(word);
+	const struct shm_item *it = shm_pool_item(w, off);
+	uint64_t kv = shm_lens_key(it->lens) + shm_lens_value(it->lens);
+
+	(void)chain;
+	(void)log2;
+	if (!store_is_current(w->ctl, it)) {
+		shm_store_rel(slot, 0); /* rel:index.slot: void since its store was cleared or dropped */
+		return;
+	}
+	if (shm_alloc_claim(w->alloc, off,
+		    shm_item_bytes(shm_lens_key(it->lens), shm_lens_value(it->lens))) != 0) {
+		drop(a, slot);
+		return;
+	}
+	w->n_entries++;
+	w->live_bytes += kv;
+	w->waste_bytes += shm_alloc_place_bytes(w->alloc, off) - kv;
+	if (a->each)
+		a->each(a->arg, off, it);
+}
+
+/* ------------------------------------------------------------ format */
+
+static int format(struct shm_wpool *w)
+{
+	struct shm_pool *p = w->hdr;
+
+	memset(&p->pool_id, 0, sizeof *p - offsetof(struct shm_pool, pool_id));
+	p->pool_id = shm_load_rlx(&w->entry->id);
+	p->formatted = w->entry->region[0].bytes;
+	p->n_classes = shm_alloc_classes(p->cls, w->bytes);
+	int r = shm_alloc_new(
+		w->base, w->entry->region, shm_load32_rlx(&w->entry->n_regions), true, &w->alloc);
+	if (r < 0)
+		return r;
+	if (shm_index_create(w, INDEX_LOG2_MIN, &w->cur) != 0)
+		return -EINVAL;
+	STEP("format:table");
+	shm_store_rel(&p->table, w->cur.word); /* rel:pool.table: the pool is formatted */
+	STEP("format:done");
+	return 0;
+}
+
+/* ------------------------------------------------------------ adopt */
+
+/* Rule P15: pins were scanned after the barrier; hostile ones name nothing. */
+static int claim_pinned(struct shm_wpool *w, const struct shm_pinset *pins)
+{
+	for (uint32_t i = 0; i < pins->n; i++) {
+		uint64_t off = shm_word_off(pins->pin[i].where);
+		if (shm_word_low(pins->pin[i].where) != w->pool_idx)
+			continue;
+		if (MUTANT(14)) /* 14: pinned memory of the last engine is free */
+			continue;
+		if (shm_alloc_claim(w->alloc, off, SHM_UNIT) != 0)
+			continue; /* named by a slot, claimed already, or nonsense */
+		if (shm_limbo_reserve(w, 1) != 0)
+			return -ENOMEM;
+		shm_limbo_add(w, off, shm_alloc_place_bytes(w->alloc, off));
+	}
+	return 0;
+}
+
+static int attach_tables(struct shm_wpool *w)
+{
+	int r = shm_index_attach(w, shm_load_rlx(&w->hdr->table), &w->cur);
+
+	if (r < 0)
+		return r;
+	uint64_t next = shm_load_rlx(&w->cur.t->next);
+	if (next) {
+		r = shm_index_attach(w, next, &w->next);
+		if (r < 0 || w->next.log2_buckets != w->cur.log2_buckets + 1)
+			return -EBADMSG;
+	}
+	return shm_index_check(w);
+}
+
+static int adopt(struct shm_wpool *w, const struct shm_pinset *pins, struct adopt *a)
+{
+	if (w->hdr->pool_id != shm_load_rlx(&w->entry->id) || w->hdr->n_classes == 0 ||
+		w->hdr->n_classes > SHM_CLASSES_MAX)
+		return -EBADMSG;
+	if (!pins->complete)
+		return -EBUSY;
+	int r = shm_alloc_new(
+		w->base, w->entry->region, shm_load32_rlx(&w->entry->n_regions), false, &w->alloc);
+	if (r == 0)
+		r = attach_tables(w);
+	if (r < 0)
+		return r;
+	STEP("adopt:attached");
+	shm_index_walk(w, check_one, a);
+	shm_index_finish(w);
+	shm_index_walk(w, claim_one, a);
+	STEP("adopt:claimed");
+	r = claim_pinned(w, pins);
+	if (r < 0)
+		return r;
+	w->unusable_bytes = shm_alloc_adopt_end(w->alloc);
+	shm_count(&w->ctl->counter[SHM_DC_adopt_dropped], a->dropped);
+	STEP("adopt:done");
+	return 0;
+}
+
+int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, uint32_t pool_idx,
+	const struct shm_pinset *pins, shm_pool_each *each, void *arg)
+{
+	struct adopt a = {.w = w, .each = each, .arg = arg};
+
+	*w = (struct shm_wpool){.base = base, .pool_idx = pool_idx, .ctl = ctl,
+		.entry = &ctl->pool[pool_idx], .hdr = base};
+	uint32_t n = shm_load32_rlx(&w->entry->n_regions);
+	if (n == 0 || n > SHM_REGIONS_MAX)
+		return -EINVAL;
+	const struct shm_region *last = &w->entry->region[n - 1];
+	w->bytes = last->base_off + last->bytes;
+	/* The last engine may have died inside a change. */
+	if (shm_load_rlx(&ctl->mutation_seq) & 1)
+		shm_count(&ctl->mutation_seq, 1);
+	/* acq:pool.table */
+	int r = shm_load_acq(&w->hdr->table) == 0 ? format(w) : adopt(w, pins, &a);
+	if (r < 0)
+		shm_pool_close(w);
+	else
+		shm_pool_account(w);
+	return r;
+}
+
+void shm_pool_close(struct shm_wpool *w)
+{
+	if (w->alloc)
+		shm_alloc_free(w->alloc);
+	free(w->limbo.entry);
+	w->alloc = NULL;
+	w->limbo = (struct shm_limbo){0};
+}
