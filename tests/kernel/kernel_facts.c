@@ -411,7 +411,9 @@ TEST(membarrier_registration_survives_fork)
 	CHECK_EQ(membarrier(GET_REGISTRATIONS), MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED);
 	pid = k_fork();
 	if (pid == 0)
-		_exit(membarrier(GET_REGISTRATIONS) == MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED ? 0 : 1);
+		_exit(membarrier(GET_REGISTRATIONS) == MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED
+				? 0
+				: 1);
 	k_wait_ok(pid);
 }
 
@@ -498,7 +500,8 @@ TEST(mapping_of_a_segment_is_not_inherited_with_dontfork)
 /* P20: else a child cannot tell that it is one without a system call in each read. */
 TEST(word_is_zero_in_a_forked_child_with_wipeonfork)
 {
-	uint32_t *word = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint32_t *word = mmap(
+		NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	pid_t pid;
 
 	CHECK(word != MAP_FAILED);
