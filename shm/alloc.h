@@ -41,14 +41,14 @@ enum { ALLOC_FULL = 1, ALLOC_BAD = 2 };
 /* Bytes, each counted on its own as things happen (not one as the rest of the others):
  *   total = taken + free + tail + meta                                     */
 struct shm_alloc_stats {
-	uint64_t total_bytes;      /* all regions */
-	uint64_t meta_bytes;       /* headers and page tables */
-	uint64_t taken_bytes;      /* places and runs in use, at their full (rounded) size */
-	uint64_t free_page_bytes;  /* pages in free runs */
-	uint64_t free_place_bytes; /* free places in slabs */
-	uint64_t tail_bytes;       /* ends of slabs that hold no place */
+	uint64_t total_bytes;       /* all regions */
+	uint64_t meta_bytes;        /* headers and page tables */
+	uint64_t taken_bytes;       /* places and runs in use, at their full (rounded) size */
+	uint64_t free_page_bytes;   /* pages in free runs */
+	uint64_t free_place_bytes;  /* free places in slabs */
+	uint64_t tail_bytes;        /* ends of slabs that hold no place */
 	uint64_t largest_run_bytes; /* largest free run that a take can have now */
-	uint64_t n_taken;          /* places and runs in use */
+	uint64_t n_taken;           /* places and runs in use */
 };
 
 /* Fills cls[] (room for SHM_CLASSES_MAX) of a pool header that is being formatted; returns how
@@ -68,25 +68,25 @@ void shm_alloc_free(struct shm_alloc *a);
 
 /* Adoption: after shm_alloc_new(format = false) every run is taken from the page
  * table as far as it is consistent (rule I5), and nothing in it is in use.
- *   claim        the item at byte offset off, `bytes` long (unrounded), is in use.
- *                0; ALLOC_BAD: not a place of a slab, not a large run's start, too long
- *                for it, or claimed already: the caller drops what named it.  For a place
- *                that is pinned but that no slot names (limbo, rule P15): bytes = 1, and
- *                shm_alloc_give() when the pin is gone.
- *   claim_table  the same for a run that shm_alloc_take_table() took: an item never
- *                lies in one (rule I7).
- *   end          what was not claimed becomes free; returns the bytes of all pages that had
- *                to be given up because descriptors contradicted each other (0 after a
- *                mere kill), and repairs them.
- * Until the end only claim, claim_table, is_taken, place_bytes and note may be called. */
+ *   claim       the item or table at byte offset off, `bytes` long (unrounded), is in use.
+ *               0; ALLOC_BAD: not a place of a slab, not a run's start, too long for it, or
+ *               claimed already: the caller drops what named it.  What is pinned but named
+ *               by no slot (limbo, rule P15) is claimed with bytes = 1.
+ *   claim_item  the same, but refuses an index table's run: what a slot names is never
+ *               there (rule I7), and a table has no note.
+ *   end         what was not claimed becomes free; returns the bytes of all pages that had
+ *               to be given up because descriptors contradicted each other (0 after a
+ *               mere kill), and repairs them.
+ * Until the end only claims, is_taken, place_bytes and note may be called. */
 int shm_alloc_claim(struct shm_alloc *a, uint64_t off, uint64_t bytes);
-int shm_alloc_claim_table(struct shm_alloc *a, uint64_t off, uint64_t bytes);
+int shm_alloc_claim_item(struct shm_alloc *a, uint64_t off, uint64_t bytes);
 uint64_t shm_alloc_adopt_end(struct shm_alloc *a);
 
 /* Takes room for an item of `bytes`.  *ret_off: byte offset in the pool,
  * *ret_place_bytes: what it really takes.  0, or ALLOC_FULL: nothing is taken (but what
  * compact or window had closed is open again).  The memory's old content is not cleared. */
-int shm_alloc_take(struct shm_alloc *a, uint64_t bytes, uint64_t *ret_off, uint64_t *ret_place_bytes);
+int shm_alloc_take(
+	struct shm_alloc *a, uint64_t bytes, uint64_t *ret_off, uint64_t *ret_place_bytes);
 /* Takes a run for an index table.  0 or ALLOC_FULL. */
 int shm_alloc_take_table(struct shm_alloc *a, uint64_t bytes, uint64_t *ret_off);
 /* Gives back the place or run that starts at off.  CHECKs that it was taken. */
@@ -123,8 +123,8 @@ uint32_t shm_alloc_compact(struct shm_alloc *a, uint64_t want, uint64_t *off, ui
  * many, or 0.  What is in the window, also what becomes free there, is closed for
  * takes until shm_alloc_compact_stop() or what else ends a compaction: so empty it,
  * then take. */
-uint32_t shm_alloc_window(struct shm_alloc *a, uint64_t bytes, uint64_t *cursor, uint64_t *off,
-	uint32_t max);
+uint32_t shm_alloc_window(
+	struct shm_alloc *a, uint64_t bytes, uint64_t *cursor, uint64_t *off, uint32_t max);
 
 /* Opens again what compact or window closed; nothing if there is nothing. */
 void shm_alloc_compact_stop(struct shm_alloc *a);

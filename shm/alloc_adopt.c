@@ -111,13 +111,12 @@ int alloc_adopt_scan(struct shm_alloc *a)
 	return 0;
 }
 
-/* The run that begins at off, if it is of this kind, long enough, and not claimed. */
-static int claim_run(struct shm_alloc *a, uint64_t off, uint64_t bytes, uint32_t kind)
+/* Claims the large item or table that begins at off, the start of run r or not. */
+static int claim_run(struct shm_alloc *a, struct alloc_run *r, uint64_t off, uint64_t bytes)
 {
-	struct alloc_run *r = alloc_rec(a, a->map[off / SHM_PAGE]);
-
-	if (r->kind != kind || alloc_off(r->page) != off || r->taken ||
-		alloc_pages(bytes) > r->pages)
+	if (r->kind != SHM_PAGE_LARGE && r->kind != SHM_PAGE_TABLE)
+		return ALLOC_BAD;
+	if (alloc_off(r->page) != off || r->taken || alloc_pages(bytes) > r->pages)
 		return ALLOC_BAD;
 	r->taken = true;
 	a->st.taken_bytes += alloc_off(r->pages);
@@ -125,14 +124,18 @@ static int claim_run(struct shm_alloc *a, uint64_t off, uint64_t bytes, uint32_t
 	return 0;
 }
 
-int shm_alloc_claim(struct shm_alloc *a, uint64_t off, uint64_t bytes)
+static int claim(struct shm_alloc *a, uint64_t off, uint64_t bytes, bool item)
 {
+	uint64_t page = off / SHM_PAGE;
+
 	CHECK(a->adopting);
-	if (off / SHM_PAGE >= a->n_pages || bytes == 0)
+	if (page >= a->n_pages || bytes == 0)
 		return ALLOC_BAD;
-	struct alloc_run *r = alloc_rec(a, a->map[off / SHM_PAGE]);
-	if (r->kind != SHM_PAGE_SLAB || !alloc_covers(r, off / SHM_PAGE))
-		return claim_run(a, off, bytes, SHM_PAGE_LARGE);
+	struct alloc_run *r = alloc_rec(a, a->map[page]);
+	if (!alloc_covers(r, page) || (item && r->kind == SHM_PAGE_TABLE))
+		return ALLOC_BAD;
+	if (r->kind != SHM_PAGE_SLAB)
+		return claim_run(a, r, off, bytes);
 	int i = alloc_slab_place(a, r, off);
 	if (i < 0 || bytes > a->cls[r->cls].item_bytes || r->bits[i / 64] >> i % 64 & 1)
 		return ALLOC_BAD;
@@ -140,12 +143,14 @@ int shm_alloc_claim(struct shm_alloc *a, uint64_t off, uint64_t bytes)
 	return 0;
 }
 
-int shm_alloc_claim_table(struct shm_alloc *a, uint64_t off, uint64_t bytes)
+int shm_alloc_claim(struct shm_alloc *a, uint64_t off, uint64_t bytes)
 {
-	CHECK(a->adopting);
-	if (off / SHM_PAGE >= a->n_pages || bytes == 0)
-		return ALLOC_BAD;
-	return claim_run(a, off, bytes, SHM_PAGE_TABLE);
+	return claim(a, off, bytes, false);
+}
+
+int shm_alloc_claim_item(struct shm_alloc *a, uint64_t off, uint64_t bytes)
+{
+	return claim(a, off, bytes, true);
 }
 
 /* Writes the words of the header's and the page table's own pages where they are not so. */
