@@ -1,0 +1,127 @@
+/* sup.h - the supervisor: one struct that owns everything, and its parts.
+ *
+ *   sup_main     start, event loop, end          sup_engine   the child and the channel to it
+ *   sup_folder   data folder, its lock           sup_session  what the engine gave us to keep
+ *   sup_socket   listening sockets               sup_admin    descriptors for tools
+ *   sup_host     what the machine has            sup_segment  memfds
+ *   sup_control  first bytes of the segments     sup_life     the word that says we live
+ *
+ * One thread, one poll(2), no timer when nothing is due: an idle supervisor does not
+ * wake up.  It never parses a client's byte, never maps a pool for longer than its
+ * header takes, and never waits for anybody: sockets and channel are non-blocking, and
+ * an answer that does not fit waits for the event that says it does.
+ *
+ * Errors: a function that returns -errno has already logged one sentence that says what
+ * to do, unless its comment says that it fills a `why`.
+ *
+ * Lifetime: process, unless a field says otherwise.  Descriptors are close-on-exec; the
+ * engine's child clears that for what its heritage names.
+ */
+#ifndef HC_DAEMON_SUP_H
+#define HC_DAEMON_SUP_H
+
+#include <poll.h>
+#include "admin.h"
+#include "config.h"
+#include "heritage.h"
+#include "sup_segment.h"
+
+enum {
+	SUP_STOP_LIMIT_MS = 5000, /* an engine that was told to end has this long */
+	SUP_SERVED_MS = 10000, /* an engine that has served this long begins a new row of crashes */
+	SUP_BACKOFF_MS = 10,   /* first wait; doubles up to restart_backoff_max */
+	SUP_STATUS_FAILED = 1, /* exit status: could not start */
+	SUP_STATUS_CRASHES = 3, /* exit status: the engine crashed restart_limit times in a row */
+	SUP_FDS_SPARE = 256,    /* descriptors that are not a client's */
+	SUP_FDS_CLIENT = 3,     /* socket, memfd, pidfd */
+	SUP_POLL_FDS = 4 + ADMIN_CONNECTIONS,
+};
+
+/* A session that the engine gave us, so that its successors find its pins (rule P16). */
+struct sup_session {
+	uint64_t id; /* 0: the slot is free */
+	uint32_t uid, gid;
+	int32_t pid;
+	int memfd, pidfd; /* pidfd -1: none */
+};
+
+struct sup_engine {
+	enum admin_engine state;
+	pid_t pid;   /* 0: none */
+	int pidfd;   /* -1: none */
+	int channel; /* our end, -1: none or at its end */
+	uint32_t n_started;
+	uint32_t crashes; /* in a row */
+	uint64_t started_ns, ready_ns,
+		restart_ns; /* CLOCK_MONOTONIC; restart_ns: when the next is due */
+	bool reply_waits; /* `reply` did not fit into the channel: nothing more is read before it does */
+	struct sup_msg reply;
+};
+
+/* A tool that is being answered. */
+struct sup_admin {
+	int fd;               /* -1: the place is free */
+	bool asked;           /* its request has come */
+	uint32_t next;        /* position in the list of descriptors */
+	uint64_t deadline_ns; /* CLOCK_MONOTONIC */
+};
+
+/* A bound socket, and what lies at its path. */
+struct sup_socket {
+	int fd; /* -1: none */
+	char path[CONFIG_TEXT_BYTES];
+	uint64_t dev, ino; /* of the path when we bound it: only that is removed */
+};
+
+struct sup {
+	struct config config;
+	int folder_lock; /* descriptor that holds the data folder's lock */
+	int signals;     /* signalfd */
+	struct sup_socket listen, admin_listen;
+	struct sup_segment control, journal;
+	struct sup_segment region[SHM_POOLS_MAX]; /* region 0 of each pool */
+	struct shm_control *ctl;                  /* mapping of the control segment */
+	uint64_t ctl_bytes;
+	int lock_fd;  /* heritage.lock_fd */
+	int panic_fd; /* heritage.panic_fd */
+	struct sup_engine engine;
+	struct sup_session *session; /* config.max_clients slots */
+	struct sup_admin admin[ADMIN_CONNECTIONS];
+	uint64_t stop_ns; /* when the engine is killed if it has not ended; 0: we do not stop */
+	bool said_ready, over;
+	int status; /* exit status once `over` */
+};
+
+/* sup_folder.c: creates data_dir (0700, with its parents) and takes its lock.  Descriptor, or -errno:
+ * -EBUSY another daemon has it. */
+int sup_folder_lock(const char *dir);
+/* Creates the folder that a socket is to lie in, if there is none, and checks that nobody but us and
+ * root may change what is in it (or that it is sticky).  0 or -errno. */
+int sup_folder_socket(const char *socket_path);
+
+/* sup_socket.c: binds and listens.  type: SOCK_STREAM or SOCK_SEQPACKET; mode: of the path.  What a
+ * dead daemon has left at the path is removed; a living one's is not: -EADDRINUSE. */
+int sup_socket_open(struct sup_socket *s, const char *path, int type, unsigned mode);
+void sup_socket_close(struct sup_socket *s);
+
+/* sup_engine.c: starts an engine on what we hold.  0 or -errno. */
+int sup_engine_start(struct sup *sup);
+void sup_engine_on_channel(struct sup *sup, short revents);
+void sup_engine_on_death(struct sup *sup); /* its pidfd is readable */
+void sup_engine_on_due(struct sup *sup, uint64_t now_ns);
+/* Begins the end: tells the engine to finish. */
+void sup_engine_stop(struct sup *sup);
+void sup_engine_kill(struct sup *sup, const char *why);
+
+/* sup_session.c: 0, or -EINVAL: the message makes no sense (nothing was kept; fds are closed). */
+int sup_session_put(struct sup *sup, const struct sup_msg *m, int *fds, uint32_t n_fds);
+int sup_session_drop(struct sup *sup, const struct sup_msg *m);
+void sup_session_close_all(struct sup *sup);
+
+/* sup_admin.c */
+void sup_admin_accept(struct sup *sup, uint64_t now_ns);
+void sup_admin_on_event(struct sup *sup, struct sup_admin *a, short revents);
+short sup_admin_events(const struct sup_admin *a); /* what to poll for */
+void sup_admin_close(struct sup_admin *a);
+
+#endif

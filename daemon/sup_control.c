@@ -1,0 +1,129 @@
+/* sup_control.c - the directory of everything, as the supervisor leaves it at start. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include "atomic.h"
+#include "base/err.h"
+#include "hypercache.h"
+#include "layout/l_item.h"
+#include "sup_control.h"
+
+/* A pool's address space, so that regions can be added to it later without moving it. */
+enum { RESERVE_TIMES = 4 };
+
+/* One line of each counter table. */
+#define DESC_DAEMON_(n, u, k, m) {#n, u, SHM_SCOPE_DAEMON, SHM_COUNTER_##k, SHM_DC_##n, 0, m},
+#define DESC_POOL_(n, u, k, m) {#n, u, SHM_SCOPE_POOL, SHM_COUNTER_##k, SHM_PC_##n, 0, m},
+#define DESC_STORE_(n, u, k, m) {#n, u, SHM_SCOPE_STORE, SHM_COUNTER_##k, SHM_SC_##n, 0, m},
+#define DESC_BLOCK_(n, u, k, m) {#n, u, SHM_SCOPE_BLOCK, SHM_COUNTER_##k, SHM_BC_##n, 0, m},
+static const struct shm_counter_desc descs[] = {SHM_DAEMON_COUNTERS(DESC_DAEMON_) SHM_POOL_COUNTERS(
+	DESC_POOL_) SHM_STORE_COUNTERS(DESC_STORE_) SHM_BLOCK_COUNTERS(DESC_BLOCK_)};
+SHM_ASSERT(sizeof descs / sizeof *descs < SHM_DESCS_MAX); /* the last one stays 0: the end */
+
+#define DESC_FITS_(n, u, k, m) \
+	SHM_ASSERT(sizeof #n <= sizeof descs->name && sizeof u <= sizeof descs->unit && \
+		   sizeof m <= sizeof descs->meaning);
+SHM_DAEMON_COUNTERS(DESC_FITS_)
+SHM_POOL_COUNTERS(DESC_FITS_)
+SHM_STORE_COUNTERS(DESC_FITS_)
+SHM_BLOCK_COUNTERS(DESC_FITS_)
+
+SHM_ASSERT((int)CONFIG_POOLS_MAX == SHM_POOLS_MAX && (int)CONFIG_STORES_MAX == SHM_STORES_MAX);
+SHM_ASSERT((int)CONFIG_NAME_BYTES <= SHM_NAME_BYTES);
+
+/* All of a header but its magic. */
+static void header_fill(struct shm_segment *seg, uint32_t kind, uint32_t instance,
+	uint64_t daemon_id, const struct sup_segment *s)
+{
+	seg->byte_order = SHM_BYTE_ORDER;
+	seg->major = SHM_LAYOUT_MAJOR;
+	seg->minor = SHM_LAYOUT_MINOR;
+	seg->kind = kind;
+	seg->instance = instance;
+	seg->total_bytes = s->bytes;
+	seg->daemon_id = daemon_id;
+	seg->created_ns = sup_host_real_ns();
+	seg->backing = s->backing;
+}
+
+static void header_publish(struct shm_segment *seg)
+{
+	shm_store_rel(&seg->magic, SHM_MAGIC); /* rel:segment.magic */
+}
+
+static void pool_entry_fill(struct shm_pool_entry *e, const struct config_pool *p,
+	const struct sup_segment *s, uint64_t id)
+{
+	memcpy(e->name, p->name, sizeof p->name);
+	e->reserve_bytes = s->bytes * RESERVE_TIMES;
+	e->max_value_bytes = p->max_value_bytes + SHM_KEY_BYTES_MAX;
+	e->region[0] = (struct shm_region){.bytes = s->bytes, .backing = s->backing};
+	memcpy(e->backing_why, s->why, sizeof e->backing_why);
+	shm_store32_rlx(&e->n_regions, 1);
+	shm_store_rlx(&e->counter[SHM_PC_limit_bytes], s->bytes);
+	shm_store_rel(&e->id, id); /* rel:entry.id */
+}
+
+static void store_entry_fill(
+	struct shm_store_entry *e, const struct config_store *s, const char *policy, uint64_t id)
+{
+	memcpy(e->name, s->name, sizeof s->name);
+	e->pool_idx = s->pool_idx;
+	e->type = s->type;
+	shm_store_rlx(&e->default_ttl_ns, s->ttl_ns);
+	(void)snprintf(e->policy, sizeof e->policy, "%s", policy);
+	shm_store_rel(&e->id, id); /* rel:entry.id */
+}
+
+static const char *policy_name(enum config_policy policy)
+{
+#define POLICY_NAME_(constant, word) [constant] = word,
+	static const char *const words[] = {CONFIG_CHOICES_policy(POLICY_NAME_)};
+	return words[policy];
+}
+
+int sup_control_format(struct shm_control *c, const struct config *config,
+	const struct sup_segment *self, const struct sup_segment *pool)
+{
+	struct {
+		uint64_t daemon_id, hash_seed, id;
+	} rnd;
+
+	if (getrandom(&rnd, sizeof rnd, 0) != (ssize_t)sizeof rnd)
+		return err_new(-errno);
+	/* Ids begin anywhere in 48 bits, so that those of two memories differ, and leave 2^63 to
+	 * come. */
+	uint64_t id = (rnd.id & ((UINT64_C(1) << 48) - 1)) + 1;
+
+	header_fill(&c->seg, SHM_KIND_CONTROL, 0, rnd.daemon_id | 1, self);
+	c->hash_seed = rnd.hash_seed;
+	c->n_sessions = config->max_clients;
+	c->n_blocks = config->threads_per_client;
+	c->time_off_ns = (uint64_t)sup_host_time_off_ns();
+	c->started_ns = sup_host_real_ns();
+	c->version = HC_VERSION_MAJOR << 16 | HC_VERSION_MINOR << 8 | HC_VERSION_PATCH;
+	memcpy(c->desc, descs, sizeof descs);
+	for (uint32_t i = 0; i < config->n_pools; i++)
+		pool_entry_fill(&c->pool[i], &config->pool[i], &pool[i], id++);
+	for (uint32_t i = 0; i < config->n_stores; i++)
+		store_entry_fill(&c->store[i], &config->store[i],
+			policy_name(config->store[i].policy), id++);
+	header_publish(&c->seg);
+	return 0;
+}
+
+void sup_control_journal_format(
+	struct shm_journal *j, const struct shm_control *c, const struct sup_segment *s)
+{
+	header_fill(&j->seg, SHM_KIND_JOURNAL, 0, c->seg.daemon_id, s);
+	j->n_sessions = c->n_sessions;
+	header_publish(&j->seg);
+}
+
+void sup_control_pool_format(struct shm_segment *seg, const struct shm_control *c,
+	uint32_t pool_idx, const struct sup_segment *s)
+{
+	header_fill(seg, SHM_KIND_POOL, pool_idx << 8, c->seg.daemon_id, s);
+	header_publish(seg);
+}

@@ -1,0 +1,30 @@
+/* sup_control.h - writes the first bytes of the segments.
+ *
+ * The supervisor formats the control segment with its directory of pools and
+ * stores, the journal's header and each region's segment header, once for the life
+ * of the memory; the first engine formats the rest of a pool.  magic goes last.
+ *
+ * Caller: the supervisor, on fresh segments (all zero) that nobody else has.
+ */
+#ifndef HC_DAEMON_SUP_CONTROL_H
+#define HC_DAEMON_SUP_CONTROL_H
+
+#include "config.h"
+#include "layout/l_control.h"
+#include "layout/l_journal.h"
+#include "sup_segment.h"
+
+/* Fills c (sizeof *c zeroes), the memory of `self`, from the configuration and what the pools got
+ * (pool[i] is region 0 of config->pool[i]).  0, or -errno: no random numbers. */
+int sup_control_format(struct shm_control *c, const struct config *config,
+	const struct sup_segment *self, const struct sup_segment *pool);
+
+/* Fills the header of the journal that belongs to c. */
+void sup_control_journal_format(
+	struct shm_journal *j, const struct shm_control *c, const struct sup_segment *s);
+
+/* Fills the segment header of region 0 of pool `pool_idx`. */
+void sup_control_pool_format(struct shm_segment *seg, const struct shm_control *c,
+	uint32_t pool_idx, const struct sup_segment *s);
+
+#endif
