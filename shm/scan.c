@@ -1,27 +1,8 @@
 /* scan.c - see scan.h. */
 #include "scan.h"
-#include <errno.h>
-#include <linux/membarrier.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #include "atomic.h"
 #include "step.h"
-
-static int membarrier(int cmd) { return (int)syscall(SYS_membarrier, cmd, 0, 0); }
-
-bool shm_scan_can_barrier(void)
-{
-	int got = membarrier(MEMBARRIER_CMD_QUERY);
-
-	return got >= 0 && (got & MEMBARRIER_CMD_GLOBAL_EXPEDITED) &&
-		(got & MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED);
-}
-
-int shm_scan_register(void)
-{
-	return membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED) == 0 ? 0 : -errno;
-}
 
 static bool add(struct shm_pinset *set, uint64_t where, uint32_t session)
 {
@@ -74,7 +55,7 @@ void shm_scan_pins(struct shm_pinset *set, const struct shm_control *ctl,
 	set->complete = true;
 	if (!MUTANT(6)) { /* 6: the engine forgets the barrier */
 		atomic_thread_fence(memory_order_seq_cst); /* for readers with full fences */
-		if (may_barrier && membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) != 0)
+		if (may_barrier && shm_barrier() != 0)
 			may_barrier = false;
 	}
 	STEP("engine:barrier");

@@ -14,6 +14,7 @@
 #define HC_SHM_SCAN_H
 
 #include <stdbool.h>
+#include "barrier.h"
 #include "layout/l_client.h"
 #include "layout/l_control.h"
 
@@ -36,11 +37,6 @@ struct shm_pinset {
 	uint32_t n, cap;
 	bool complete; /* false: the barrier may not be called, or memory ran out: nothing may be reused */
 };
-
-/* Can this process call membarrier(GLOBAL_EXPEDITED)? */
-bool shm_scan_can_barrier(void);
-/* Registers this process as a reader.  0, or -errno. */
-int shm_scan_register(void);
 
 /* Barrier, then collects the pins of all sessions that carry their current
  * generation.  may_barrier: false when membarrier is not allowed: then only
