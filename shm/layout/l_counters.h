@@ -71,7 +71,6 @@
 #define SHM_BLOCK_COUNTERS(X) \
 	X(retries, "times", C, "a slot or table changed under a look-up, which began again") \
 	X(views, "calls", C, "views taken") \
-	X(views_released, "calls", C, "views given back") \
 	X(expired_seen, "reads", C, "misses because the entry found had expired") \
 	X(damage_seen, "times", C, "look-ups that met damage in shared memory")
 
