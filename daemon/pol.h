@@ -4,43 +4,60 @@
  * small number that it hands out at insert and that the engine keeps beside the
  * entry (shm_alloc_note).  All state is private memory of the engine.
  *
- * The engine calls insert for each new or overwritten entry, touch for drained
- * hits (late, sampled, doubled, never trusted: the engine has looked the node up
- * itself), remove when an entry goes for whatever reason, moved when it got
- * another place, and victim when room is needed.  victim proposes, it does not
- * remove; the engine removes what it could unlink.
+ * The engine calls
+ *   insert   for each new entry
+ *   replace  for an overwrite: the entry stays what it was to the policy, with
+ *            its node, at another place and of another size
+ *   touch    for drained hits (late, sampled, doubled, never trusted: the engine
+ *            has looked the node up itself)
+ *   moved    when an entry got another place of the same size
+ *   remove   when an entry goes, for whatever reason
+ *   victim   when room is needed.  It proposes and does not remove: the same entry
+ *            is proposed again until it is removed, replaced or touched.
+ *
+ * An overwrite is not a use: who writes a key that nobody reads does not keep it,
+ * and who writes a key that is read does not lose it.  On an overwrite the node
+ * goes from the old place's note to the new one's; the old place's note becomes
+ * POL_NONE, because hints may still name it while it is in limbo.
  *
  * Every call is O(1), amortised, without a system call but for growth of the
- * node array.  One thread.
+ * nodes and of the ghost.  The engine's own mistakes (a node that is not in use)
+ * are CHECKed.  One thread.
  */
 #ifndef HC_DAEMON_POL_H
 #define HC_DAEMON_POL_H
 
 #include <stdint.h>
-#include <stdio.h>
 
 struct pol; /* one store's policy state; begins with const struct pol_ops *ops */
 
 #define POL_NONE 0u /* no node */
 
 struct pol_stats {
-	uint64_t entries, bytes; /* under the policy's care */
-	uint64_t inserts, touches, removes, victims;
-	uint64_t ghost_hits;     /* inserts of keys that were evicted a short time ago */
+	uint64_t entries, bytes;   /* under the policy's care */
+	uint64_t inserts, touches; /* calls; an overwrite is no insert */
+	uint64_t removes, victims;
+	uint64_t ghost_hits;    /* inserts of keys that were evicted a short time ago */
+	uint64_t private_bytes; /* memory of the policy itself */
 };
 
 struct pol_ops {
 	const char *name;    /* as in the configuration */
 	const char *meaning; /* one line of help */
-	/* A new state for a store that may hold up to about `bytes`.  0 or -ENOMEM. */
+	/* A new state for a store that may hold up to about `bytes` (a hint for the first
+	 * sizes of private tables; they grow).  0 or -ENOMEM. */
 	int (*new)(const struct pol_ops *ops, uint64_t bytes, struct pol **ret);
 	void (*free)(struct pol *p);
-	/* hash: the entry's; off: where it is; bytes: its place.  *ret_node is never POL_NONE.
-	 * now_ms: the engine's clock.  0 or -ENOMEM. */
+	/* hash: the entry's; off: where it is, a multiple of 16 below 2^48; bytes: its place,
+	 * counted in whole units of 16.  *ret_node is never POL_NONE.  now_ms: the engine's
+	 * clock.  0, or -ENOMEM: nothing changed. */
 	int (*insert)(struct pol *p, uint64_t hash, uint64_t off, uint64_t bytes, uint64_t now_ms,
 		uint32_t *ret_node);
+	void (*replace)(
+		struct pol *p, uint32_t node, uint64_t off, uint64_t bytes, uint64_t now_ms);
 	void (*touch)(struct pol *p, uint32_t node, uint64_t now_ms);
-	void (*remove)(struct pol *p, uint32_t node, int evicted); /* evicted: may be remembered as a ghost */
+	/* evicted: for want of room, so it may be remembered as a ghost.  The node is void then. */
+	void (*remove)(struct pol *p, uint32_t node, int evicted);
 	void (*moved)(struct pol *p, uint32_t node, uint64_t off);
 	/* The entry to evict next: 0 and its offset, or 1: there is none. */
 	int (*victim)(struct pol *p, uint64_t now_ms, uint64_t *ret_off);

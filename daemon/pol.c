@@ -1,0 +1,21 @@
+/* pol.c - the eviction policies that are built in. */
+#define _GNU_SOURCE
+#include "pol.h"
+#include <stddef.h>
+#include <string.h>
+#include "pol_s3fifo.h"
+
+static const struct pol_ops *const all[] = {
+	&pol_s3fifo,
+	NULL,
+};
+
+const struct pol_ops *pol_find(const char *name)
+{
+	for (const struct pol_ops *const *ops = all; *ops; ops++)
+		if (strcmp((*ops)->name, name) == 0)
+			return *ops;
+	return NULL;
+}
+
+const struct pol_ops *const *pol_all(void) { return all; }
