@@ -57,8 +57,9 @@ uint64_t shm_pool_sweep(struct shm_wpool *w, const struct shm_pinset *pins,
 	uint64_t freed = 0;
 	uint32_t kept = 0;
 
-	if (!pins->complete)
+	if (!pins->complete || l->n == 0)
 		return 0;
+	shm_pool_change(w);
 	for (uint32_t i = 0; i < l->n; i++) {
 		struct shm_limbo_entry e = l->entry[i];
 		const struct shm_pin *p = shm_pinset_find(pins, w->pool_idx, e.off);
@@ -73,5 +74,6 @@ uint64_t shm_pool_sweep(struct shm_wpool *w, const struct shm_pinset *pins,
 	}
 	l->n = kept;
 	l->bytes -= freed;
+	shm_pool_change(w);
 	return freed;
 }

@@ -16,9 +16,7 @@ enum { CHAINS_PER_CHANGE = 4 }; /* growth that rides on each change: done before
 
 /* ------------------------------------------------------------ small parts */
 
-/* Odd while a pool changes: lets the checker see that nothing did (layout/l_control.h). */
-static void change_begin(struct shm_wpool *w) { shm_count(&w->ctl->mutation_seq, 1); }
-static void change_end(struct shm_wpool *w) { shm_count(&w->ctl->mutation_seq, 1); }
+void shm_pool_change(struct shm_wpool *w) { shm_count(&w->entry->counter[SHM_PC_changes], 1); }
 
 static uint64_t next_lsn(struct shm_wpool *w)
 {
@@ -104,7 +102,7 @@ int shm_pool_set(struct shm_wpool *w, struct shm_journal *j, const struct shm_re
 	*ret = (struct shm_changed){0};
 	if (shm_limbo_reserve(w, 2) != 0)
 		return POOL_FULL;
-	change_begin(w);
+	shm_pool_change(w);
 	(void)shm_index_grow(w, CHAINS_PER_CHANGE);
 	int e = shm_index_seek(w, &set->key, &ref);
 	if (e == INDEX_FULL)
@@ -113,7 +111,7 @@ int shm_pool_set(struct shm_wpool *w, struct shm_journal *j, const struct shm_re
 			 &place) != 0)
 		e = -1;
 	if (e == INDEX_FULL || e < 0) {
-		change_end(w);
+		shm_pool_change(w);
 		return e < 0 ? POOL_FULL : POOL_CHAIN_FULL;
 	}
 	if (ref.word) {
@@ -140,7 +138,7 @@ int shm_pool_set(struct shm_wpool *w, struct shm_journal *j, const struct shm_re
 	if (ref.word)
 		retire(w, shm_word_off(ref.word), ret);
 	shm_journal_finish(j, req, ret->lsn, 0, replaces);
-	change_end(w);
+	shm_pool_change(w);
 	return 0;
 }
 
@@ -161,7 +159,7 @@ int shm_pool_delete(struct shm_wpool *w, struct shm_journal *j, const struct shm
 	*ret = (struct shm_changed){0};
 	if (shm_limbo_reserve(w, 2) != 0)
 		return -ENOMEM;
-	change_begin(w);
+	shm_pool_change(w);
 	(void)shm_index_grow(w, CHAINS_PER_CHANGE);
 	int e = shm_index_seek(w, key, &ref);
 	bool live = false;
@@ -178,7 +176,7 @@ int shm_pool_delete(struct shm_wpool *w, struct shm_journal *j, const struct shm
 	}
 	if (live)
 		shm_journal_finish(j, req, ret->lsn, 0, 0);
-	change_end(w);
+	shm_pool_change(w);
 	return live ? 0 : POOL_MISS;
 }
 
@@ -190,12 +188,12 @@ int shm_pool_unlink(struct shm_wpool *w, uint64_t off, struct shm_changed *ret)
 	*ret = (struct shm_changed){0};
 	if (shm_limbo_reserve(w, 2) != 0)
 		return POOL_MISS;
-	change_begin(w);
+	shm_pool_change(w);
 	if (shm_index_seek_off(w, shm_pool_item(w, off)->hash, off, &ref) == 0) {
 		unlink_slot(w, &ref, ret);
 		e = 0;
 	}
-	change_end(w);
+	shm_pool_change(w);
 	return e;
 }
 
@@ -209,7 +207,7 @@ int shm_pool_move(struct shm_wpool *w, uint64_t off, uint64_t *ret_off)
 
 	if (shm_limbo_reserve(w, 2) != 0)
 		return POOL_FULL;
-	change_begin(w);
+	shm_pool_change(w);
 	int e = shm_index_seek_off(w, it->hash, off, &ref) == 0 ? 0 : POOL_MISS;
 	if (e == 0 && shm_alloc_take(w->alloc, bytes, &to, &place) != 0)
 		e = POOL_FULL;
@@ -225,15 +223,15 @@ int shm_pool_move(struct shm_wpool *w, uint64_t off, uint64_t *ret_off)
 		retire(w, off, &gone);
 		*ret_off = to;
 	}
-	change_end(w);
+	shm_pool_change(w);
 	return e;
 }
 
 bool shm_pool_grow_step(struct shm_wpool *w, uint32_t chains)
 {
-	change_begin(w);
+	shm_pool_change(w);
 	bool more = shm_index_grow(w, chains);
-	change_end(w);
+	shm_pool_change(w);
 	return more;
 }
 
@@ -261,4 +259,7 @@ void shm_pool_account(struct shm_wpool *w)
 	gauge(w, SHM_PC_entries, w->n_entries);
 	gauge(w, SHM_PC_index_bytes, index);
 	gauge(w, SHM_PC_limbo_entries, w->limbo.n);
+	/* rel:pool.accounts: the gauges belong to this number of changes. */
+	shm_store_rel(&w->entry->counter[SHM_PC_accounted],
+		shm_load_rlx(&w->entry->counter[SHM_PC_changes]));
 }

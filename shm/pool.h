@@ -138,7 +138,11 @@ static inline struct shm_item *shm_pool_item(const struct shm_wpool *w, uint64_t
 	return (struct shm_item *)(void *)(w->base + off);
 }
 
-/* Writes the pool's gauges into the control segment. */
+/* Writes the pool's gauges into the control segment.  To be called after each batch of
+ * changes: a checker compares them only while nothing has changed since. */
 void shm_pool_account(struct shm_wpool *w);
+
+/* Around every change, for pool.c and limbo.c: the pool's counter `changes` is odd in between. */
+void shm_pool_change(struct shm_wpool *w);
 
 #endif

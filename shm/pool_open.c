@@ -187,8 +187,8 @@ int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, uint
 	const struct shm_region *last = &w->entry->region[n - 1];
 	w->bytes = last->base_off + last->bytes;
 	/* The last engine may have died inside a change. */
-	if (shm_load_rlx(&ctl->mutation_seq) & 1)
-		shm_count(&ctl->mutation_seq, 1);
+	if (shm_load_rlx(&w->entry->counter[SHM_PC_changes]) & 1)
+		shm_pool_change(w);
 	/* acq:pool.table */
 	int r = shm_load_acq(&w->hdr->table) == 0 ? format(w) : adopt(w, pins, &a);
 	if (r < 0)

@@ -116,8 +116,7 @@ struct shm_control {
 
 	shm_u64 heartbeat_ns; /* [W: eng; R: all] CLOCK_MONOTONIC of the engine's last turn */
 	shm_u64 lsn;          /* [W: eng; R: all] last LSN taken by a mutation */
-	shm_u64 mutation_seq; /* [W: eng; R: all] odd while the engine changes a pool; lets a checker see quiet */
-	uint64_t pad1[5];     /* [W: none] */
+	uint64_t pad1[6];     /* [W: none] */
 
 	uint64_t hash_seed;    /* [W: sup at create; R: all] XXH3 seed */
 	uint32_t n_sessions;   /* [W: sup at create; R: all] session slots in use at most */
@@ -143,7 +142,6 @@ SHM_AT(shm_control, engine_gen, 72);
 SHM_AT(shm_control, state, 80);
 SHM_AT(shm_control, heartbeat_ns, 128);
 SHM_AT(shm_control, lsn, 136);
-SHM_AT(shm_control, mutation_seq, 144);
 SHM_AT(shm_control, hash_seed, 192);
 SHM_AT(shm_control, n_sessions, 200);
 SHM_AT(shm_control, n_blocks, 204);

@@ -49,7 +49,9 @@
 	X(limbo_entries, "entries", G, "unlinked items and tables waiting for reuse") \
 	X(scans, "scans", C, "pin scans made to empty the limbo list") \
 	X(evicted_entries, "entries", C, "entries evicted to make room") \
-	X(alloc_failed, "requests", C, "allocations refused because no room could be made")
+	X(alloc_failed, "requests", C, "allocations refused because no room could be made") \
+	X(changes, "changes", C, "begun and ended changes of the pool: odd while one is under way") \
+	X(accounted, "changes", G, "value of `changes` that the gauges above belong to")
 
 /* [W: eng, relaxed; R: all] in shm_store_entry.counter[].  Hits and misses are
  * counted by the readers themselves (l_client.h); those of dead sessions are

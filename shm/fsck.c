@@ -1,0 +1,376 @@
+/* fsck.c - see fsck.h.
+ *
+ * Everything is bounded by the mapping before it is followed.  On a living daemon
+ * a slot may change between two looks: a finding about an item counts only if its
+ * slot still holds the same word afterwards, twice; one about pages only if the
+ * descriptor still does.
+ */
+#include "fsck.h"
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include "atomic.h"
+#include "crc.h"
+#include "layout/l_item.h"
+#include "layout/l_pool.h"
+#include "layout/l_table.h"
+
+enum { FINDINGS_MAX = 1000, LOOKS = 3 };
+
+struct fsck {
+	const struct shm_control *c;
+	const uint8_t *base;
+	uint64_t bytes;
+	uint32_t pool_idx;
+	shm_fsck_report *report;
+	void *arg;
+	uint32_t n;
+	uint8_t *seen; /* a bit per unit: an item that a slot named */
+	struct shm_fsck_stats *stats;
+};
+
+__attribute__((format(printf, 4, 5))) static void found(
+	struct fsck *f, uint32_t invariant, uint64_t off, const char *fmt, ...)
+{
+	struct shm_fsck_finding g = {.invariant = invariant, .pool_idx = f->pool_idx, .off = off};
+	va_list ap;
+
+	if (f->n++ >= FINDINGS_MAX)
+		return;
+	va_start(ap, fmt);
+	(void)vsnprintf(g.text, sizeof g.text, fmt, ap);
+	va_end(ap);
+	f->report(f->arg, &g);
+}
+
+/* ------------------------------------------------------------ segments and directory */
+
+static void check_segment(struct fsck *f, const struct shm_segment *s, uint32_t kind, uint64_t bytes)
+{
+	/* acq:segment.magic */
+	if (shm_load_acq(&s->magic) != SHM_MAGIC)
+		found(f, 1, 0, "the magic number is not there: the segment was never finished");
+	else if (s->byte_order != SHM_BYTE_ORDER || s->major != SHM_LAYOUT_MAJOR || s->kind != kind)
+		found(f, 1, 0, "kind %u, layout %u.%u: another kind or version", s->kind, s->major,
+			s->minor);
+	else if (s->total_bytes > bytes)
+		found(f, 1, 0, "the header says %llu bytes, mapped are %llu",
+			(unsigned long long)s->total_bytes, (unsigned long long)bytes);
+	if (s->daemon_id != f->c->seg.daemon_id)
+		found(f, 2, 0, "the segment belongs to another daemon");
+}
+
+static void check_pool_entry(struct fsck *f, const struct shm_pool_entry *p)
+{
+	uint32_t n = shm_load32_rlx(&p->n_regions);
+	uint64_t at = 0;
+
+	if (n == 0 || n > SHM_REGIONS_MAX) {
+		found(f, 3, 0, "pool %.31s has %u regions", p->name, n);
+		return;
+	}
+	for (uint32_t r = 0; r < n; r++) {
+		if (p->region[r].base_off != at || p->region[r].bytes % SHM_PAGE)
+			found(f, 3, at, "region %u of pool %.31s is out of place", r, p->name);
+		at += p->region[r].bytes;
+	}
+}
+
+uint32_t shm_fsck_control(
+	const struct shm_control *c, uint64_t bytes, shm_fsck_report *report, void *arg)
+{
+	struct fsck f = {.c = c, .report = report, .arg = arg};
+
+	if (bytes < sizeof *c) {
+		found(&f, 1, 0, "the control segment is %llu bytes short",
+			(unsigned long long)(sizeof *c - bytes));
+		return f.n;
+	}
+	check_segment(&f, &c->seg, SHM_KIND_CONTROL, bytes);
+	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++) {
+		f.pool_idx = i;
+		if (shm_load_acq(&c->pool[i].id)) /* acq:entry.id */
+			check_pool_entry(&f, &c->pool[i]);
+	}
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
+		const struct shm_store_entry *s = &c->store[i];
+		if (shm_load_acq(&s->id) == 0) /* acq:entry.id */
+			continue;
+		if (s->pool_idx >= SHM_POOLS_MAX || shm_load_rlx(&c->pool[s->pool_idx].id) == 0)
+			found(&f, 4, 0, "store %.31s lies in pool %u, which does not exist", s->name,
+				s->pool_idx);
+	}
+	return f.n;
+}
+
+/* ------------------------------------------------------------ pages */
+
+static const struct shm_pool *header(const struct fsck *f)
+{
+	return (const struct shm_pool *)(const void *)f->base;
+}
+
+static const struct shm_pool_entry *entry(const struct fsck *f) { return &f->c->pool[f->pool_idx]; }
+
+/* The region that holds a byte, or NULL. */
+static const struct shm_region *region_of(const struct fsck *f, uint64_t off)
+{
+	const struct shm_pool_entry *p = entry(f);
+	uint32_t n = shm_load32_rlx(&p->n_regions);
+
+	for (uint32_t r = 0; r < n && r < SHM_REGIONS_MAX; r++)
+		if (off >= p->region[r].base_off && off - p->region[r].base_off < p->region[r].bytes &&
+			p->region[r].base_off + p->region[r].bytes <= f->bytes)
+			return &p->region[r];
+	return NULL;
+}
+
+/* The descriptor of the page that holds a byte; 0 when there is none. */
+static uint64_t page_word(const struct fsck *f, uint64_t off)
+{
+	const struct shm_region *r = region_of(f, off);
+
+	if (!r)
+		return 0;
+	const struct shm_page *t =
+		(const struct shm_page *)(const void *)(f->base + r->base_off + SHM_PAGE);
+	return shm_load_rlx(&t[(off - r->base_off) / SHM_PAGE].word);
+}
+
+/* Walks the runs of a region; rule I5. */
+static void check_pages(struct fsck *f, const struct shm_region *r)
+{
+	uint64_t n = r->bytes / SHM_PAGE, step;
+
+	for (uint64_t i = 0; i < n; i += step) {
+		uint64_t off = r->base_off + i * SHM_PAGE, w = 0, run = 0;
+		for (int look = 0; look < LOOKS; look++) {
+			w = page_word(f, off);
+			run = shm_page_run(w);
+			if (run != 0 && run <= n - i && shm_page_kind(w) != SHM_PAGE_CONT)
+				break;
+		}
+		step = run;
+		if (run == 0 || run > n - i || shm_page_kind(w) > SHM_PAGE_CONT) {
+			found(f, 5, off, "page descriptor %016llx: run of %llu pages",
+				(unsigned long long)w, (unsigned long long)run);
+			return;
+		}
+		if (shm_page_kind(w) == SHM_PAGE_CONT)
+			step = 1; /* its run changed while we walked: go on page by page */
+	}
+}
+
+/* ------------------------------------------------------------ items */
+
+/* Where an item may stand: rule I7.  NULL: right; else what is wrong. */
+static const char *check_place(const struct fsck *f, uint64_t off, uint64_t item_bytes)
+{
+	uint64_t w = page_word(f, off), page = off / SHM_PAGE, place = 0, into;
+
+	if (shm_page_kind(w) == SHM_PAGE_CONT && shm_page_run(w) <= page) {
+		page -= shm_page_run(w);
+		w = page_word(f, page * SHM_PAGE);
+	}
+	into = off - page * SHM_PAGE;
+	if (shm_page_kind(w) == SHM_PAGE_LARGE && into == 0) {
+		place = (uint64_t)shm_page_run(w) * SHM_PAGE;
+	} else if (shm_page_kind(w) == SHM_PAGE_SLAB && shm_page_class(w) < SHM_CLASSES_MAX) {
+		struct shm_class k = header(f)->cls[shm_page_class(w)];
+		if (k.item_bytes && into % k.item_bytes == 0 && into / k.item_bytes < k.n_items)
+			place = k.item_bytes;
+	}
+	if (place == 0)
+		return "the slot leads to something that is not a place for an item (I7)";
+	return item_bytes > place ? "the item is longer than its place (I7)" : NULL;
+}
+
+static bool store_knows(const struct fsck *f, const struct shm_item *it)
+{
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
+		if (shm_load_acq(&f->c->store[i].id) == it->store_id) /* acq:entry.id */
+			return it->epoch <= (uint32_t)shm_load_rlx(&f->c->store[i].epoch);
+	return false;
+}
+
+/* NULL: all is right; else the text, and the invariant's number in *ret. */
+static const char *check_item(const struct fsck *f, uint64_t word, uint64_t chain, uint32_t log2,
+	uint32_t *ret, uint64_t *ret_kv)
+{
+	uint64_t off = shm_word_off(word);
+
+	*ret = 7;
+	if (shm_word_low(word) != 0 || off > f->bytes - sizeof(struct shm_item))
+		return "the slot's offset lies outside the pool (I7)";
+	const struct shm_item *it = (const struct shm_item *)(const void *)(f->base + off);
+	uint64_t lens = it->lens, key = shm_lens_key(lens), value = shm_lens_value(lens);
+	*ret = 13;
+	if (shm_item_bytes(key, value) > f->bytes - off)
+		return "the item's lengths lead outside the pool (I13)";
+	*ret = 7;
+	const char *why = check_place(f, off, shm_item_bytes(key, value));
+	if (why)
+		return why;
+	*ret = 11;
+	if (shm_hash_tag(it->hash) != shm_word_top(word) || shm_hash_bucket(it->hash, log2) != chain)
+		return "the item's hash belongs to another slot or chain (I11)";
+	*ret = 13;
+	if (shm_item_crc(it, key, value) != it->crc)
+		return "the checksum of key and value is wrong (I13)";
+	*ret = 14;
+	*ret_kv = key + value;
+	return store_knows(f, it) ? NULL : "the item's store or epoch never existed (I14)";
+}
+
+static void check_slot(struct fsck *f, const shm_u64 *slot, uint64_t chain, uint32_t log2)
+{
+	const char *why = NULL;
+	uint64_t word = 0, kv = 0;
+	uint32_t invariant = 0;
+
+	for (int look = 0; look < LOOKS; look++) {
+		word = shm_load_acq(slot); /* acq:index.slot */
+		if (word == 0 || (word & SHM_SLOT_MOVED))
+			return;
+		why = check_item(f, word, chain, log2, &invariant, &kv);
+		if (!why)
+			break;
+	}
+	if (why && shm_load_acq(slot) == word) { /* acq:index.slot: not somebody's progress */
+		found(f, invariant, shm_word_off(word), "%s", why);
+		f->stats->damaged++;
+		return;
+	}
+	uint64_t unit = shm_word_off(word) / SHM_UNIT;
+	if (f->seen[unit / 8] & 1 << unit % 8)
+		return; /* the middle of a move, or counted by the caller as I8 */
+	f->seen[unit / 8] |= (uint8_t)(1 << unit % 8);
+	f->stats->entries++;
+	f->stats->live_bytes += kv;
+}
+
+/* ------------------------------------------------------------ tables */
+
+/* The table that a word names, bounded; NULL and a finding if it is none. */
+static const struct shm_table *open_table(struct fsck *f, uint64_t word)
+{
+	uint64_t off = shm_word_off(word), log2 = shm_word_top(word);
+
+	if (off == 0 || off > f->bytes - sizeof(struct shm_table) || log2 > SHM_LOG2_BUCKETS_MAX) {
+		found(f, 6, off, "table word %016llx leads nowhere", (unsigned long long)word);
+		return NULL;
+	}
+	const struct shm_table *t = (const struct shm_table *)(const void *)(f->base + off);
+	uint64_t w = page_word(f, off), run = (uint64_t)shm_page_run(w) * SHM_PAGE;
+	if (shm_page_kind(w) != SHM_PAGE_TABLE || off % SHM_PAGE) {
+		found(f, 6, off, "table word %016llx does not lead to a table's run",
+			(unsigned long long)word);
+		return NULL;
+	}
+	uint64_t room = run < f->bytes - off ? run : f->bytes - off;
+	if (t->magic != SHM_TABLE_MAGIC || t->log2_buckets != log2 ||
+		t->n_overflow > room / sizeof(struct shm_bucket) ||
+		sizeof *t + ((1ull << log2) + t->n_overflow) * sizeof(struct shm_bucket) > room) {
+		found(f, 9, off, "the table's sizes do not fit its run");
+		return NULL;
+	}
+	return t;
+}
+
+static void check_chain(struct fsck *f, const struct shm_table *t, uint64_t chain)
+{
+	const struct shm_bucket *first = (const struct shm_bucket *)(const void *)(t + 1);
+	const struct shm_bucket *over = first + (1ull << t->log2_buckets);
+	const struct shm_bucket *b = first + chain;
+	uint64_t length = 1;
+
+	for (;; length++) {
+		for (int i = 0; i < SHM_BUCKET_SLOTS; i++)
+			check_slot(f, &b->slot[i], chain, t->log2_buckets);
+		uint64_t off = shm_word_off(shm_load_acq(&b->link)); /* acq:index.slot */
+		if (off == 0)
+			break;
+		uint64_t from = (uint64_t)((const uint8_t *)over - f->base);
+		if (length >= SHM_CHAIN_MAX || off < from || (off - from) % sizeof *b ||
+			(off - from) / sizeof *b >= t->n_overflow) {
+			found(f, 10, off, "chain %llu leads out of its table or does not end",
+				(unsigned long long)chain);
+			break;
+		}
+		b = over + (off - from) / sizeof *b;
+	}
+	f->stats->chains++;
+	if (length > f->stats->longest_chain)
+		f->stats->longest_chain = length;
+}
+
+static void check_tables(struct fsck *f)
+{
+	uint64_t word = shm_load_acq(&header(f)->table); /* acq:pool.table */
+
+	if (word == 0)
+		return; /* not formatted yet: the first engine is about to */
+	const struct shm_table *t = open_table(f, word);
+	for (int n = 0; t && n < 2; n++) {
+		f->stats->tables++;
+		for (uint64_t c = 0; c < 1ull << t->log2_buckets; c++)
+			check_chain(f, t, c);
+		uint64_t next = shm_load_acq(&t->next); /* acq:pool.table */
+		t = next ? open_table(f, next) : NULL;
+	}
+}
+
+/* ------------------------------------------------------------ accounts */
+
+static void check_accounts(struct fsck *f)
+{
+	const shm_u64 *c = entry(f)->counter;
+	uint64_t entries = shm_load_rlx(&c[SHM_PC_entries]);
+	uint64_t live = shm_load_rlx(&c[SHM_PC_live_bytes]);
+	uint64_t sum = live + shm_load_rlx(&c[SHM_PC_overhead_bytes]) +
+		shm_load_rlx(&c[SHM_PC_free_bytes]) + shm_load_rlx(&c[SHM_PC_limbo_bytes]) +
+		shm_load_rlx(&c[SHM_PC_unusable_bytes]);
+
+	if (entries != f->stats->entries || live != f->stats->live_bytes)
+		found(f, 16, 0, "counted %llu entries of %llu bytes, the accounts say %llu of %llu",
+			(unsigned long long)f->stats->entries, (unsigned long long)f->stats->live_bytes,
+			(unsigned long long)entries, (unsigned long long)live);
+	if (sum != shm_load_rlx(&c[SHM_PC_limit_bytes]))
+		found(f, 17, 0, "live + overhead + free + limbo + unusable is %llu, the limit %llu",
+			(unsigned long long)sum,
+			(unsigned long long)shm_load_rlx(&c[SHM_PC_limit_bytes]));
+}
+
+uint32_t shm_fsck_pool(const struct shm_control *c, uint32_t pool_idx, const void *base, uint64_t bytes,
+	shm_fsck_report *report, void *arg, struct shm_fsck_stats *ret)
+{
+	struct fsck f = {.c = c, .base = base, .bytes = bytes, .pool_idx = pool_idx,
+		.report = report, .arg = arg, .stats = ret};
+
+	*ret = (struct shm_fsck_stats){0};
+	if (bytes < sizeof(struct shm_pool)) {
+		found(&f, 1, 0, "the pool is shorter than its header");
+		return f.n;
+	}
+	f.seen = calloc(bytes / SHM_UNIT / 8 + 1, 1);
+	if (!f.seen) {
+		found(&f, 0, 0, "not enough memory for the check itself");
+		return f.n;
+	}
+	const shm_u64 *counter = c->pool[pool_idx].counter;
+	uint64_t accounted = shm_load_acq(&counter[SHM_PC_accounted]); /* acq:pool.accounts */
+	uint64_t before = shm_load_rlx(&counter[SHM_PC_changes]);
+	check_segment(&f, &header(&f)->seg, SHM_KIND_POOL, bytes);
+	uint32_t n = shm_load32_rlx(&entry(&f)->n_regions);
+	for (uint32_t r = 0; r < n && r < SHM_REGIONS_MAX; r++)
+		if (entry(&f)->region[r].base_off + entry(&f)->region[r].bytes <= bytes)
+			check_pages(&f, &entry(&f)->region[r]);
+	check_tables(&f);
+	atomic_thread_fence(memory_order_acquire);
+	ret->quiet = before % 2 == 0 && before == accounted &&
+		before == shm_load_rlx(&counter[SHM_PC_changes]);
+	if (ret->quiet && shm_load_rlx(&counter[SHM_PC_limit_bytes]))
+		check_accounts(&f);
+	free(f.seen);
+	return f.n;
+}
