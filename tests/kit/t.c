@@ -41,7 +41,8 @@ void t_kit_next(void)
 	const char *tmp = getenv("TMPDIR");
 
 	if (!told)
-		told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			-1, 0);
 	if (told == MAP_FAILED)
 		t_fail(__FILE__, __LINE__, "mmap: %s", strerror(errno));
 	told->skip_why[0] = 0;
@@ -134,9 +135,10 @@ void t_check_eq(const char *file, int line, const char *a_text, const char *b_te
 {
 	if (a == b)
 		return;
-	t_fail(file, line, "CHECK_EQ(%s, %s) failed: %s%llu (%#llx), %s%llu (%#llx)", a_text, b_text,
-		a < 0 ? "-" : "", (unsigned long long)(a < 0 ? -a : a), (unsigned long long)a,
-		b < 0 ? "-" : "", (unsigned long long)(b < 0 ? -b : b), (unsigned long long)b);
+	t_fail(file, line, "CHECK_EQ(%s, %s) failed: %s%llu (%#llx), %s%llu (%#llx)", a_text,
+		b_text, a < 0 ? "-" : "", (unsigned long long)(a < 0 ? -a : a),
+		(unsigned long long)a, b < 0 ? "-" : "", (unsigned long long)(b < 0 ? -b : b),
+		(unsigned long long)b);
 }
 
 void t_check_str(const char *file, int line, const char *a_text, const char *b_text, const char *a,

@@ -49,8 +49,8 @@ struct t_test {
 #define TEST(n) TEST_LIMIT(n, T_LIMIT_S)
 #define TEST_LIMIT(n, seconds) \
 	static void n(void); \
-	static const struct t_test test_##n __attribute__((used, section("tests"))) = { \
-		#n, n, seconds}; \
+	static const struct t_test test_##n \
+		__attribute__((used, section("tests"))) = {#n, n, seconds}; \
 	static void n(void)
 
 /* base/check.h has a CHECK too; in a test this one counts, whichever was included first. */

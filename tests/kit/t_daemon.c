@@ -110,7 +110,8 @@ pid_t t_daemon_engine(const struct t_daemon *d)
 	pid_t pid = find_engine(d);
 
 	if (pid == 0)
-		t_fail(__FILE__, __LINE__, "the supervisor (pid %d) has no engine", (int)d->proc->pid);
+		t_fail(__FILE__, __LINE__, "the supervisor (pid %d) has no engine",
+			(int)d->proc->pid);
 	return pid;
 }
 

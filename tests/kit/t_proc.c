@@ -111,7 +111,7 @@ static char **env_with(const char *const *changes)
 		for (size_t c = 0; c < n_changes; c++) {
 			size_t name_bytes = strcspn(changes[c], "=");
 			changed |= strncmp(environ[i], changes[c], name_bytes) == 0 &&
-				environ[i][name_bytes] == '=';
+			           environ[i][name_bytes] == '=';
 		}
 		if (!changed)
 			env[at++] = environ[i];
@@ -127,8 +127,8 @@ struct child_fds {
 };
 
 /* In the child: only calls that are allowed after a fork in a process with threads. */
-static _Noreturn void child_exec(const char *const *argv, char **env, const struct t_spawn_opts *opts,
-	const struct child_fds *fds)
+static _Noreturn void child_exec(const char *const *argv, char **env,
+	const struct t_spawn_opts *opts, const struct child_fds *fds)
 {
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	(void)signal(SIGPIPE, SIG_DFL);
@@ -136,7 +136,8 @@ static _Noreturn void child_exec(const char *const *argv, char **env, const stru
 		goto failed;
 	if (opts->cwd && chdir(opts->cwd) != 0)
 		goto failed;
-	if (opts->uid && (setgroups(0, NULL) != 0 || setgid(opts->uid) != 0 || setuid(opts->uid) != 0))
+	if (opts->uid &&
+		(setgroups(0, NULL) != 0 || setgid(opts->uid) != 0 || setuid(opts->uid) != 0))
 		goto failed;
 	if (opts->uid) /* a change of user clears it */
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -219,7 +220,8 @@ int t_proc_exit(struct t_proc *p, int limit_ms)
 
 	while (!p->ended)
 		if (!turn(p, end_ns))
-			t_fail(__FILE__, __LINE__, "%s did not end within %d ms", p->name, limit_ms);
+			t_fail(__FILE__, __LINE__, "%s did not end within %d ms", p->name,
+				limit_ms);
 	return WIFEXITED(p->status) ? WEXITSTATUS(p->status) : 128 + WTERMSIG(p->status);
 }
 
@@ -252,10 +254,11 @@ char *t_proc_line(struct t_proc *p, const char *text, int limit_ms)
 		if (line)
 			return line;
 		if (ended)
-			t_fail(__FILE__, __LINE__, "%s ended without a line with \"%s\"", p->name, text);
+			t_fail(__FILE__, __LINE__, "%s ended without a line with \"%s\"", p->name,
+				text);
 		if (!turn(p, end_ns))
-			t_fail(__FILE__, __LINE__, "%s wrote no line with \"%s\" within %d ms", p->name,
-				text, limit_ms);
+			t_fail(__FILE__, __LINE__, "%s wrote no line with \"%s\" within %d ms",
+				p->name, text, limit_ms);
 	}
 }
 
@@ -303,7 +306,8 @@ static void feed(struct t_proc *p, const char *input, size_t input_bytes, uint64
 			break; /* it does not read any more; its status says whether that is right */
 		struct pollfd f[] = {{.fd = p->in_fd, .events = POLLOUT},
 			{.fd = p->out.fd, .events = POLLIN}, {.fd = p->err.fd, .events = POLLIN}};
-		if (t_now_ns() >= end_ns || poll(f, 3, (int)((end_ns - t_now_ns()) / 1000000) + 1) == 0)
+		if (t_now_ns() >= end_ns ||
+			poll(f, 3, (int)((end_ns - t_now_ns()) / 1000000) + 1) == 0)
 			t_fail(__FILE__, __LINE__, "%s did not read its input", p->name);
 		(void)read_some(&p->out);
 		(void)read_some(&p->err);
@@ -363,10 +367,12 @@ void t_wait_path(const char *path, bool exists, int limit_ms)
 
 	(void)snprintf(folder, sizeof folder, "%s", path);
 	if (inotify_add_watch(fd, dirname(folder), IN_CREATE | IN_DELETE | IN_MOVE) < 0)
-		t_fail(__FILE__, __LINE__, "inotify on the folder of %s: %s", path, strerror(errno));
+		t_fail(__FILE__, __LINE__, "inotify on the folder of %s: %s", path,
+			strerror(errno));
 	while ((access(path, F_OK) == 0) != exists) {
 		uint64_t now_ns = t_now_ns();
-		if (now_ns >= end_ns || !t_kit_wait(fd, POLLIN, (int)((end_ns - now_ns) / 1000000) + 1))
+		if (now_ns >= end_ns ||
+			!t_kit_wait(fd, POLLIN, (int)((end_ns - now_ns) / 1000000) + 1))
 			t_fail(__FILE__, __LINE__, "%s %s after %d ms", path,
 				exists ? "does not exist" : "still exists", limit_ms);
 		while (read(fd, events, sizeof events) > 0) /* until it is empty */

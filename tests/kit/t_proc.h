@@ -41,10 +41,11 @@ struct t_proc {
 };
 
 struct t_spawn_opts {
-	const char *const *env; /* NAME=VALUE, added to this process's; "NAME" removes one; ends with NULL */
-	bool input;             /* make in_fd; else the program reads /dev/null */
-	uid_t uid;              /* run as this user and group (needs root); 0: as we are */
-	const char *cwd;        /* folder to start in; NULL: ours */
+	const char *const
+		*env; /* NAME=VALUE, added to this process's; "NAME" removes one; ends with NULL */
+	bool input;   /* make in_fd; else the program reads /dev/null */
+	uid_t uid;    /* run as this user and group (needs root); 0: as we are */
+	const char *cwd; /* folder to start in; NULL: ours */
 };
 
 /* Starts argv[0] (a path) and returns at once; fails the test if it cannot be started. */

@@ -11,8 +11,9 @@ static char *run_bad(const char *name, int expected_status, char **ret_err)
 {
 	char *out = NULL;
 
-	CHECK_EQ(t_run((const char *[]){t_bin("tests/kit_bad"), name, NULL}, NULL, 0, &out, NULL, ret_err,
-			 30000), expected_status);
+	CHECK_EQ(t_run((const char *[]){t_bin("tests/kit_bad"), name, NULL}, NULL, 0, &out, NULL,
+			 ret_err, 30000),
+		expected_status);
 	return out;
 }
 
@@ -27,9 +28,10 @@ TEST(bad_tests_fail_and_good_ones_do_not)
 	char *err = NULL, *out = run_bad(NULL, 1, &err);
 	static const char *const expected[] = {"FAIL bad_check (", "FAIL bad_check_eq",
 		"FAIL bad_check_str", "FAIL bad_leaks_descriptor", "FAIL bad_leaves_child",
-		"FAIL bad_leaves_grandchild", "FAIL bad_hangs", "FAIL bad_dies", "FAIL bad_child_limit",
-		"skip good_skips: because it is asked to", "ok   good_random", "ok   good_dir",
-		"\n2 passed, 9 failed, 1 skipped\n", "seed 0x", "repeat: T_SEED=0x"};
+		"FAIL bad_leaves_grandchild", "FAIL bad_hangs", "FAIL bad_dies",
+		"FAIL bad_child_limit", "skip good_skips: because it is asked to",
+		"ok   good_random", "ok   good_dir", "\n2 passed, 9 failed, 1 skipped\n", "seed 0x",
+		"repeat: T_SEED=0x"};
 	static const char *const said[] = {"CHECK(1 + 1 == 3) failed", "18446744073709551615", "-1",
 		"\"this\"", "is still open: /dev/null", "is still running", "no end within 1 s",
 		"did not end within 50 ms"};
@@ -68,10 +70,7 @@ TEST(random_numbers_repeat_by_name_and_seed)
 	CHECK(t_random_from(&state) != t_random_from(&again));
 }
 
-TEST(a_name_that_is_not_there_is_an_error)
-{
-	free(run_bad("no_such_test", 2, NULL));
-}
+TEST(a_name_that_is_not_there_is_an_error) { free(run_bad("no_such_test", 2, NULL)); }
 
 TEST(program_is_read_fed_and_killed)
 {
@@ -83,7 +82,8 @@ TEST(program_is_read_fed_and_killed)
 	CHECK(big != NULL);
 	for (int i = 0; i < BIG; i++)
 		big[i] = (char)t_random();
-	CHECK_EQ(t_run((const char *[]){"/bin/cat", NULL}, big, BIG, &out, &out_bytes, NULL, 10000), 0);
+	CHECK_EQ(t_run((const char *[]){"/bin/cat", NULL}, big, BIG, &out, &out_bytes, NULL, 10000),
+		0);
 	CHECK_EQ(out_bytes, BIG);
 	CHECK_EQ(memcmp(out, big, BIG), 0);
 	free(out);
