@@ -10,11 +10,13 @@
  * lies behind it was never given to the kernel and may be taken back.
  *
  * Who may call what: everything under hc->lock, but for hc_conn_up().
- * Numbers: -errno inside, enum hc_error only in answers' status; hc_i.h has the border.
+ * Numbers: functions return -errno or a condition of their own; what goes to
+ * *ret_status is a number of hypercache.h.
  */
 #ifndef HC_CONN_H
 #define HC_CONN_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -22,9 +24,11 @@
 #include "atomic.h"
 #include "wire.h"
 
-#define HC_WINDOW_MAX 64u /* requests without an answer, whatever the engine allows */
-#define HC_WINDOW_BYTES \
-	(1024u * 1024u) /* no further frame is begun behind this many unanswered bytes */
+#define HC_WINDOW_MAX 64u               /* requests without an answer, whatever the engine allows */
+#define HC_WINDOW_BYTES (1024u * 1024u) /* no frame is begun behind this many unanswered bytes */
+#define HC_BACKOFF_MIN_NS 1000000ull
+#define HC_BACKOFF_MAX_NS 50000000ull
+#define HC_SLICE_NS 100000000ull /* receive timeout of the socket */
 
 /* A request without an answer. */
 struct hc_pending {
@@ -39,21 +43,84 @@ struct hc_conn {
 	shm_u32 up; /* 1: connected; read without the lock by hc_health */
 	bool stale; /* the daemon does not know the session: no mutation can be made any more */
 	struct sockaddr_un addr;
-	socklen_t addr_bytes;
-	uint64_t timeout_ns;
 	struct wire_request
-		hello; /* sent first on each connection; session is 0 until there is one */
-	uint32_t max_inflight;
-	uint64_t max_frame;
-	uint64_t next_request; /* number of the next mutation, from 1 */
+		hello;         /* first on each connection; its session is 0 until there is one */
+	uint32_t max_inflight; /* 1..HC_WINDOW_MAX */
+	size_t max_frame;
+	uint64_t next_request;   /* number of the next mutation, from 1 */
+	uint64_t backoff_ns;     /* before the next attempt to connect; 0 after an answer */
+	const shm_u32 *sup_word; /* the supervisor's life; NULL: nothing mapped yet */
 
 	struct wire_buf out, in;
-	size_t sent_bytes, handed_bytes;
+	size_t sent_bytes, handed_bytes;          /* see above */
 	struct hc_pending pending[HC_WINDOW_MAX]; /* a ring, oldest at pending_begin */
 	uint32_t pending_begin, n_pending;
-	const shm_u32 *sup_word; /* the supervisor's life, once mapped */
+};
+
+/* What the answer to HELLO brought.  Owns the descriptors until hc_handed_close(). */
+struct hc_handed {
+	struct wire_answer answer;
+	int fd[WIRE_FDS_MAX];
+	uint32_t n_fds;
 };
 
 static inline bool hc_conn_up(const struct hc_conn *c) { return shm_load32_rlx(&c->up) != 0; }
+
+/* ---- hc_conn.c: the window ---- */
+
+/* Not connected, nothing unanswered. */
+void hc_conn_init(struct hc_conn *c);
+void hc_conn_fini(struct hc_conn *c);
+
+/* Closes the connection.  What is unanswered will be sent again on the next one. */
+void hc_conn_drop(struct hc_conn *c);
+
+enum {
+	HC_CONN_FULL = 1, /* of hc_conn_put */
+	HC_CONN_LOST = 1, /* of hc_conn_parse */
+};
+/* Appends a request to the window, numbered if it is a mutation; nothing is sent yet.
+ * *ret_status gets its status, from hc_conn_pump() or hc_conn_abandon(), whichever comes first.
+ * 0; HC_CONN_FULL: pump first; -EMSGSIZE: larger than the engine takes; -ENOMEM. */
+int hc_conn_put(struct hc_conn *c, struct wire_request *r, int *ret_status);
+
+/* Sends, receives, and reconnects, until at most `want` requests are without an answer.
+ * 0; -ETIMEDOUT; -EPROTO (the connection is closed); -ESTALE; what hc_hello_resume() returns. */
+int hc_conn_pump(struct hc_conn *c, uint32_t want, uint64_t deadline_ns);
+
+/* Nobody waits any longer.  Requests that were never handed to the kernel are taken back and get
+ * the status `error`; mutations that were handed get HC_E_UNKNOWN and stay in the window, for
+ * their answer has to come before any later one's. */
+void hc_conn_abandon(struct hc_conn *c, int error);
+
+/* Says goodbye, if there is a connection, and waits for the answer until the deadline. */
+void hc_conn_bye(struct hc_conn *c, uint64_t deadline_ns);
+
+/* Takes the answers that stand in `in`.  0; HC_CONN_LOST: the engine refused a frame, and the
+ * connection has been closed; -EPROTO: no answer to what was asked. */
+int hc_conn_parse(struct hc_conn *c);
+
+/* ---- hc_hello.c: connecting ---- */
+
+/* The errno of a socket whose other end is gone. */
+static inline bool hc_errno_is_lost(int e)
+{
+	return e == EPIPE || e == ECONNRESET || e == ENOTCONN || e == ECONNABORTED;
+}
+uint64_t hc_now_ns(void); /* CLOCK_MONOTONIC */
+/* poll(2) on one descriptor until the deadline.  The events that came; 0: none; -errno. */
+int hc_wait_fd(int fd, short events, uint64_t deadline_ns);
+
+/* A new session.  Tries again when the connection is lost before the answer.
+ * 0; -ECONNREFUSED: no daemon; -EPROTONOSUPPORT: other version; -EACCES: refused; -ETIMEDOUT;
+ * -EPROTO; -ENOMEM; -errno of the socket calls. */
+int hc_hello_open(struct hc_conn *c, uint64_t deadline_ns, struct hc_handed *ret);
+
+/* Connects again for the session that there is.  Waits with growing pauses while nobody answers.
+ * 0; -ESTALE: the daemon does not know it (c->stale is set); -ECONNREFUSED: nobody listens and the
+ * supervisor is dead; else as hc_hello_open(). */
+int hc_hello_resume(struct hc_conn *c, uint64_t deadline_ns);
+
+void hc_handed_close(struct hc_handed *h);
 
 #endif

@@ -66,6 +66,7 @@ struct hc {
 	struct hc_store store_mem[SHM_STORES_MAX]; /* where the first store of each index lives */
 
 	pthread_mutex_t lock; /* conn: one mutation at a time */
+	uint64_t timeout_ns;
 	struct hc_conn conn;
 };
 
@@ -79,6 +80,18 @@ static inline bool hc_forked(const struct hc *hc)
 struct hc_threads *hc_threads_new(struct hc *hc);
 /* NULL is allowed.  Also called in a forked child, where hc->seg must not be touched. */
 void hc_threads_free(struct hc_threads *t);
+
+/* Copies an options struct that begins with its size (`from` of the program, `to` as this library
+ * knows it): what the program's is shorter reads as zero.  0; -EINVAL: no size, or something set that
+ * this library does not know. */
+int hc_opts_take(void *to, size_t to_bytes, const void *from);
+
+/* hc_map.c: maps what HELLO's answer brought, after checking it; fills ctl, seg, pool[] and what is
+ * read from them.  The descriptors stay the caller's.  What was mapped when it fails is undone by
+ * hc_unmap().  0; -EPROTO: not what it should be; -EPROTONOSUPPORT: another layout; -ENOMEM; -errno. */
+int hc_map(struct hc *hc, const struct hc_handed *h);
+/* Unmaps whatever is mapped; in a forked child leaves alone what that did not inherit. */
+void hc_unmap(struct hc *hc);
 
 /* -errno as enum hc_error; sets errno to it for HC_E_SYSTEM.  0 stays 0. */
 int hc_border(int r);

@@ -1,0 +1,283 @@
+/* hc_conn.c - the window of unanswered requests: filled, sent, answered, given up.
+ *
+ * One turn of the pump: connect if need be, send what the socket takes, wait,
+ * receive what is there.  While something is unsent it waits for both directions,
+ * so that neither side stands before a full socket while the other does.
+ *
+ * The socket blocks, with a receive timeout of one slice: a caller who only waits for an answer
+ * makes one system call for it, not a poll and a receive.  Near the deadline, and while something
+ * is unsent, it is poll and MSG_DONTWAIT.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "hc_i.h"
+#include "step.h"
+
+enum {
+	IN_BYTES = 16384,         /* room for one receive */
+	OUT_BYTES_KEPT = 2 << 20, /* a larger buffer is given back when it is empty */
+};
+
+static size_t out_bytes(const struct hc_conn *c) { return c->out.end - c->out.begin; }
+static bool is_mutation(uint32_t verb) { return verb == WIRE_SET || verb == WIRE_DELETE; }
+
+static struct hc_pending *pending_at(struct hc_conn *c, uint32_t i)
+{
+	return &c->pending[(c->pending_begin + i) % HC_WINDOW_MAX];
+}
+
+void hc_conn_init(struct hc_conn *c)
+{
+	*c = (struct hc_conn){.fd = -1, .next_request = 1, .max_inflight = 1};
+}
+
+void hc_conn_drop(struct hc_conn *c)
+{
+	if (c->fd >= 0)
+		(void)close(c->fd);
+	c->fd = -1;
+	shm_store32_rlx(&c->up, 0);
+	c->in.begin = c->in.end = 0;
+	if (!MUTANT(45))
+		c->sent_bytes = 0;
+}
+
+void hc_conn_fini(struct hc_conn *c)
+{
+	hc_conn_drop(c);
+	wire_buf_fini(&c->out);
+	wire_buf_fini(&c->in);
+}
+
+int hc_conn_put(struct hc_conn *c, struct wire_request *r, int *ret_status)
+{
+	size_t before = out_bytes(c);
+
+	if (c->n_pending >= c->max_inflight || before >= HC_WINDOW_BYTES)
+		return HC_CONN_FULL;
+	if (r->key_bytes > c->max_frame || r->value_bytes > c->max_frame)
+		return err_new(-EMSGSIZE);
+	r->request = is_mutation(r->verb) ? c->next_request : 0;
+	int e = wire_put_request(&c->out, r);
+	if (e < 0)
+		return err_fwd(e);
+	size_t frame_bytes = out_bytes(c) - before;
+	if (frame_bytes - sizeof(uint32_t) > c->max_frame) {
+		c->out.end -= frame_bytes;
+		return err_new(-EMSGSIZE);
+	}
+	*pending_at(c, c->n_pending++) = (struct hc_pending){
+		.request = r->request,
+		.frame_bytes = frame_bytes,
+		.verb = r->verb,
+		.ret_status = ret_status,
+	};
+	c->next_request += is_mutation(r->verb);
+	return 0;
+}
+
+/* ------------------------------------------------------------------ answers */
+
+/* The oldest request has its status; its frame is not needed any more. */
+static void pending_done(struct hc_conn *c, int status)
+{
+	struct hc_pending *p = pending_at(c, 0);
+
+	if (p->ret_status)
+		*p->ret_status = status;
+	c->out.begin += p->frame_bytes;
+	c->sent_bytes -= p->frame_bytes < c->sent_bytes ? p->frame_bytes : c->sent_bytes;
+	c->handed_bytes -= p->frame_bytes < c->handed_bytes ? p->frame_bytes : c->handed_bytes;
+	c->pending_begin = (c->pending_begin + 1) % HC_WINDOW_MAX;
+	c->n_pending--;
+	c->backoff_ns = 0;
+	if (out_bytes(c))
+		return;
+	c->out.begin = c->out.end = 0;
+	if (c->out.cap > OUT_BYTES_KEPT)
+		wire_buf_fini(&c->out);
+}
+
+/* 0, HC_CONN_LOST or -EPROTO, as hc_conn_parse(). */
+static int answer_take(struct hc_conn *c, const struct wire_answer *a)
+{
+	if (c->n_pending == 0)
+		return err_new(-EPROTO);
+	const struct hc_pending *p = pending_at(c, 0);
+	if (a->status == HC_E_PROTOCOL) { /* refused, perhaps before it was read to its end */
+		pending_done(c, HC_E_PROTOCOL);
+		hc_conn_drop(c);
+		return HC_CONN_LOST;
+	}
+	if (a->verb != p->verb || (a->request != p->request && !MUTANT(44)))
+		return err_new(-EPROTO);
+	if (p->frame_bytes > c->sent_bytes) /* answered before it was sent */
+		return err_new(-EPROTO);
+	if (a->status > (p->verb == WIRE_DELETE ? HC_MISS : HC_OK))
+		return err_new(-EPROTO);
+	pending_done(c, a->status);
+	return 0;
+}
+
+int hc_conn_parse(struct hc_conn *c)
+{
+	struct wire_answer a;
+	const uint8_t *body;
+	size_t bytes;
+	int r;
+
+	while ((r = wire_frame(&c->in, WIRE_HELLO_BYTES_MAX, &body, &bytes)) == 0) {
+		c->in.begin += sizeof(uint32_t) + bytes;
+		r = wire_get_answer(body, bytes, &a);
+		if (r == 0)
+			r = answer_take(c, &a);
+		if (r == HC_CONN_LOST)
+			return HC_CONN_LOST;
+		if (r < 0)
+			break;
+	}
+	if (r < 0) {
+		hc_conn_drop(c);
+		return err_fwd(r);
+	}
+	return 0;
+}
+
+/* ------------------------------------------------------------------ pump */
+
+/* 0; HC_CONN_LOST; -errno. */
+static int conn_send(struct hc_conn *c)
+{
+	while (c->sent_bytes < out_bytes(c)) {
+		ssize_t n = send(c->fd, c->out.bytes + c->out.begin + c->sent_bytes,
+			out_bytes(c) - c->sent_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0) {
+			if (errno == EINTR)
+				continue;
+			if (errno == EAGAIN)
+				return 0;
+			return hc_errno_is_lost(errno) ? HC_CONN_LOST : err_new(-errno);
+		}
+		c->sent_bytes += (size_t)n;
+		if (c->handed_bytes < c->sent_bytes)
+			c->handed_bytes = c->sent_bytes;
+	}
+	return 0;
+}
+
+/* One receive, and what it brought.  0; HC_CONN_LOST; -errno. */
+static int conn_receive(struct hc_conn *c, int flags)
+{
+	int r = wire_buf_reserve(&c->in, IN_BYTES);
+	if (r < 0)
+		return err_fwd(r);
+	ssize_t n = recv(c->fd, c->in.bytes + c->in.end, c->in.cap - c->in.end, flags);
+	if (n == 0)
+		return HC_CONN_LOST;
+	if (n < 0) {
+		if (errno == EINTR || errno == EAGAIN)
+			return 0;
+		return hc_errno_is_lost(errno) ? HC_CONN_LOST : err_new(-errno);
+	}
+	c->in.end += (size_t)n;
+	return err_fwd(hc_conn_parse(c));
+}
+
+/* Waits until something came or can be sent, and receives.  0; HC_CONN_LOST; -ETIMEDOUT; -errno. */
+static int conn_wait(struct hc_conn *c, uint64_t deadline_ns)
+{
+	bool unsent = c->sent_bytes < out_bytes(c);
+	uint64_t now_ns = hc_now_ns();
+
+	if (now_ns >= deadline_ns)
+		return err_new(-ETIMEDOUT);
+	if (!unsent && deadline_ns - now_ns > HC_SLICE_NS)
+		return err_fwd(conn_receive(c, 0));
+	int events = hc_wait_fd(c->fd, (short)(POLLIN | (unsent ? POLLOUT : 0)), deadline_ns);
+	if (events < 0)
+		return err_fwd(events);
+	if (events == 0)
+		return err_new(-ETIMEDOUT);
+	return events == POLLOUT ? 0 : err_fwd(conn_receive(c, MSG_DONTWAIT));
+}
+
+/* The connection is lost: takes the answers that came before, and closes it.  0 or -EPROTO. */
+static int conn_lost(struct hc_conn *c)
+{
+	int r = 0;
+
+	while (c->fd >= 0 && r == 0) {
+		size_t had = c->in.end - c->in.begin;
+		uint32_t waited = c->n_pending;
+		r = conn_receive(c, MSG_DONTWAIT);
+		if (r == 0 && c->n_pending == waited && c->in.end - c->in.begin == had)
+			break; /* nothing came */
+	}
+	hc_conn_drop(c);
+	return r == -EPROTO ? err_fwd(r) : 0;
+}
+
+static int conn_turn(struct hc_conn *c, uint64_t deadline_ns)
+{
+	int r = 0;
+
+	if (c->fd < 0) {
+		r = hc_hello_resume(c, deadline_ns);
+		if (r < 0)
+			return err_fwd(r);
+	}
+	r = conn_send(c);
+	if (r == 0)
+		r = conn_wait(c, deadline_ns);
+	return r == HC_CONN_LOST ? err_fwd(conn_lost(c)) : err_fwd(r);
+}
+
+int hc_conn_pump(struct hc_conn *c, uint32_t want, uint64_t deadline_ns)
+{
+	while (c->n_pending > want) {
+		int r = conn_turn(c, deadline_ns);
+		if (r < 0)
+			return err_fwd(r);
+	}
+	return 0;
+}
+
+void hc_conn_abandon(struct hc_conn *c, int error)
+{
+	while (c->n_pending) {
+		struct hc_pending *p = pending_at(c, c->n_pending - 1);
+		if (out_bytes(c) - p->frame_bytes < c->handed_bytes)
+			break;
+		if (p->ret_status)
+			*p->ret_status = error;
+		c->out.end -= p->frame_bytes;
+		c->next_request -= is_mutation(p->verb);
+		c->n_pending--;
+	}
+	for (uint32_t i = 0; i < c->n_pending; i++) {
+		struct hc_pending *p = pending_at(c, i);
+		if (p->ret_status)
+			*p->ret_status = is_mutation(p->verb) && !MUTANT(47) ? HC_E_UNKNOWN : error;
+		p->ret_status = NULL;
+	}
+	if (c->stale) { /* nobody will ever answer them */
+		c->n_pending = 0;
+		c->out.begin = c->out.end = c->sent_bytes = c->handed_bytes = 0;
+	}
+}
+
+void hc_conn_bye(struct hc_conn *c, uint64_t deadline_ns)
+{
+	struct wire_request r = {.verb = WIRE_BYE};
+	int status;
+
+	if (c->fd < 0 || hc_conn_put(c, &r, &status) != 0)
+		return;
+	while (c->n_pending && c->fd >= 0)
+		if (conn_turn(c, deadline_ns) < 0)
+			break;
+}
