@@ -74,30 +74,23 @@ static uint32_t *link_to(struct pol_ghost_ring *r, uint32_t idx)
 	return link;
 }
 
-static void take_out(struct pol_ghost *g, struct pol_ghost_ring *r, uint32_t *link)
+static void take_out(struct pol_ghost_ring *r, uint32_t *link)
 {
 	struct pol_ghost_entry *e = &r->entry[*link - 1];
 
 	*link = e->next;
 	e->next = (uint32_t)TAKEN;
-	g->n--;
+	r->n_in--;
 }
 
 /* Frees the oldest position, be it a gap. */
-static void drop_oldest(struct pol_ghost *g, struct pol_ghost_ring *r)
+static void drop_oldest(struct pol_ghost_ring *r)
 {
 	uint32_t idx = (uint32_t)(r->begin & (r->n - 1));
 
 	if (r->entry[idx].next != (uint32_t)TAKEN)
-		take_out(g, r, link_to(r, idx));
+		take_out(r, link_to(r, idx));
 	r->begin++;
-}
-
-static void old_end(struct pol_ghost *g)
-{
-	while (g->old.begin < g->old.end)
-		drop_oldest(g, &g->old);
-	ring_fini(&g->old);
 }
 
 /* A new ring for so many; without memory things stay as they are. */
@@ -107,10 +100,12 @@ static void grow(struct pol_ghost *g, uint64_t limit)
 
 	if (g->now.n == RING_MAX || ring_init(&r, positions(limit)) < 0)
 		return;
-	old_end(g);
+	ring_fini(&g->old);
 	g->old = g->now;
 	g->now = r;
 }
+
+static uint64_t count(const struct pol_ghost *g) { return (uint64_t)g->now.n_in + g->old.n_in; }
 
 void pol_ghost_add(struct pol_ghost *g, uint32_t fp, uint64_t limit)
 {
@@ -118,21 +113,21 @@ void pol_ghost_add(struct pol_ghost *g, uint32_t fp, uint64_t limit)
 
 	if (positions(limit) > r->n)
 		grow(g, limit);
-	for (int i = 0; i < DROPS_MAX && g->n && g->n >= limit; i++)
-		drop_oldest(g, g->old.begin < g->old.end ? &g->old : r);
-	if (g->old.n && g->old.begin == g->old.end)
-		old_end(g);
+	for (int i = 0; i < DROPS_MAX && count(g) && count(g) >= limit; i++)
+		drop_oldest(g->old.n_in ? &g->old : r);
+	if (!g->old.n_in)
+		ring_fini(&g->old);
 	if (limit == 0)
 		return;
 	if (r->end - r->begin == r->n)
-		drop_oldest(g, r);
+		drop_oldest(r);
 	uint32_t idx = (uint32_t)(r->end++ & (r->n - 1)), *chain = chain_of(r, fp);
 	r->entry[idx] = (struct pol_ghost_entry){.fp = fp, .next = *chain};
 	*chain = idx + 1;
-	g->n++;
+	r->n_in++;
 }
 
-static bool take(struct pol_ghost *g, struct pol_ghost_ring *r, uint32_t fp)
+static bool take(struct pol_ghost_ring *r, uint32_t fp)
 {
 	if (!r->n)
 		return false;
@@ -140,7 +135,7 @@ static bool take(struct pol_ghost *g, struct pol_ghost_ring *r, uint32_t fp)
 	for (uint32_t i = 0; *link; i++) {
 		CHECK(i < r->n);
 		if (r->entry[*link - 1].fp == fp) {
-			take_out(g, r, link);
+			take_out(r, link);
 			return true;
 		}
 		link = &r->entry[*link - 1].next;
@@ -150,7 +145,7 @@ static bool take(struct pol_ghost *g, struct pol_ghost_ring *r, uint32_t fp)
 
 bool pol_ghost_take(struct pol_ghost *g, uint32_t fp)
 {
-	return take(g, &g->now, fp) || take(g, &g->old, fp);
+	return take(&g->now, fp) || take(&g->old, fp);
 }
 
 uint64_t pol_ghost_bytes(const struct pol_ghost *g)
@@ -159,7 +154,7 @@ uint64_t pol_ghost_bytes(const struct pol_ghost *g)
 	       (sizeof(struct pol_ghost_entry) + sizeof(uint32_t) / CHAIN_LOAD);
 }
 
-static bool ring_verify(const struct pol_ghost_ring *r, uint64_t *n)
+static bool ring_verify(const struct pol_ghost_ring *r)
 {
 	uint64_t n_in = 0, n_chained = 0;
 
@@ -178,13 +173,10 @@ static bool ring_verify(const struct pol_ghost_ring *r, uint64_t *n)
 			age = a + 1;
 		}
 	}
-	*n += n_in;
-	return n_chained == n_in;
+	return n_chained == n_in && n_in == r->n_in;
 }
 
 bool pol_ghost_verify(const struct pol_ghost *g)
 {
-	uint64_t n = 0;
-
-	return ring_verify(&g->now, &n) && ring_verify(&g->old, &n) && n == g->n;
+	return ring_verify(&g->now) && ring_verify(&g->old);
 }

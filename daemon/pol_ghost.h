@@ -28,11 +28,11 @@ struct pol_ghost_ring {
 	uint32_t *head;      /* index of a chain's youngest, plus 1; 0: empty */
 	uint64_t begin, end; /* positions, free-running */
 	uint32_t n;          /* entries, a power of two; 0: there is no ring */
+	uint32_t n_in;       /* positions that are no gaps */
 };
 
 struct pol_ghost {
 	struct pol_ghost_ring now, old;
-	uint64_t n; /* fingerprints in both */
 };
 
 /* An empty queue, for a limit of about n at first.  0 or -ENOMEM. */
@@ -45,7 +45,7 @@ void pol_ghost_add(struct pol_ghost *g, uint32_t fp, uint64_t limit);
 bool pol_ghost_take(struct pol_ghost *g, uint32_t fp);
 
 uint64_t pol_ghost_bytes(const struct pol_ghost *g);
-/* true: every chain holds the positions that belong to it, youngest first, and n is their sum. */
+/* true: every chain holds the positions that belong to it, youngest first. */
 bool pol_ghost_verify(const struct pol_ghost *g);
 
 #endif
