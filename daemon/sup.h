@@ -69,7 +69,7 @@ struct sup_admin {
 /* A bound socket, and what lies at its path. */
 struct sup_socket {
 	int fd; /* -1: none */
-	char path[CONFIG_TEXT_BYTES];
+	char path[ADMIN_PATH_BYTES];
 	uint64_t dev, ino; /* of the path when we bound it: only that is removed */
 };
 
@@ -87,6 +87,8 @@ struct sup {
 	struct sup_engine engine;
 	struct sup_session *session; /* config.max_clients slots */
 	struct sup_admin admin[ADMIN_CONNECTIONS];
+	uint64_t admin_pause_ns; /* no tool is accepted before: there was no descriptor for it */
+	uint32_t denied_uid;     /* who was denied last, +1: the log says it once */
 	uint64_t stop_ns; /* when the engine is killed if it has not ended; 0: we do not stop */
 	bool said_ready, over;
 	int status; /* exit status once `over` */

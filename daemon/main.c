@@ -1,0 +1,107 @@
+/* main.c - hypercached: the options, and which of the two processes this one is. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include "config.h"
+#include "heritage.h"
+#include "hypercache.h"
+#include "step.h"
+
+#define TEXT_(x) #x
+#define TEXT(x) TEXT_(x)
+#define HC_VERSION_TEXT TEXT(HC_VERSION_MAJOR) "." TEXT(HC_VERSION_MINOR) "." TEXT(HC_VERSION_PATCH)
+
+enum { STATUS_FAILED = 1, STATUS_USAGE = 2 };
+
+enum {
+	OPT_CONFIG = 256,
+	OPT_CHECK,
+	OPT_PRINT,
+	OPT_HELP_CONFIG,
+	OPT_MAN_CONFIG,
+	OPT_HELP,
+	OPT_VERSION,
+	OPT_ENGINE,
+};
+
+static const struct option options[] = {
+	{"config", required_argument, NULL, OPT_CONFIG},
+	{"check-config", no_argument, NULL, OPT_CHECK},
+	{"print-config", no_argument, NULL, OPT_PRINT},
+	{"help-config", no_argument, NULL, OPT_HELP_CONFIG},
+	{"man-config", no_argument, NULL, OPT_MAN_CONFIG},
+	{"help", no_argument, NULL, OPT_HELP},
+	{"version", no_argument, NULL, OPT_VERSION},
+	{"engine", required_argument, NULL, OPT_ENGINE},
+	{NULL, 0, NULL, 0},
+};
+
+static const char usage[] =
+	"hypercached - the daemon that owns the shared memory\n"
+	"\n"
+	"  hypercached [--config FILE]    run in the foreground until SIGTERM\n"
+	"\n"
+	"  --config FILE    the configuration; without it the defaults hold\n"
+	"  --check-config   only look whether it is right\n"
+	"  --print-config   print the values that would hold, as a configuration\n"
+	"  --help-config    print all keys, their values and meanings\n"
+	"  --man-config     the same as the manual page hypercache.yaml(5)\n"
+	"  --help           print this\n"
+	"  --version        print the version\n"
+	"\n"
+	"It prints \"hypercached: ready on SOCKET\" when it serves; its log goes to\n"
+	"standard error.  Exit status: 0 stopped as asked, 1 could not start, 2 wrong\n"
+	"options or configuration, 3 the engine crashed too often.\n";
+
+/* Ends output to stdout; the exit status. */
+static int printed(void)
+{
+	return fflush(stdout) == 0 && !ferror(stdout) ? EXIT_SUCCESS : STATUS_FAILED;
+}
+
+int main(int argc, char **argv)
+{
+	static struct config config;
+	char why[CONFIG_ERROR_BYTES + 4096];
+	const char *file = NULL;
+	int what = 0, opt;
+
+	step_from_env();
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (opt == '?')
+			return fputs("hypercached: see --help\n", stderr), STATUS_USAGE;
+		if (opt == OPT_ENGINE) {
+			(void)prctl(PR_SET_NAME, "hypercached-eng"); /* it would be "exe" */
+			return eng_main(atoi(optarg));
+		}
+		if (opt == OPT_CONFIG)
+			file = optarg;
+		else if (what == 0)
+			what = opt;
+	}
+	if (optind < argc) {
+		fprintf(stderr, "hypercached: \"%s\" is no option: see --help\n", argv[optind]);
+		return STATUS_USAGE;
+	}
+	if (what == OPT_HELP)
+		return fputs(usage, stdout), printed();
+	if (what == OPT_VERSION)
+		return printf("hypercached %s\n", HC_VERSION_TEXT), printed();
+	if (what == OPT_HELP_CONFIG)
+		return config_help(stdout), printed();
+	if (what == OPT_MAN_CONFIG)
+		return config_man(stdout), printed();
+	config_defaults(&config);
+	if ((file && config_load(&config, file, why, sizeof why) < 0) ||
+		config_resolve(&config, why, sizeof why) < 0) {
+		fprintf(stderr, "hypercached: %s\n", why);
+		return STATUS_USAGE;
+	}
+	if (what == OPT_CHECK)
+		return printf("%s: right\n", file ? file : "the defaults"), printed();
+	if (what == OPT_PRINT)
+		return config_print(&config, stdout), printed();
+	return sup_main(&config);
+}

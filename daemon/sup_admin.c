@@ -1,0 +1,207 @@
+/* sup_admin.c - descriptors for tools (admin.h), without ever waiting for one. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "log.h"
+#include "sup.h"
+
+enum { PACKETS_AT_ONCE = 4, ADMIN_PAUSE_NS = 100000000 };
+
+static bool uid_admitted(const struct sup *sup, uid_t uid)
+{
+	const struct config_uids *more = &sup->config.admin_uids;
+
+	if (uid == 0 || uid == geteuid())
+		return true;
+	for (uint32_t i = 0; i < more->n; i++)
+		if (more->uid[i] == uid)
+			return true;
+	return false;
+}
+
+/* An answer without descriptors. */
+static void answer_begin(const struct sup *sup, struct admin_answer *a, enum admin_kind kind)
+{
+	*a = (struct admin_answer){
+		.magic = ADMIN_MAGIC,
+		.version = ADMIN_VERSION,
+		.kind = (uint16_t)kind,
+		.last = 1,
+		.daemon_pid = getpid(),
+		.engine_pid = sup->engine.pid,
+		.engine = sup->engine.state,
+		.engine_restarts = sup->engine.n_started ? sup->engine.n_started - 1 : 0,
+		.crashes = sup->engine.crashes,
+	};
+	(void)snprintf(a->socket, sizeof a->socket, "%s", sup->listen.path);
+}
+
+/* 0, or -errno (EAGAIN: it does not fit now). */
+static int answer_send(int fd, const struct admin_answer *a, const int *fds)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * ADMIN_FDS_MAX)] = {0};
+	struct iovec part = {.iov_base = (void *)(uintptr_t)a, .iov_len = sizeof *a};
+	struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1};
+
+	if (a->n_fds) {
+		m.msg_control = control;
+		m.msg_controllen = CMSG_SPACE(sizeof(int) * a->n_fds);
+		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int) * a->n_fds);
+		memcpy(CMSG_DATA(c), fds, sizeof(int) * a->n_fds);
+	}
+	return sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof *a ? 0 : -errno;
+}
+
+/* The descriptor at position `at` of the list: control, pools, sessions.  -1: none there. */
+static int list_fd(const struct sup *sup, uint32_t at, struct admin_fd *ret)
+{
+	*ret = (struct admin_fd){.kind = SHM_KIND_CONTROL};
+	if (at == 0)
+		return sup->control.fd;
+	at -= 1;
+	if (at < sup->config.n_pools) {
+		*ret = (struct admin_fd){.kind = SHM_KIND_POOL, .index = at};
+		return sup->region[at].fd;
+	}
+	at -= sup->config.n_pools;
+	const struct sup_session *s = &sup->session[at];
+	*ret = (struct admin_fd){.kind = SHM_KIND_CLIENT,
+		.index = at,
+		.uid = s->uid,
+		.gid = s->gid,
+		.pid = s->pid,
+		.id = s->id};
+	return s->id ? s->memfd : -1;
+}
+
+/* Fills a packet with fresh descriptions, from position *next on, which moves.  0, or -errno. */
+static int answer_fill(const struct sup *sup, struct admin_answer *a, int *fds, uint32_t *next)
+{
+	uint32_t n = 1 + sup->config.n_pools + sup->config.max_clients;
+
+	for (; *next < n && a->n_fds < ADMIN_FDS_MAX; (*next)++) {
+		int fd = list_fd(sup, *next, &a->fd[a->n_fds]);
+		if (fd < 0)
+			continue;
+		fds[a->n_fds] = sup_segment_reopen(fd);
+		if (fds[a->n_fds] < 0)
+			return err_fwd(fds[a->n_fds]);
+		a->n_fds++;
+	}
+	a->last = *next == n;
+	return 0;
+}
+
+void sup_admin_close(struct sup_admin *a)
+{
+	cleanup_closep_(&a->fd);
+	*a = (struct sup_admin){.fd = -1};
+}
+
+short sup_admin_events(const struct sup_admin *a) { return a->asked ? POLLOUT : POLLIN; }
+
+/* The next packet.  0: sent; 1: sent, and it was the last one; -EAGAIN: it waits; -errno. */
+static int packet_send(struct sup *sup, struct sup_admin *a)
+{
+	int fds[ADMIN_FDS_MAX];
+	struct admin_answer answer;
+	uint32_t next = a->next;
+
+	answer_begin(sup, &answer, ADMIN_DESCRIPTORS);
+	int r = answer_fill(sup, &answer, fds, &next);
+	if (r == 0)
+		r = answer_send(a->fd, &answer, fds);
+	for (uint32_t i = 0; i < answer.n_fds; i++)
+		(void)close(fds[i]);
+	if (r < 0)
+		return r;
+	a->next = next;
+	return answer.last ? 1 : 0;
+}
+
+/* Reads the request.  True if it was the right one. */
+static bool request_read(struct sup *sup, struct sup_admin *a)
+{
+	char text[sizeof ADMIN_REQUEST + 1];
+	struct admin_answer answer;
+	ssize_t n = recv(a->fd, text, sizeof text, MSG_DONTWAIT);
+
+	if (n == (ssize_t)strlen(ADMIN_REQUEST) && memcmp(text, ADMIN_REQUEST, (size_t)n) == 0)
+		return true;
+	if (n > 0) {
+		answer_begin(sup, &answer, ADMIN_BAD);
+		(void)snprintf(answer.text, sizeof answer.text,
+			"the only request is \"descriptors\" and a newline");
+		(void)answer_send(a->fd, &answer, NULL);
+	}
+	return false;
+}
+
+void sup_admin_on_event(struct sup *sup, struct sup_admin *a, short revents)
+{
+	int r = 0;
+
+	if (!a->asked) {
+		if (!(revents & POLLIN) || !request_read(sup, a)) {
+			sup_admin_close(a);
+			return;
+		}
+		a->asked = true;
+	}
+	for (int i = 0; i < PACKETS_AT_ONCE && r == 0; i++)
+		r = packet_send(sup, a);
+	if (r < 0 && r != -EAGAIN)
+		log_warn("a tool was not answered: %s", strerror(-r));
+	if (r == 1 || (r < 0 && r != -EAGAIN))
+		sup_admin_close(a);
+}
+
+static void deny(const struct sup *sup, int fd, const char *why)
+{
+	struct admin_answer answer;
+
+	answer_begin(sup, &answer, ADMIN_DENIED);
+	answer.daemon_pid = 0;
+	answer.engine_pid = 0;
+	(void)snprintf(answer.text, sizeof answer.text, "%s", why);
+	(void)answer_send(fd, &answer, NULL); /* fits into an empty socket; else it has left */
+}
+
+void sup_admin_accept(struct sup *sup, uint64_t now_ns)
+{
+	_cleanup_close_ int fd = accept4(
+		sup->admin_listen.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	struct ucred who;
+	socklen_t n = sizeof who;
+	char why[ADMIN_TEXT_BYTES];
+
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+		sup->admin_pause_ns = now_ns + ADMIN_PAUSE_NS;
+	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) != 0)
+		return;
+	if (!uid_admitted(sup, who.uid)) {
+		(void)snprintf(why, sizeof why,
+			"user %u may not: only root, user %u and those of admin_uids", who.uid,
+			geteuid());
+		if (sup->denied_uid != who.uid + 1)
+			log_warn("admin socket: denied to process %d of user %u", who.pid, who.uid);
+		sup->denied_uid = who.uid + 1;
+		deny(sup, fd, why);
+		return;
+	}
+	for (int i = 0; i < ADMIN_CONNECTIONS; i++) {
+		if (sup->admin[i].fd >= 0)
+			continue;
+		sup->admin[i] = (struct sup_admin){.fd = steal_fd(fd),
+			.deadline_ns = now_ns + ADMIN_LIMIT_MS * UINT64_C(1000000)};
+		return;
+	}
+	deny(sup, fd, "too many tools ask at the same time: try again");
+}

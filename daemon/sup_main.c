@@ -1,0 +1,350 @@
+/* sup_main.c - the supervisor's life: take everything, wait for events, give it back. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "log.h"
+#include "panic.h"
+#include "journal.h"
+#include "sup.h"
+#include "sup_control.h"
+#include "sup_life.h"
+
+/* --------------------------------------------------------------------- start */
+
+static void sup_init(struct sup *sup, const struct config *config)
+{
+	*sup = (struct sup){
+		.config = *config, .folder_lock = -1, .signals = -1, .lock_fd = -1, .panic_fd = -1};
+	sup->listen.fd = sup->admin_listen.fd = -1;
+	sup->control.fd = sup->journal.fd = -1;
+	sup->engine.pidfd = sup->engine.channel = -1;
+	for (int i = 0; i < SHM_POOLS_MAX; i++)
+		sup->region[i].fd = -1;
+	for (int i = 0; i < ADMIN_CONNECTIONS; i++)
+		sup->admin[i].fd = -1;
+}
+
+/* Descriptors for max_clients, or fewer clients. */
+static void limits_raise(struct sup *sup)
+{
+	uint64_t want = SUP_FDS_SPARE + (uint64_t)sup->config.max_clients * SUP_FDS_CLIENT;
+	uint64_t got = sup_host_files_raise(want);
+
+	if (got >= want)
+		return;
+	uint64_t clients = got > SUP_FDS_SPARE ? (got - SUP_FDS_SPARE) / SUP_FDS_CLIENT : 0;
+	if (clients == 0)
+		clients = 1;
+	log_warn(
+		"only %llu clients instead of max_clients = %u: they need %llu descriptors and the "
+		"limit is %llu; raise it (ulimit -Hn, or LimitNOFILE= of the service)",
+		(unsigned long long)clients, sup->config.max_clients, (unsigned long long)want,
+		(unsigned long long)got);
+	sup->config.max_clients = (uint32_t)clients;
+}
+
+/* The huge page size that a pool asks for, and the backing that this would be. */
+static int huge_size(const struct config_pool *p)
+{
+	return p->huge_page_size == CONFIG_HUGE_1GIB ? SUP_HUGE_1G : SUP_HUGE_2M;
+}
+
+static uint32_t huge_backing(const struct config_pool *p)
+{
+	return huge_size(p) == SUP_HUGE_1G ? SHM_BACK_HUGE_1G : SHM_BACK_HUGE_2M;
+}
+
+/* Huge pages that it takes to have all of the pool in them. */
+static uint64_t huge_pages(const struct config_pool *p)
+{
+	if (p->huge_pages == CONFIG_HUGE_OFF)
+		return 0;
+	return sup_segment_pool_bytes(p, huge_backing(p)) / config_huge_page_bytes(p);
+}
+
+/* Makes region 0 of each pool. */
+static int regions_make(struct sup *sup)
+{
+	const struct config *c = &sup->config;
+	uint64_t n_pages[SUP_HUGE_N] = {0}; /* wanted and not got yet: what the advice adds up to */
+	char why[SUP_WHY_BYTES];
+	struct sup_host host;
+
+	for (uint32_t i = 0; i < c->n_pools; i++)
+		n_pages[huge_size(&c->pool[i])] += huge_pages(&c->pool[i]);
+	for (uint32_t i = 0; i < c->n_pools; i++) {
+		const struct config_pool *p = &c->pool[i];
+		struct sup_segment *s = &sup->region[i];
+		sup_host_read(&host);
+		int r = sup_segment_pool_new(p, &host, n_pages, s, why);
+		if (r < 0)
+			return log_fail(r, "pool %s: %s", p->name, why);
+		log_info("pool %s: %llu MiB of %s", p->name, (unsigned long long)(s->bytes >> 20),
+			s->why);
+		if (s->backing == huge_backing(p))
+			n_pages[huge_size(p)] -= huge_pages(p);
+	}
+	return 0;
+}
+
+static int segments_make(struct sup *sup)
+{
+	char why[SUP_WHY_BYTES];
+	struct sup_host host;
+	int r;
+
+	r = regions_make(sup);
+	if (r < 0)
+		return err_fwd(r);
+	sup_host_read(&host);
+	r = sup_segment_new(
+		"hypercache-control", sizeof(struct shm_control), &host, &sup->control, why);
+	if (r == 0)
+		r = sup_segment_new("hypercache-journal",
+			shm_journal_bytes(sup->config.max_clients), &host, &sup->journal, why);
+	return r < 0 ? log_fail(r, "control segments: %s", why) : 0;
+}
+
+/* Writes what stands at the beginning of each segment; the control segment stays mapped. */
+static int segments_format(struct sup *sup)
+{
+	void *map;
+	uint64_t bytes;
+	int r;
+
+	r = sup_segment_map(&sup->control, sizeof *sup->ctl, &map, &sup->ctl_bytes);
+	if (r < 0)
+		return log_fail(r, "cannot map the control segment");
+	sup->ctl = map;
+	r = sup_control_format(sup->ctl, &sup->config, &sup->control, sup->region);
+	if (r < 0)
+		return log_fail(r, "no random numbers for the control segment");
+	r = sup_segment_map(&sup->journal, sizeof(struct shm_journal), &map, &bytes);
+	if (r < 0)
+		return log_fail(r, "cannot map the journal");
+	sup_control_journal_format(map, sup->ctl, &sup->journal);
+	(void)munmap(map, bytes);
+	for (uint32_t i = 0; i < sup->config.n_pools; i++) {
+		r = sup_segment_map(&sup->region[i], SHM_PAGE, &map, &bytes);
+		if (r < 0)
+			return log_fail(r, "cannot map pool %s", sup->config.pool[i].name);
+		sup_control_pool_format(map, sup->ctl, i, &sup->region[i]);
+		(void)munmap(map, bytes);
+	}
+	r = sup_life_claim(&sup->ctl->sup_word);
+	return r < 0 ? log_fail(r, "this kernel has no robust futexes") : 0;
+}
+
+/* The memfds that are no segments. */
+static int memfds_make(struct sup *sup)
+{
+	sup->lock_fd = memfd_create("hypercached-lock", MFD_CLOEXEC);
+	sup->panic_fd = memfd_create("hypercached-panic", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (sup->lock_fd < 0 || sup->panic_fd < 0 || ftruncate(sup->panic_fd, PANIC_BYTES) != 0 ||
+		fcntl(sup->panic_fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0)
+		return log_fail(err_new(-errno), "cannot make a memfd");
+	sup->session = calloc(sup->config.max_clients, sizeof *sup->session);
+	if (!sup->session)
+		return log_fail(err_new(-ENOMEM), "no memory for the sessions' table");
+	for (uint32_t i = 0; i < sup->config.max_clients; i++)
+		sup->session[i].memfd = sup->session[i].pidfd = -1;
+	return 0;
+}
+
+/* From here on these signals are events. */
+static int signals_open(struct sup *sup)
+{
+	static const int stop[] = {SIGTERM, SIGINT, SIGHUP};
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	for (size_t i = 0; i < sizeof stop / sizeof *stop; i++)
+		(void)sigaddset(&set, stop[i]);
+	(void)signal(SIGPIPE, SIG_IGN);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) == 0)
+		sup->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return sup->signals >= 0 ? 0 : log_fail(err_new(-errno), "cannot catch signals");
+}
+
+static int sockets_open(struct sup *sup)
+{
+	const struct config *c = &sup->config;
+	int r;
+
+	r = sup_folder_socket(c->socket);
+	if (r == 0)
+		r = sup_folder_socket(c->admin_socket);
+	if (r == 0)
+		r = sup_socket_open(
+			&sup->listen, c->socket, SOCK_STREAM, geteuid() == 0 ? 0666 : 0600);
+	if (r == 0) /* who may is decided by SO_PEERCRED */
+		r = sup_socket_open(&sup->admin_listen, c->admin_socket, SOCK_SEQPACKET, 0666);
+	return err_fwd(r);
+}
+
+static int sup_start(struct sup *sup)
+{
+	int r;
+
+	sup->folder_lock = sup_folder_lock(sup->config.data_dir);
+	if (sup->folder_lock < 0)
+		return err_fwd(sup->folder_lock);
+	limits_raise(sup);
+	r = segments_make(sup);
+	if (r == 0)
+		r = segments_format(sup);
+	if (r == 0)
+		r = memfds_make(sup);
+	if (r == 0)
+		r = signals_open(sup);
+	if (r == 0)
+		r = sockets_open(sup);
+	if (r == 0)
+		r = sup_engine_start(sup);
+	return err_fwd(r);
+}
+
+/* ---------------------------------------------------------------- event loop */
+
+static void earlier(uint64_t *at_ns, uint64_t other_ns)
+{
+	if (other_ns < *at_ns)
+		*at_ns = other_ns;
+}
+
+/* Milliseconds until something is due, rounded up; -1: never. */
+static int due_ms(const struct sup *sup, uint64_t now_ns)
+{
+	uint64_t at_ns = UINT64_MAX;
+
+	if (sup->engine.pid == 0)
+		earlier(&at_ns, sup->engine.restart_ns);
+	if (sup->stop_ns)
+		earlier(&at_ns, sup->stop_ns);
+	if (sup->admin_pause_ns > now_ns)
+		earlier(&at_ns, sup->admin_pause_ns);
+	for (int i = 0; i < ADMIN_CONNECTIONS; i++)
+		if (sup->admin[i].fd >= 0)
+			earlier(&at_ns, sup->admin[i].deadline_ns);
+	if (at_ns == UINT64_MAX)
+		return -1;
+	return at_ns <= now_ns ? 0 : (int)((at_ns - now_ns + 999999) / 1000000);
+}
+
+static void on_due(struct sup *sup)
+{
+	uint64_t now_ns = sup_host_mono_ns();
+
+	for (int i = 0; i < ADMIN_CONNECTIONS; i++)
+		if (sup->admin[i].fd >= 0 && now_ns >= sup->admin[i].deadline_ns)
+			sup_admin_close(&sup->admin[i]);
+	if (sup->stop_ns && now_ns >= sup->stop_ns) {
+		sup_engine_kill(sup, "it was told to end and did not");
+		sup->stop_ns = UINT64_MAX;
+	}
+	sup_engine_on_due(sup, now_ns);
+}
+
+static void on_signal(struct sup *sup)
+{
+	struct signalfd_siginfo info;
+
+	if (read(sup->signals, &info, sizeof info) != (ssize_t)sizeof info)
+		return;
+	if (!sup->stop_ns)
+		log_info("stopping, because of signal %u from process %u", info.ssi_signo,
+			info.ssi_pid);
+	sup_engine_stop(sup);
+}
+
+/* What is polled for, in this order; descriptors of -1 are skipped by poll(2). */
+enum { P_SIGNALS, P_CHANNEL, P_DEATH, P_LISTEN, P_ADMIN };
+
+static void poll_fill(const struct sup *sup, struct pollfd p[SUP_POLL_FDS], uint64_t now_ns)
+{
+	const struct sup_engine *e = &sup->engine;
+
+	p[P_SIGNALS] = (struct pollfd){.fd = sup->signals, .events = POLLIN};
+	p[P_CHANNEL] = (struct pollfd){
+		.fd = e->channel, .events = e->reply_waits ? POLLOUT : POLLIN};
+	p[P_DEATH] = (struct pollfd){.fd = e->pidfd, .events = POLLIN};
+	p[P_LISTEN] = (struct pollfd){
+		.fd = sup->admin_pause_ns > now_ns ? -1 : sup->admin_listen.fd, .events = POLLIN};
+	for (int i = 0; i < ADMIN_CONNECTIONS; i++)
+		p[P_ADMIN + i] = (struct pollfd){
+			.fd = sup->admin[i].fd, .events = sup_admin_events(&sup->admin[i])};
+}
+
+static void sup_run(struct sup *sup)
+{
+	struct pollfd p[SUP_POLL_FDS];
+
+	while (!sup->over) {
+		uint64_t now_ns = sup_host_mono_ns();
+		poll_fill(sup, p, now_ns);
+		if (poll(p, SUP_POLL_FDS, due_ms(sup, now_ns)) < 0)
+			continue; /* EINTR */
+		for (int i = 0; i < ADMIN_CONNECTIONS; i++)
+			if (p[P_ADMIN + i].revents && sup->admin[i].fd == p[P_ADMIN + i].fd)
+				sup_admin_on_event(sup, &sup->admin[i], p[P_ADMIN + i].revents);
+		if (p[P_SIGNALS].revents)
+			on_signal(sup);
+		if (p[P_CHANNEL].revents)
+			sup_engine_on_channel(sup, p[P_CHANNEL].revents);
+		if (p[P_DEATH].revents)
+			sup_engine_on_death(sup);
+		if (p[P_LISTEN].revents)
+			sup_admin_accept(sup, now_ns);
+		on_due(sup);
+	}
+}
+
+/* ----------------------------------------------------------------------- end */
+
+static void sup_fini(struct sup *sup)
+{
+	sup_socket_close(&sup->admin_listen);
+	sup_socket_close(&sup->listen);
+	for (int i = 0; i < ADMIN_CONNECTIONS; i++)
+		sup_admin_close(&sup->admin[i]);
+	sup_session_close_all(sup);
+	free(sup->session);
+	if (sup->ctl)
+		(void)munmap(sup->ctl, sup->ctl_bytes);
+	for (int i = 0; i < SHM_POOLS_MAX; i++)
+		sup_segment_close(&sup->region[i]);
+	sup_segment_close(&sup->journal);
+	sup_segment_close(&sup->control);
+	cleanup_closep_(&sup->lock_fd);
+	cleanup_closep_(&sup->panic_fd);
+	cleanup_closep_(&sup->signals);
+	cleanup_closep_(&sup->folder_lock); /* last: another daemon may begin now */
+}
+
+int sup_main(const struct config *config)
+{
+	static struct sup sup;
+
+	log_open(STDERR_FILENO, config->log_level, "supervisor");
+	if (panic_open(STDERR_FILENO) < 0)
+		log_warn("fatal signals of the supervisor will not be explained");
+	sup_init(&sup, config);
+	if (sup_start(&sup) == 0) {
+		sup_run(&sup);
+		if (sup.status == 0)
+			log_info("stopped");
+	} else {
+		sup.status = SUP_STATUS_FAILED;
+	}
+	sup_fini(&sup);
+	return sup.status;
+}
