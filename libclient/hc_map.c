@@ -236,8 +236,8 @@ static int map_pool(struct hc *hc, const struct hc_handed *h, uint32_t pool_idx)
 	int n = pool_descriptors(h, pool_idx, fd);
 	if (n <= 0)
 		return err_fwd(n);
-	if (shm_load_acq(&e->id) == 0 ||
-		(uint32_t)n > shm_load32_rlx(&e->n_regions)) /* acq:entry.id */
+	uint64_t id = shm_load_acq(&e->id); /* acq:entry.id */
+	if (id == 0 || (uint32_t)n > shm_load32_rlx(&e->n_regions))
 		return err_new(-EPROTO);
 	for (int i = 0; i < n; i++)
 		if (align < backing_align(e->region[i].backing))

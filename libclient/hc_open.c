@@ -104,8 +104,7 @@ static int socket_path(const char *asked, struct sockaddr_un *ret)
  * time but not its own. */
 static int time_offset(int64_t *ret_ns)
 {
-	char own[64] = "", children[64] = "", name[LINE_BYTES];
-	long long s = 0, ns = 0;
+	char own[64] = "", children[64] = "", line[LINE_BYTES], *end;
 
 	*ret_ns = 0;
 	if (readlink("/proc/self/ns/time", own, sizeof own - 1) < 0)
@@ -116,9 +115,11 @@ static int time_offset(int64_t *ret_ns)
 		return 0;
 	if (strcmp(own, children) != 0)
 		return err_new(-ENOTSUP);
-	proc_line("/proc/self/timens_offsets", name, sizeof name); /* monotonic comes first */
-	if (sscanf(name, "%*s %lld %lld", &s, &ns) != 2)
+	proc_line("/proc/self/timens_offsets", line, sizeof line);
+	if (strncmp(line, "monotonic", strlen("monotonic")) != 0)
 		return err_new(-ENOTSUP);
+	long long s = strtoll(line + strlen("monotonic"), &end, 10);
+	long long ns = strtoll(end, NULL, 10);
 	*ret_ns = s * NS_PER_S + ns;
 	return 0;
 }

@@ -121,8 +121,8 @@ int wire_put_answer(struct wire_buf *b, const struct wire_answer *a);
  * WIRE_MORE: *ret_bytes is how long the body will be, 0 if not yet known;
  * -EPROTO: the length is 0 or above max_frame. */
 enum { WIRE_MORE = 1 };
-int wire_frame(const struct wire_buf *b, size_t max_frame, const uint8_t **ret_body,
-	size_t *ret_bytes);
+int wire_frame(
+	const struct wire_buf *b, size_t max_frame, const uint8_t **ret_body, size_t *ret_bytes);
 
 /* Decodes a body.  0, or -EPROTO: not exactly as described above.  Any bytes are
  * safe.  Bounded time and stack; allocates nothing that outlives the call. */
