@@ -9,12 +9,15 @@
  *
  * Proved: an item that passed the re-check stays as it is until unpinned, whoever is the engine;
  * no call returns less than what was acknowledged; the dead engine's limbo is freed in the end.
+ * An adopting engine may also unlink an item itself: it is damaged, or its store has been cleared.
  *
  * holds   -                  the first engine dies at any step, or not at all until it has finished
+ * holds   SCAN_BEFORE        pins are scanned before slots are looked at: what neither names is free
  * reaches REACH_HALF         the second engine finds an item that was being filled
  * reaches REACH_HELD         the second engine finds an item pinned that no slot names
  * reaches REACH_JOINED       the client reads in a session that it got from the first engine, by the second
  * catches FREE_UNNAMED       what no slot names is free at once
+ * catches SCAN_BEFORE,DROP_FREE  what adoption itself unlinks is freed by the scan that came before
  * catches NO_BARRIER         the second engine scans without a barrier
  * catches DROP_ZERO          a session whose pin reads zero at adoption is not scanned any more
  * catches SEND_FIRST         the client gets its segment before the supervisor holds the session
@@ -106,7 +109,7 @@ inline set(e)
 	:: i != 0 ->
 		atomic { state[i] = USED; version++; v = version; word_a[i] = v }
 		word_b[i] = v;
-		atomic { old = slot; slot = i; acked = version } /* engine:published */
+		atomic { old = slot; slot = i; acked = version } /* set:published */
 		d_step {
 			if
 			:: old != 0 -> state[old] = LIMBO; own[e].limbo = own[e].limbo | (1 << old)
@@ -177,8 +180,15 @@ proctype Engine2()
 	d_step {
 		own[1].has_session = held_by_sup;
 #ifdef DROP_ZERO
-		own[1].has_session = held_by_sup && pin != 0;
+		own[1].has_session = held_by_sup && pin != 0
 #endif
+	}
+	held = 255;
+#ifdef SCAN_BEFORE
+	d_step { do :: nempty(buf) -> buf?pin :: empty(buf) -> break od }
+	held = (own[1].has_session -> 1 << pin : 0);
+#endif
+	d_step {
 		i = 1;
 		do
 		:: i <= N_ITEMS ->
@@ -186,19 +196,36 @@ proctype Engine2()
 			assert(!(state[i] == USED && word_a[i] != word_b[i]));
 #endif
 			if
-			:: slot != i ->
+			:: slot == i -> skip
 #ifdef FREE_UNNAMED
-				own[1].free = own[1].free | (1 << i); state[i] = FREE; word_a[i] = 0
+			:: slot != i ->
 #else
-				own[1].limbo = own[1].limbo | (1 << i); state[i] = LIMBO
+			:: slot != i && !(held & (1 << i)) ->
 #endif
-			:: else -> skip
+				own[1].free = own[1].free | (1 << i); state[i] = FREE; word_a[i] = 0
+			:: else -> own[1].limbo = own[1].limbo | (1 << i); state[i] = LIMBO
 			fi;
 			i++
 		:: else -> break
 		od;
 		i = 0
 	}
+	if
+	:: atomic { old = slot; slot = 0 }
+		d_step {
+#ifdef DROP_FREE
+			if
+			:: !(held & (1 << old)) -> own[1].free = own[1].free | (1 << old); state[old] = FREE; word_a[old] = 0
+			:: else -> own[1].limbo = own[1].limbo | (1 << old); state[old] = LIMBO
+			fi;
+#else
+			own[1].limbo = own[1].limbo | (1 << old); state[old] = LIMBO;
+#endif
+			old = 0
+		}
+	:: skip
+	fi;
+	held = 0;
 #ifdef REACH_JOINED
 	if :: sent -> joined = true :: else -> skip fi;
 #endif
@@ -216,6 +243,7 @@ proctype Reader()
 	sent;
 	low = acked;
 	s = slot;
+	if :: s == 0 -> goto out :: else -> skip fi; /* dropped at adoption: a miss */
 	buf!s; /* reader:pinned */
 	if
 	:: slot != s -> goto out /* reader:rechecked */

@@ -134,7 +134,7 @@ proctype Engine()
 {
 	byte held, batch;
 
-	root = 2; /* engine:published */
+	root = 2; /* set:published */
 	in_limbo = in_limbo | DIR_BIT(1) | CHILD_BIT(A); /* engine:retired */
 	if
 	:: reclaim()

@@ -208,7 +208,7 @@ inline set(t)
 	:: i != 0 && j < N_SLOTS ->
 		/* half-filled items are the matter of pins.pml */
 		d_step { state[i] = USED; version++; word[i] = version };
-		atomic { o = SLOT(t, j); SLOT(t, j) = i; acked = version } /* engine:published */
+		atomic { o = SLOT(t, j); SLOT(t, j) = i; acked = version } /* set:published */
 		d_step {
 			if
 			:: o != 0 -> state[o] = LIMBO; limbo = limbo | ITEM_BIT(o)
@@ -226,7 +226,7 @@ inline delete(t)
 	find(t);
 	if
 	:: j < N_SLOTS && IS_K(SLOT(t, j)) ->
-		atomic { o = SLOT(t, j); SLOT(t, j) = 0; version++; acked = version; deleted = version }
+		atomic { o = SLOT(t, j); SLOT(t, j) = 0; version++; acked = version; deleted = version } /* delete:published */
 		d_step { state[o] = LIMBO; limbo = limbo | ITEM_BIT(o); o = 0 }
 	:: else -> skip
 	fi;

@@ -169,7 +169,7 @@ inline set()
 		word_b[i] = version;
 #else
 		word_b[i] = version;
-		atomic { slot = i; acked = version } /* engine:published */
+		atomic { slot = i; acked = version } /* set:published */
 #endif
 #ifndef RETIRE_FIRST
 		if :: old != 0 -> retire(old) :: else -> skip fi;
@@ -181,7 +181,7 @@ inline set()
 
 inline delete()
 {
-	atomic { old = slot; slot = 0; version++; acked = version; deleted = version }
+	atomic { old = slot; slot = 0; version++; acked = version; deleted = version } /* delete:published */
 	d_step { retire(old); old = 0 }
 }
 

@@ -154,7 +154,7 @@ inline set()
 		atomic { state[i] = USED; version++; word_a[i] = version }
 		word_b[i] = version;
 		d_step {
-			p = slot; slot = i; /* engine:published */
+			p = slot; slot = i; /* set:published */
 			state[p] = LIMBO; limbo = limbo | (1 << p); /* engine:retired */
 			p = 0; i = 0
 		}
