@@ -314,7 +314,7 @@ static void fallback_explain(struct sup_segment *s, const struct sup_host *host,
 		if (host->shmem <= SUP_SHMEM_NEVER) {
 			(void)snprintf(thp_why, sizeof thp_why,
 				", and transparent ones are off for shared memory (shmem_enabled "
-			        "is "
+				"is "
 				"%s, so madvise does nothing)",
 				shmem_text(host->shmem));
 		} else {
@@ -324,7 +324,7 @@ static void fallback_explain(struct sup_segment *s, const struct sup_host *host,
 		if (host->shmem == SUP_SHMEM_NEVER)
 			(void)snprintf(thp_how, sizeof thp_how,
 				", or echo advise "
-			        ">/sys/kernel/mm/transparent_hugepage/shmem_enabled");
+				">/sys/kernel/mm/transparent_hugepage/shmem_enabled");
 	}
 	size_t at = strlen(s->why);
 	(void)snprintf(s->why + at, sizeof s->why - at,
