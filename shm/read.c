@@ -185,8 +185,11 @@ static int try_once(struct look *l)
 	if (shm_load_acq(&p->table) != l->table_word) /* acq:pool.table */
 		return AGAIN;
 	int e = walk_tables(l);
-	/* What a retired table said, or damage that may be somebody's progress, does not count. */
-	if ((e == READ_MISS || e < 0) && shm_load_acq(&p->table) != l->table_word) /* acq:pool.table */
+	/* What a retired table said, or an item that was reused because our pins were
+	 * revoked meanwhile, does not count. */
+	if ((e == READ_MISS || e < 0) &&
+		(shm_load_acq(&p->table) != l->table_word || /* acq:pool.table */
+			!shm_read_ok(l->r->pin_gen, l->gen)))
 		return AGAIN;
 	return e;
 }
