@@ -9,6 +9,7 @@
  *
  *	PROGRAM                 every test; the last line is "N passed, N failed, N skipped"
  *	PROGRAM NAME            one test, unforked and without a deadline, for gdb
+ *	PROGRAM --only NAME     one test, as among all: forked, with its deadline
  *	PROGRAM --list          the names
  *
  * Exit status: 0 all passed, 1 some failed, 77 all were skipped, 2 no test of that name.

@@ -193,7 +193,9 @@ static void run_and_count(const char *program, const struct t_test *t, struct ta
 static int verdict(const struct tally *tally)
 {
 	printf("%d passed, %d failed, %d skipped\n", tally->passed, tally->failed, tally->skipped);
-	if (tally->failed || tally->passed + tally->skipped == 0)
+	if (tally->passed + tally->failed + tally->skipped == 0)
+		return 2;
+	if (tally->failed)
 		return 1;
 	return tally->passed ? 0 : T_SKIPPED;
 }
@@ -225,9 +227,11 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	printf("seed %#llx\n", (unsigned long long)t_seed());
-	if (argc > 1)
+	const char *only = argc > 2 && strcmp(argv[1], "--only") == 0 ? argv[2] : NULL;
+	if (argc > 1 && !only)
 		return run_named(argv[1]);
 	for (const struct t_test *t = &__start_tests; t < &__stop_tests; t++)
-		run_and_count(argv[0], t, &tally);
+		if (!only || strcmp(only, t->name) == 0)
+			run_and_count(argv[0], t, &tally);
 	return verdict(&tally);
 }

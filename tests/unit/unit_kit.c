@@ -70,7 +70,27 @@ TEST(random_numbers_repeat_by_name_and_seed)
 	CHECK(t_random_from(&state) != t_random_from(&again));
 }
 
-TEST(a_name_that_is_not_there_is_an_error) { free(run_bad("no_such_test", 2, NULL)); }
+TEST(a_name_that_is_not_there_is_an_error)
+{
+	free(run_bad("no_such_test", 2, NULL));
+	CHECK_EQ(t_run((const char *[]){t_bin("tests/kit_bad"), "--only", "no_such_test", NULL},
+			 NULL, 0, NULL, NULL, NULL, 5000),
+		2);
+}
+
+TEST(one_test_may_run_as_among_all)
+{
+	char *out = NULL;
+
+	CHECK_EQ(t_run((const char *[]){t_bin("tests/kit_bad"), "--only", "bad_hangs", NULL}, NULL,
+			 0, &out, NULL, NULL, 10000),
+		1);
+	check_has(out, "\n0 passed, 1 failed, 0 skipped\n");
+	free(out);
+	CHECK_EQ(t_run((const char *[]){t_bin("tests/kit_bad"), "--only", "good_skips", NULL}, NULL,
+			 0, NULL, NULL, NULL, 10000),
+		T_SKIPPED);
+}
 
 TEST(program_is_read_fed_and_killed)
 {
