@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "log.h"
+#include "step.h"
 #include "sup.h"
 
 enum { MESSAGES_AT_ONCE = 64, MESSAGES_AFTER_DEATH = 4096 };
@@ -42,7 +43,7 @@ static void heritage_fill(const struct sup *sup, struct heritage *h, int channel
 		h->region_fd[p][0] = sup->region[p].fd;
 	for (uint32_t i = 0; i < sup->config.max_clients; i++) {
 		const struct sup_session *s = &sup->session[i];
-		if (s->id == 0)
+		if (s->id == 0 || MUTANT(75)) /* 75: kept sessions are not handed on */
 			continue;
 		h->session[h->n_sessions++] = (struct heritage_session){
 			.id = s->id,
@@ -349,7 +350,7 @@ void sup_engine_on_death(struct sup *sup)
 	if (e->ready_ns && now_ns - e->ready_ns >= ms_ns(SUP_SERVED_MS))
 		e->crashes = 0;
 	e->crashes++;
-	if (e->crashes >= sup->config.restart_limit) {
+	if (e->crashes >= sup->config.restart_limit && !MUTANT(76)) { /* 76: it never gives up */
 		log_error("the engine crashed %u times in a row; giving up. Look at the lines "
 			  "above for "
 			  "why; start hypercached again to begin with empty memory",

@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "log.h"
+#include "step.h"
 #include "sup.h"
 
 /* Creates a folder and those above it; one that exists is left as it is. */
@@ -86,7 +87,7 @@ int sup_folder_lock(const char *dir)
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return log_fail(err_new(-errno), "cannot open %s: is data_dir right?", path);
-	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+	if (flock(fd, LOCK_EX | LOCK_NB) != 0 && !MUTANT(79)) { /* 79: two in one folder */
 		r = err_new(errno == EWOULDBLOCK ? -EBUSY : -errno);
 		if (pread(fd, pid, sizeof pid - 1, 0) <= 0)
 			(void)snprintf(pid, sizeof pid, "unknown");

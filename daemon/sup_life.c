@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include "atomic.h"
 #include "base/err.h"
+#include "step.h"
 #include "sup_life.h"
 
 int sup_life_claim(shm_u32 *word)
@@ -17,7 +18,8 @@ int sup_life_claim(shm_u32 *word)
 	head.list_op_pending = NULL;
 	head.futex_offset = (long)((intptr_t)word - (intptr_t)&node);
 	node.next = &head.list;
-	if (syscall(SYS_set_robust_list, &head, sizeof head) != 0)
+	if (!MUTANT(74) && /* 74: the kernel is not told */
+		syscall(SYS_set_robust_list, &head, sizeof head) != 0)
 		return err_new(-errno);
 	/* Listed first: who dies in between leaves the word as it was, and that is not a living
 	 * owner's.  The kernel marks a word only if it holds the dying thread's id. */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "base/cleanup.h"
 #include "base/err.h"
+#include "step.h"
 #include "sup_segment.h"
 
 #ifndef MFD_NOEXEC_SEAL
@@ -60,6 +61,8 @@ int sup_segment_reopen(int fd)
 {
 	char path[32];
 
+	if (MUTANT(73)) /* 73: the same description, which may write and keeps a lock */
+		return fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	(void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
 	int ro = open(path, O_RDONLY | O_CLOEXEC);
 	return ro >= 0 ? ro : err_new(-errno);
@@ -110,9 +113,10 @@ static int memfd_fill_and_seal(int fd, uint64_t bytes, char why[SUP_WHY_BYTES])
 	int r;
 
 	do {
-		r = fallocate(fd, 0, 0, (off_t)bytes) == 0 ? 0 : -errno;
-	} while (r == -EINTR); /* starts anew only after a signal: bounded by their number */
-	if (r == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+		r = MUTANT(72) || fallocate(fd, 0, 0, (off_t)bytes) == 0 ? 0 : -errno;
+	} while (r == -EINTR);       /* starts anew only after a signal: bounded by their number */
+	if (r == 0 && !MUTANT(71) && /* 71: its size may change, 72: its memory is not there */
+		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
 		r = -errno;
 	if (r < 0) {
 		(void)snprintf(why, SUP_WHY_BYTES, "allocating %llu MiB failed: %s",

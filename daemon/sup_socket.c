@@ -19,6 +19,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "log.h"
+#include "step.h"
 #include "sup.h"
 
 enum {
@@ -107,11 +108,11 @@ static int path_clear(const struct sockaddr_un *a, int type)
 	int r = path_probe(a, type);
 	if (r < 0)
 		return log_fail(r, "cannot find out whether %s is in use", path);
-	if (r == PATH_LIVES)
+	if (r == PATH_LIVES && !MUTANT(77)) /* 77: a living one's is taken away */
 		return log_fail(err_new(-EADDRINUSE),
 			"another program answers at %s: stop it, or give this one another socket",
 			path);
-	if (r == PATH_STALE) {
+	if (r != PATH_FREE) {
 		if (unlink(path) != 0 && errno != ENOENT)
 			return log_fail(err_new(-errno), "cannot remove the dead socket %s", path);
 		log_info("removed %s, which a dead daemon had left", path);
