@@ -1,0 +1,259 @@
+/* eng.h - the engine's private header: its structures, and who calls whom.
+ *
+ *   eng_main.c     adopt the heritage, start order, the turn, shutdown
+ *   eng_loop.c     what waits: sockets, timers, descriptors          (eng_loop.h)
+ *   eng_conn.c     connections: frames in and out, limits
+ *   op_*.c         one request each                                  (op.h)
+ *   eng_session.c  sessions: their segments, death
+ *   eng_sup.c      the channel to the supervisor
+ *   eng_store.c    stores and pools, the policies' bookkeeping
+ *   eng_hint.c     the clients' touch rings
+ *   eng_room.c     eviction, compaction, limbo, revocation
+ *
+ * README.md beside this file has the rules.  One thread; nothing here is fork-safe.
+ */
+#ifndef HC_DAEMON_ENG_H
+#define HC_DAEMON_ENG_H
+
+#include <sys/socket.h>
+#include "atomic.h"
+#include "eng_loop.h"
+#include "heritage.h"
+#include "log.h"
+#include "pol.h"
+#include "pool.h"
+#include "wire.h"
+
+#define ENG_NS_PER_S 1000000000ull
+
+/* The limits of README.md, "What is bounded". */
+enum {
+	ENG_FRAMES_PER_TURN = 64, /* of one connection, before the next one's turn */
+	ENG_READ_BYTES =
+		64 << 10, /* what one receive may bring, unless a longer frame was announced */
+	ENG_OUT_BYTES = 4 << 20, /* answers of one connection that wait: above it, it is not read */
+	ENG_HELLO_S = 5,         /* a connection says HELLO within this time */
+	ENG_STALL_S = 30,        /* half a frame, or an answer not taken, for so long: dropped */
+	ENG_KEPT_S = 5,          /* the supervisor acknowledges a session within this time */
+	ENG_QUIT_S = 1,          /* what is buffered is sent within this time */
+	ENG_LOOKS_PER_TICK = 64, /* sessions looked at for death by one tick */
+	ENG_HINT_BLOCKS = 1024,  /* touch rings looked at by one drain */
+	ENG_ROOM_TRIES = 24,     /* attempts to make room for one entry */
+	ENG_VICTIMS = 32,        /* evictions before each scan of the pins */
+	ENG_ROOM_FACTOR = 8,     /* or so many times the bytes wanted */
+	ENG_COMPACT_PLACES = 1024, /* entries moved by one compaction */
+	ENG_LIMBO_ENTRIES =
+		4096, /* more in limbo than after the last sweep: swept at the turn's end */
+	ENG_GROW_CHAINS = 256, /* of a growing index, moved by one turn */
+};
+#define ENG_IN_TOTAL_BYTES \
+	(64ull << 20) /* all buffers of half frames: this, or two of the longest */
+
+struct eng;
+struct eng_conn;
+
+/* ---------------------------------------------------------------- sessions */
+
+enum eng_session_state {
+	ENG_SESSION_FREE = 0,
+	ENG_SESSION_PUTTING, /* in the scan set; the supervisor has not acknowledged yet */
+	ENG_SESSION_LIVE,
+	ENG_SESSION_ENDING, /* over; the slot waits for the supervisor to hear it, and for its poll to end */
+};
+
+struct eng_session {
+	enum eng_session_state state;
+	uint32_t slot; /* index in eng.session[], of pin_gen[] and of the journal */
+	uint64_t id;
+	uint32_t uid, gid;
+	int32_t pid;                  /* 0: unknown */
+	int memfd;                    /* a description that nobody locks */
+	int pidfd;                    /* -1: none */
+	int given_fd;                 /* the locked description, until the client has it; else -1 */
+	const struct shm_client *seg; /* read-only; hostile content */
+	size_t seg_bytes;
+	uint32_t n_blocks;
+	uint32_t scan_idx; /* in eng.scan[], while PUTTING or LIVE */
+	bool compiler_fence;
+	bool drop_unsent;                  /* ENDING: the supervisor has not been told */
+	uint64_t last_request;             /* highest that was answered */
+	uint64_t putting_ns;               /* when the supervisor was asked */
+	uint64_t hint_pos[SHM_BLOCKS_MAX]; /* per block: hints read */
+	struct eng_conn *conn;             /* NULL: not connected now */
+	struct eng_wait pid_wait;
+	struct eng *e;
+};
+
+/* ------------------------------------------------------------- connections */
+
+struct eng_conn {
+	struct eng *e;
+	int fd;
+	uint32_t idx; /* in eng.conn[] */
+	struct eng_session *session;
+	struct wire_buf in;      /* what came; not touched while in_wait is armed */
+	struct wire_buf out;     /* answers that wait */
+	struct wire_buf sending; /* answers that the loop sends */
+	size_t in_need;          /* bytes of the frame that has begun; 0: unknown or none */
+	size_t in_counted;       /* of eng.in_bytes */
+	struct eng_wait in_wait, out_wait;
+	bool held;    /* a request waits for the supervisor: nothing is decoded */
+	bool closing; /* closed as soon as all answers are out */
+	bool dead;    /* closed as soon as nothing is armed */
+	bool ready;   /* in eng.ready: has whole frames */
+	uint64_t opened_ns;
+	uint64_t in_ns, out_ns; /* when bytes last moved */
+	struct eng_conn *next_ready;
+};
+
+/* -------------------------------------------------------- stores and pools */
+
+struct eng_store {
+	uint64_t id; /* 0: unused */
+	uint32_t idx, pool_idx;
+	struct pol *pol;
+	struct shm_store_entry *entry; /* in the control segment */
+};
+
+struct eng_pool {
+	struct shm_wpool w;
+	uint8_t *base; /* NULL: there is no such pool */
+	uint64_t bytes;
+	uint64_t limbo_cap_bytes;
+	uint64_t large_bytes;   /* items above this take a run of pages */
+	uint64_t window_cursor; /* shm_alloc_window */
+	uint32_t limbo_left;    /* entries that the last sweep had to leave: pinned */
+	int adopt_error;        /* -errno: an adopted entry could not be given to its policy */
+	struct eng *e;
+};
+
+/* ------------------------------------------------------------------- engine */
+
+struct eng {
+	struct heritage *h;
+	const struct config *config;
+	struct shm_control *ctl;
+	struct shm_journal *journal;
+	int lock_fd; /* our own description, locked */
+
+	struct eng_loop *loop;
+	struct eng_wait accept_wait, sup_wait, tick_wait, quit_wait;
+	uint64_t now_ns; /* CLOCK_MONOTONIC at the beginning of this round of callbacks */
+
+	struct eng_pool pool[SHM_POOLS_MAX];
+	struct eng_store store[SHM_STORES_MAX];
+	bool may_barrier;
+	bool told_incomplete; /* the log has it that memory is not reused (rule P17) */
+	bool dirty;           /* gauges in the control segment are behind */
+	struct shm_pinset pins;
+	uint64_t *places; /* scratch for compaction and windows */
+	uint32_t n_places;
+
+	struct eng_session *session; /* [config.max_clients] */
+	uint32_t n_sessions;         /* of it */
+	struct shm_scan_session *scan;
+	uint32_t *scan_slot; /* beside scan[]: which session */
+	uint32_t n_scan;
+	uint32_t look_pos, hint_scan;
+
+	struct eng_conn **conn; /* [max_conns] */
+	uint32_t n_conns, max_conns;
+	struct eng_conn *ready, *ready_last;
+	uint64_t in_bytes; /* capacity of all `in` above ENG_READ_BYTES each */
+	uint64_t in_max_bytes;
+	bool reap; /* some of conn[] are dead */
+
+	bool quit; /* told to end, or the supervisor is gone */
+	uint64_t quit_ns;
+};
+
+/* eng_main.c */
+uint64_t eng_clock_ns(void);  /* CLOCK_MONOTONIC */
+uint64_t eng_wall_ns(void);   /* CLOCK_REALTIME */
+void eng_quit(struct eng *e); /* begin the end: stop accepting, send what is buffered */
+
+/* eng_map.c: the mappings of an engine. */
+int eng_map_segment(int fd, uint64_t min_bytes, enum shm_kind kind, void **ret); /* 0 or -errno */
+int eng_map_pool(struct eng *e, uint32_t pool_idx, uint8_t **ret_base, uint64_t *ret_bytes);
+int eng_map_reopen(int fd, int flags); /* a description of its own; or -errno */
+
+/* eng_conn.c */
+int eng_conn_start(struct eng *e);        /* accepts from now on; 0 or -errno */
+void eng_conn_run_ready(struct eng *e);   /* connections that have whole frames */
+void eng_conn_tick(struct eng *e);        /* time limits, accept again */
+void eng_conn_reap(struct eng *e);        /* frees what is dead */
+void eng_conn_close_all(struct eng *e);   /* after what is buffered was sent */
+void eng_conn_drop(struct eng_conn *c);   /* at once; frees nothing yet */
+void eng_conn_resume(struct eng_conn *c); /* a held request was answered */
+/* Answers what cannot be understood, and closes. */
+void eng_conn_protocol_error(struct eng_conn *c, uint32_t verb, uint64_t request);
+
+/* eng_session.c */
+int eng_session_adopt(struct eng *e);  /* those of the heritage; 0 or -errno */
+void eng_session_serve(struct eng *e); /* after the journal was decided: watches them */
+/* A new one for a connection: SESSION_PUT is sent.  0 and *ret; 1: refused, by a limit or for
+ * want of memory or descriptors (logged). */
+int eng_session_open(struct eng *e, struct eng_conn *c, const struct ucred *peer,
+	const struct wire_request *r, struct eng_session **ret);
+void eng_session_live(struct eng_session *s); /* the client has its descriptors */
+struct eng_session *eng_session_find(struct eng *e, uint64_t id); /* LIVE, or NULL */
+void eng_session_bind(struct eng_session *s, struct eng_conn *c); /* its connection from now on */
+void eng_session_unbind(struct eng_conn *c); /* the connection is gone: when to look */
+enum eng_session_why { ENG_ENDED_BYE, ENG_ENDED_DEAD, ENG_ENDED_REFUSED };
+void eng_session_end(struct eng_session *s, enum eng_session_why why);
+/* Looks whether the kernel says that it is dead (rule P18), and ends it then. */
+void eng_session_look(struct eng_session *s);
+void eng_session_look_all(struct eng *e);
+void eng_session_tick(struct eng *e);
+void eng_session_revoke(
+	struct eng_session *s, uint64_t bytes); /* rule P12; the caller scans again */
+
+/* eng_sup.c */
+int eng_sup_start(struct eng *e);
+/* One message.  0 or -errno; -EAGAIN: the channel is full. */
+int eng_sup_send(struct eng *e, enum sup_msg_kind kind, const struct eng_session *s, const int *fds,
+	uint32_t n_fds);
+/* Waits for bytes or the end of the channel without the loop: true when it is time to end. */
+bool eng_sup_wants_end(struct eng *e, int wait_ms);
+
+/* eng_store.c */
+int eng_store_open(struct eng *e); /* directory and policies; before the pools are opened */
+shm_pool_each eng_store_adopted;   /* arg: struct eng_pool */
+struct eng_store *eng_store_of(struct eng *e, uint64_t idx, uint64_t id); /* or NULL */
+struct eng_store *eng_store_by_id(struct eng *e, uint64_t id);            /* or NULL */
+/* Is the time of the entry at off, live or just unlinked, over? */
+bool eng_store_expired(const struct eng_pool *p, uint64_t off, uint64_t now_ns);
+enum eng_lost { ENG_LOST_DELETED, ENG_LOST_EVICTED };
+/* An entry left its slot (what: ch->old_*): policy and counters forget it. */
+void eng_store_lost(
+	struct eng_pool *p, const struct shm_changed *ch, enum eng_lost how, uint64_t now_ns);
+/* s has a new entry at ch->off, in place of ch->old_off if that is not 0: policy and counters
+ * know it.  0; -ENOMEM: it was removed again. */
+int eng_store_got(
+	struct eng_pool *p, struct eng_store *s, const struct shm_changed *ch, uint64_t now_ns);
+
+/* eng_hint.c */
+/* Gives the policies what the clients' touch rings hold; bounded. */
+void eng_hint_drain(struct eng *e);
+
+/* eng_room.c */
+/* Attempt `attempt` (0, 1 ..) to make room for an item of `bytes` for store s.
+ * True: something was freed or moved, so another try may work. */
+bool eng_room_make(struct eng_pool *p, struct eng_store *s, uint64_t bytes, uint32_t attempt);
+/* One barrier, one scan, all limbo lists; revokes what is above its cap.  Bytes freed. */
+uint64_t eng_room_sweep(struct eng *e);
+void eng_room_turn(struct eng *e); /* end of a turn: limbo that got long */
+void eng_room_tick(struct eng *e);
+/* Removes the entry at off.  True: it was there. */
+bool eng_room_unlink(struct eng_pool *p, uint64_t off);
+
+static inline void eng_count(struct eng *e, enum shm_daemon_counter c, uint64_t n)
+{
+	shm_count(&e->ctl->counter[c], n);
+}
+static inline void eng_gauge(struct eng *e, enum shm_daemon_counter c, uint64_t v)
+{
+	shm_store_rlx(&e->ctl->counter[c], v);
+}
+
+#endif

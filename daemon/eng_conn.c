@@ -1,0 +1,421 @@
+/* eng_conn.c - connections: bytes in, frames to op_*.c, answers out.
+ *
+ *   recv -> in -> [frame] -> op_VERB -> out -> sending -> send
+ *
+ * At any time at most one receive and one send are under way.  `in` is decoded
+ * only while no receive is, and a receive begins only when `in` holds no whole
+ * frame: so nobody moves a buffer under the kernel.  Answers gather in `out`
+ * while `sending` is on its way; then the two change places.
+ *
+ * Fairness: ENG_FRAMES_PER_TURN frames, then the others' turn (list `ready`).
+ * Back-pressure: a client that does not take its answers is not read, then dropped.
+ */
+#include "eng.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/err.h"
+#include "hypercache.h"
+#include "op.h"
+
+static size_t bytes_in(const struct wire_buf *b) { return b->end - b->begin; }
+
+static size_t max_frame(const struct eng_conn *c)
+{
+	return c->session ? c->e->config->max_frame_bytes : WIRE_HELLO_BYTES_MAX;
+}
+
+/* ------------------------------------------------------------------- the end */
+
+void eng_conn_drop(struct eng_conn *c)
+{
+	if (c->dead)
+		return;
+	c->dead = true;
+	c->e->reap = true;
+	eng_session_unbind(c);
+	(void)shutdown(c->fd, SHUT_RDWR); /* ends what is under way */
+	eng_loop_cancel(c->e->loop, &c->in_wait);
+	eng_loop_cancel(c->e->loop, &c->out_wait);
+}
+
+static void conn_free(struct eng_conn *c)
+{
+	struct eng *e = c->e;
+
+	e->in_bytes -= c->in_counted;
+	e->n_conns--;
+	e->conn[c->idx] = e->conn[e->n_conns];
+	e->conn[c->idx]->idx = c->idx;
+	wire_buf_fini(&c->in);
+	wire_buf_fini(&c->out);
+	wire_buf_fini(&c->sending);
+	(void)close(c->fd);
+	free(c);
+	eng_gauge(e, SHM_DC_connections, e->n_conns);
+}
+
+void eng_conn_reap(struct eng *e)
+{
+	if (!e->reap)
+		return;
+	e->reap = false;
+	for (uint32_t i = e->n_conns; i > 0; i--) {
+		struct eng_conn *c = e->conn[i - 1];
+		if (c->dead && !c->in_wait.armed && !c->out_wait.armed && !c->ready)
+			conn_free(c);
+	}
+}
+
+/* ----------------------------------------------------------------------- out */
+
+static void conn_flush(struct eng_conn *c)
+{
+	if (c->dead || c->out_wait.armed)
+		return;
+	if (bytes_in(&c->sending) == 0) {
+		struct wire_buf empty = c->sending;
+		c->sending = c->out;
+		c->out = empty;
+		c->out.begin = c->out.end = 0;
+		if (bytes_in(&c->sending) == 0) {
+			if (c->closing)
+				eng_conn_drop(c);
+			return;
+		}
+		c->out_ns = c->e->now_ns;
+	}
+	eng_loop_send(c->e->loop, c->fd, c->sending.bytes + c->sending.begin, bytes_in(&c->sending),
+		&c->out_wait);
+}
+
+static void conn_close_when_sent(struct eng_conn *c)
+{
+	c->closing = true;
+	eng_session_unbind(c);
+}
+
+static void conn_answer(struct eng_conn *c, const struct wire_answer *a)
+{
+	if (wire_put_answer(&c->out, a) < 0) {
+		log_warn("no memory for an answer: connection dropped");
+		eng_conn_drop(c);
+	}
+}
+
+void eng_conn_protocol_error(struct eng_conn *c, uint32_t verb, uint64_t request)
+{
+	struct wire_answer a = {.verb = verb, .request = request, .status = HC_E_PROTOCOL};
+
+	log_info("connection closed: malformed or out of order (verb %u, request %llu)", verb,
+		(unsigned long long)request);
+	eng_count(c->e, SHM_DC_requests_bad, 1);
+	conn_answer(c, &a);
+	conn_close_when_sent(c);
+}
+
+/* ------------------------------------------------------------------------ in */
+
+static void conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
+{
+	struct eng *e = c->e;
+	struct wire_request req;
+	struct wire_answer a;
+
+	req.verb = 0;
+	req.request = 0;
+	if (wire_get_request(body, n, &req) < 0) {
+		eng_conn_protocol_error(c, 0, 0);
+		return;
+	}
+	eng_count(e, SHM_DC_requests, 1);
+	op_fn *op = req.verb < WIRE_VERB_END ? op_table[req.verb] : NULL;
+	if (!op || (c->session == NULL) != (req.verb == WIRE_HELLO)) {
+		eng_conn_protocol_error(c, req.verb, req.request);
+		return;
+	}
+	if (req.verb == WIRE_HELLO)
+		memset(&a, 0, sizeof a); /* others have no more than these: */
+	a.verb = req.verb;
+	a.request = req.request;
+	a.status = 0;
+	a.lsn = a.value = 0;
+	switch (op(e, c, &req, &a)) {
+	case 0:
+		conn_answer(c, &a);
+		return;
+	case OP_HELD:
+		c->held = true;
+		return;
+	case OP_CLOSE:
+		conn_answer(c, &a);
+		conn_close_when_sent(c);
+		return;
+	default:
+		eng_conn_protocol_error(c, req.verb, req.request);
+	}
+}
+
+/* Counts what `in` takes above its first ENG_READ_BYTES. */
+static void conn_count_in(struct eng_conn *c)
+{
+	size_t big = c->in.cap > ENG_READ_BYTES ? c->in.cap - ENG_READ_BYTES : 0;
+
+	c->e->in_bytes += big;
+	c->e->in_bytes -= c->in_counted;
+	c->in_counted = big;
+}
+
+/* Room for the next receive: grows only as fast as bytes really come. */
+static bool conn_make_room(struct eng_conn *c)
+{
+	size_t have = bytes_in(&c->in), want = ENG_READ_BYTES;
+
+	if (have == 0 && c->in.cap > ENG_READ_BYTES) {
+		wire_buf_fini(&c->in); /* a long frame is done: not kept for ever */
+		memset(&c->in, 0, sizeof c->in);
+	}
+	if (c->in_need + 4 > have + want) {
+		size_t rest = c->in_need + 4 - have;
+		want = have < want ? want : have;
+		want = want < rest ? want : rest;
+	}
+	int r = wire_buf_reserve(&c->in, want);
+	conn_count_in(c);
+	if (r < 0 || c->e->in_bytes > c->e->in_max_bytes) {
+		log_warn("connection dropped: %llu bytes of unfinished frames are the limit",
+			(unsigned long long)c->e->in_max_bytes);
+		eng_count(c->e, SHM_DC_connections_refused, 1);
+		eng_conn_drop(c);
+		return false;
+	}
+	return true;
+}
+
+static bool conn_may_decode(const struct eng_conn *c)
+{
+	return !c->dead && !c->closing && !c->held && bytes_in(&c->out) < ENG_OUT_BYTES;
+}
+
+static void conn_add_ready(struct eng_conn *c)
+{
+	struct eng *e = c->e;
+
+	c->ready = true;
+	c->next_ready = NULL;
+	if (e->ready_last)
+		e->ready_last->next_ready = c;
+	else
+		e->ready = c;
+	e->ready_last = c;
+}
+
+/* Decodes what is there, sends what was answered, and waits for more. */
+static void conn_run(struct eng_conn *c)
+{
+	const uint8_t *body;
+	uint32_t frames = 0;
+	bool more = false;
+
+	while (conn_may_decode(c)) {
+		size_t n = 0;
+		int r = wire_frame(&c->in, max_frame(c), &body, &n);
+		more = r == 0;
+		c->in_need = r == WIRE_MORE ? n : 0;
+		if (r == WIRE_MORE || (more && frames == ENG_FRAMES_PER_TURN))
+			break;
+		if (r < 0) {
+			eng_conn_protocol_error(c, 0, 0);
+			break;
+		}
+		conn_frame(c, body, n);
+		c->in.begin += 4 + n;
+		frames++;
+		more = false;
+	}
+	conn_flush(c);
+	if (!conn_may_decode(c))
+		return; /* begins again when the answers are out, or the hold is over */
+	if (more)
+		conn_add_ready(c);
+	else if (!c->in_wait.armed && conn_make_room(c))
+		eng_loop_recv(c->e->loop, c->fd, c->in.bytes + c->in.end, c->in.cap - c->in.end,
+			&c->in_wait);
+}
+
+static void conn_in_done(void *arg, int n)
+{
+	struct eng_conn *c = arg;
+
+	if (c->dead) {
+		c->e->reap = true;
+		return;
+	}
+	if (n > 0) {
+		c->in.end += (size_t)n;
+		c->in_ns = c->e->now_ns;
+	} else if (n != -EAGAIN && n != -EINTR) {
+		conn_close_when_sent(c); /* the end, or an error: what was asked is answered */
+		conn_flush(c);
+		return;
+	}
+	conn_run(c);
+}
+
+static void conn_out_done(void *arg, int n)
+{
+	struct eng_conn *c = arg;
+
+	if (c->dead) {
+		c->e->reap = true;
+		return;
+	}
+	if (n <= 0 && n != -EAGAIN && n != -EINTR) {
+		eng_conn_drop(c);
+		return;
+	}
+	if (n > 0) {
+		c->sending.begin += (size_t)n;
+		c->out_ns = c->e->now_ns;
+	}
+	conn_flush(c);
+	if (!c->dead && !c->in_wait.armed && !c->ready)
+		conn_run(c); /* it had stopped because too much waited */
+}
+
+void eng_conn_resume(struct eng_conn *c)
+{
+	c->held = false;
+	if (!c->dead && !c->in_wait.armed && !c->ready)
+		conn_run(c);
+}
+
+void eng_conn_run_ready(struct eng *e)
+{
+	struct eng_conn *c = e->ready;
+
+	e->ready = e->ready_last = NULL;
+	while (c) {
+		struct eng_conn *next = c->next_ready;
+		c->ready = false;
+		if (c->dead)
+			e->reap = true;
+		else
+			conn_run(c);
+		c = next;
+	}
+}
+
+/* -------------------------------------------------------------------- accept */
+
+/* One answer in the shape of HELLO's, if the socket takes it at once, and the end. */
+static void conn_refuse(int fd)
+{
+	struct wire_answer a = {.verb = WIRE_HELLO, .status = HC_E_REFUSED};
+	struct wire_buf b = {0};
+
+	if (wire_put_answer(&b, &a) == 0)
+		(void)send(fd, b.bytes, b.end, MSG_DONTWAIT | MSG_NOSIGNAL);
+	wire_buf_fini(&b);
+	(void)close(fd);
+}
+
+static struct eng_conn *conn_new(struct eng *e, int fd)
+{
+	struct eng_conn *c = calloc(1, sizeof *c);
+
+	if (!c)
+		return NULL;
+	c->e = e;
+	c->fd = fd;
+	c->opened_ns = c->in_ns = c->out_ns = e->now_ns;
+	c->in_wait = (struct eng_wait){.done = conn_in_done, .arg = c};
+	c->out_wait = (struct eng_wait){.done = conn_out_done, .arg = c};
+	c->idx = e->n_conns;
+	e->conn[e->n_conns++] = c;
+	eng_gauge(e, SHM_DC_connections, e->n_conns);
+	return c;
+}
+
+static void conn_accepted(void *arg, int fd)
+{
+	struct eng *e = arg;
+
+	if (fd < 0) {
+		if (fd != -ECANCELED && fd != -ECONNABORTED)
+			log_warn("accept: %s; tried again at the next tick", strerror(-fd));
+		return;
+	}
+	struct eng_conn *c = NULL;
+	if (!e->quit && e->n_conns < e->max_conns)
+		c = conn_new(e, fd);
+	if (!c) {
+		eng_count(e, SHM_DC_connections_refused, 1);
+		conn_refuse(fd);
+		return;
+	}
+	conn_run(c);
+}
+
+int eng_conn_start(struct eng *e)
+{
+	int flags = fcntl(e->h->listen_fd, F_GETFL);
+
+	e->max_conns = 2 * e->config->max_clients;
+	e->conn = calloc(e->max_conns, sizeof(*e->conn));
+	if (!e->conn)
+		return err_new(-ENOMEM);
+	e->in_max_bytes = 2 * e->config->max_frame_bytes;
+	if (e->in_max_bytes < ENG_IN_TOTAL_BYTES)
+		e->in_max_bytes = ENG_IN_TOTAL_BYTES;
+	/* The loop waits itself; of a non-blocking socket io_uring reports EAGAIN instead. */
+	if (flags < 0 || fcntl(e->h->listen_fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
+		return err_new(-errno);
+	e->accept_wait = (struct eng_wait){.done = conn_accepted, .arg = e};
+	eng_loop_accept(e->loop, e->h->listen_fd, &e->accept_wait);
+	return 0;
+}
+
+/* ---------------------------------------------------------------------- time */
+
+static const char *conn_overdue(const struct eng_conn *c)
+{
+	uint64_t now = c->e->now_ns;
+
+	if (!c->session && !c->held && now - c->opened_ns > ENG_HELLO_S * ENG_NS_PER_S)
+		return "it did not say HELLO in time, or did not take the answer";
+	if (c->out_wait.armed && now - c->out_ns > ENG_STALL_S * ENG_NS_PER_S)
+		return "it does not read its answers";
+	if (bytes_in(&c->in) > 0 && c->in_wait.armed && now - c->in_ns > ENG_STALL_S * ENG_NS_PER_S)
+		return "it stopped in the middle of a frame";
+	return NULL;
+}
+
+void eng_conn_tick(struct eng *e)
+{
+	for (uint32_t i = 0; i < e->n_conns; i++) {
+		struct eng_conn *c = e->conn[i];
+		const char *why = c->dead ? NULL : conn_overdue(c);
+
+		if (!why)
+			continue;
+		log_info("connection dropped: %s", why);
+		eng_count(e, SHM_DC_connections_refused, 1);
+		eng_conn_drop(c);
+	}
+	if (!e->quit && !e->accept_wait.armed)
+		eng_loop_accept(e->loop, e->h->listen_fd, &e->accept_wait);
+}
+
+void eng_conn_close_all(struct eng *e)
+{
+	eng_loop_cancel(e->loop, &e->accept_wait);
+	for (uint32_t i = 0; i < e->n_conns; i++) {
+		if (e->conn[i]->dead)
+			continue;
+		conn_close_when_sent(e->conn[i]);
+		conn_flush(e->conn[i]);
+	}
+}

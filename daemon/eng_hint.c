@@ -1,0 +1,82 @@
+/* eng_hint.c - drains the clients' touch rings: what readers found, told late and lossily.
+ *
+ * Every word of a ring is hostile.  A hint is obeyed only if the allocator's
+ * private memory says that the place is taken and its note says that the entry is
+ * live; it then moves one entry of a policy, nothing else.  A drain looks at
+ * a bounded number of rings, beginning where the last one stopped, and at no more of
+ * each than fits into it.
+ */
+#include "eng.h"
+
+#define ACCESS_COUNT_MASK ((1ull << 20) - 1)
+#define LOST_MAX (1ull << 32) /* what one ring can claim to have lost at a time */
+
+/* Bits 63..20 of the word are ms, 19..0 count, saturating (layout/l_item.h). */
+static void hint_stamp(struct shm_item *it, uint64_t now_ms)
+{
+	uint64_t n = shm_load_rlx(&it->access) & ACCESS_COUNT_MASK;
+
+	n += n < ACCESS_COUNT_MASK;
+	shm_store_rlx(&it->access, now_ms << 20 | n);
+}
+
+static bool hint_obey(struct eng *e, uint64_t word, uint64_t now_ms)
+{
+	uint64_t pool_idx = shm_word_low(word), off = shm_word_off(word);
+	struct eng_pool *p = &e->pool[pool_idx]; /* four bits: SHM_POOLS_MAX */
+
+	if (!p->base || !shm_alloc_is_taken(p->w.alloc, off))
+		return false;
+	uint32_t note = *shm_alloc_note(p->w.alloc, off);
+	if (note == POL_NONE)
+		return false;
+	struct shm_item *it = shm_pool_item(&p->w, off);
+	struct eng_store *s = eng_store_by_id(e, it->store_id);
+	s->pol->ops->touch(s->pol, note, now_ms);
+	hint_stamp(it, now_ms);
+	return true;
+}
+
+static void hint_drain_block(
+	struct eng *e, const struct shm_block *b, uint64_t *pos, uint64_t now_ms)
+{
+	/* acq:hint.head */
+	uint64_t head = shm_load_acq(&b->hint_head), n = head - *pos, bad = 0;
+
+	if (n == 0)
+		return;
+	if (n > SHM_HINTS) {
+		uint64_t lost = n - SHM_HINTS;
+		eng_count(e, SHM_DC_hints_lost, lost < LOST_MAX ? lost : LOST_MAX);
+		n = SHM_HINTS;
+	}
+	for (uint64_t i = head - n; i != head; i++)
+		bad += !hint_obey(e, shm_load_rlx(&b->hint[i % SHM_HINTS]), now_ms);
+	*pos = head;
+	eng_count(e, SHM_DC_hints, n);
+	eng_count(e, SHM_DC_hints_bad, bad);
+}
+
+/* Returns how many rings were looked at. */
+static uint32_t hint_drain_session(struct eng *e, struct eng_session *s, uint64_t now_ms)
+{
+	const struct shm_block *b = (const struct shm_block *)(const void *)(s->seg + 1);
+	uint32_t used = shm_load32_rlx(&s->seg->blocks_used);
+
+	if (used > s->n_blocks)
+		used = s->n_blocks;
+	for (uint32_t i = 0; i < used; i++)
+		hint_drain_block(e, &b[i], &s->hint_pos[i], now_ms);
+	return used + 1;
+}
+
+void eng_hint_drain(struct eng *e)
+{
+	uint64_t now_ms = eng_clock_ns() / 1000000;
+	uint32_t looked = 0;
+
+	for (uint32_t i = 0; i < e->n_scan && looked < ENG_HINT_BLOCKS; i++) {
+		uint32_t at = e->hint_scan++ % e->n_scan;
+		looked += hint_drain_session(e, &e->session[e->scan_slot[at]], now_ms);
+	}
+}

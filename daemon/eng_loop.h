@@ -1,0 +1,70 @@
+/* eng_loop.h - the engine's one loop: start an operation, be called when it is done.
+ *
+ *   eng_loop_recv(l, fd, buf, n, &w)  ...  w.done(w.arg, bytes or -errno)
+ *
+ * What stands here is all that the rest of the engine knows of io_uring, so that
+ * another implementation can take its place behind the same calls.
+ *
+ * Rules.
+ *  1. Every operation is one struct eng_wait of the caller's, which lives until
+ *     `done` was called (accept and timer: until the loop is freed).  `armed` is
+ *     true in between; the caller only reads it.
+ *  2. `done` is called only from eng_loop_dispatch(), and `armed` is false by then, so
+ *     it may start the next operation with the same wait.
+ *  3. Buffers belong to the operation until `done`.
+ *  4. Nothing here blocks but eng_loop_wait(wait = true), and that until something
+ *     is done: a timer bounds it.
+ *
+ * Threads: one.  Fork: the child must not touch it.
+ */
+#ifndef HC_DAEMON_ENG_LOOP_H
+#define HC_DAEMON_ENG_LOOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct eng_loop;
+
+struct eng_wait {
+	void (*done)(void *arg, int result); /* see each call for result; < 0: -errno */
+	void *arg;
+	bool armed; /* an operation is under way: written by the loop */
+	/* the loop's own: */
+	uint8_t kind;
+	int fd;
+	struct {
+		long long s, ns;
+	} period;
+};
+
+/* A loop for about n_waits operations at one time (a bound for its completion
+ * queue).  0; -errno, with one line in *ret_why (static): ENOSYS, EPERM: this kernel or its
+ * administrator offers no io_uring. */
+int eng_loop_new(uint32_t n_waits, struct eng_loop **ret, const char **ret_why);
+void eng_loop_free(struct eng_loop *l);
+/* How it works here, in words, for the log; static. */
+const char *eng_loop_how(const struct eng_loop *l);
+
+/* Each connection that comes to fd: done(descriptor), close-on-exec, blocking mode.
+ * After done(-errno) it is no longer armed; the caller decides when to call again. */
+void eng_loop_accept(struct eng_loop *l, int fd, struct eng_wait *w);
+/* At least one byte of n into buf: done(bytes), 0 at the end of the stream. */
+void eng_loop_recv(struct eng_loop *l, int fd, void *buf, size_t n, struct eng_wait *w);
+/* Some or all of n bytes: done(bytes). */
+void eng_loop_send(struct eng_loop *l, int fd, const void *buf, size_t n, struct eng_wait *w);
+/* Once, when fd can be read or has ended: done(poll events). */
+void eng_loop_readable(struct eng_loop *l, int fd, struct eng_wait *w);
+/* Once, after ns: done(0). */
+void eng_loop_timer(struct eng_loop *l, uint64_t ns, struct eng_wait *w);
+/* Asks for an early end: done(-ECANCELED) comes, or the result if it was faster. */
+void eng_loop_cancel(struct eng_loop *l, struct eng_wait *w);
+
+/* Hands over what was started; wait: until something is done.  0 or -errno (fatal). */
+int eng_loop_wait(struct eng_loop *l, bool wait);
+/* Calls `done` for what is done, at most ENG_LOOP_BATCH of them. */
+void eng_loop_dispatch(struct eng_loop *l);
+
+enum { ENG_LOOP_BATCH = 256 };
+
+#endif

@@ -1,0 +1,432 @@
+/* eng_main.c - an engine's life: takes over, serves, ends.
+ *
+ *   heritage read and checked                 STEP engine:started
+ *   last words                                panic_open
+ *   control, journal, pools mapped
+ *   the one writer's lock                     rule P22: from here on nobody else writes
+ *   life word, generation, ADOPTING
+ *   sessions of the heritage, mapped          rule P16
+ *   the journal's intent decided              rule P23: before anything moves
+ *   pins scanned, pools opened                rule P15
+ *   SERVING, READY, the loop                  STEP engine:adopted
+ *
+ * Ends when the supervisor says so or is gone: what was asked is answered, the
+ * control segment says ENDED.  README.md beside this file has the reasons.
+ */
+#include "eng.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include "base/check.h"
+#include "base/err.h"
+#include "panic.h"
+#include "step.h"
+#include "sup_life.h"
+
+enum {
+	MAIN_LOCK_TRIES = 2000, /* x 5 ms: how long a dead predecessor's lock is awaited */
+	MAIN_LOCK_NS = 5000000,
+	MAIN_ADOPT_WAIT_MS = 250,
+	MAIN_STATUS_FAILED = 1,
+	MAIN_FDS_SPARE = 256,
+	MAIN_FDS_SESSION = 2, /* memfd, pidfd */
+	MAIN_FDS_HELLO = WIRE_FDS_MAX,
+};
+
+uint64_t eng_clock_ns(void)
+{
+	struct timespec t;
+
+	CHECK(clock_gettime(CLOCK_MONOTONIC, &t) == 0);
+	return (uint64_t)t.tv_sec * ENG_NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+uint64_t eng_wall_ns(void)
+{
+	struct timespec t;
+
+	CHECK(clock_gettime(CLOCK_REALTIME, &t) == 0);
+	return (uint64_t)t.tv_sec * ENG_NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+/* ------------------------------------------------------------------ heritage */
+
+static bool heritage_ok(const struct heritage *h)
+{
+	const struct config *c = &h->config;
+
+	return h->magic == HERITAGE_MAGIC && h->bytes == sizeof *h && c->n_pools >= 1 &&
+	       c->n_pools <= CONFIG_POOLS_MAX && c->n_stores >= 1 &&
+	       c->n_stores <= CONFIG_STORES_MAX && c->max_clients >= 1 &&
+	       c->max_clients <= SHM_SESSIONS_MAX && c->threads_per_client >= 1 &&
+	       c->threads_per_client <= SHM_BLOCKS_MAX && c->heartbeat_ns > 0 &&
+	       h->n_sessions <= SHM_SESSIONS_MAX;
+}
+
+/* Reads the heritage and closes its descriptor.  0 and *ret (heap), or -errno. */
+static int heritage_read(int fd, struct heritage **ret)
+{
+	struct stat st;
+	struct heritage *h = calloc(1, sizeof *h);
+
+	if (!h)
+		return err_new(-ENOMEM);
+	int r = 0;
+	if (fstat(fd, &st) < 0)
+		r = err_new(-errno);
+	else if (st.st_size != (off_t)sizeof *h ||
+		 pread(fd, h, sizeof *h, 0) != (ssize_t)sizeof *h || !heritage_ok(h))
+		r = err_new(-EBADMSG);
+	if (r < 0) {
+		free(h);
+		return r;
+	}
+	(void)close(fd);
+	*ret = h;
+	return 0;
+}
+
+/* Descriptors do not go on to a child, signals are the supervisor's business: it says
+ * QUIT over the channel, also when a terminal or a service manager signals everybody. */
+static void main_process(struct eng *e)
+{
+	const int fds[] = {e->h->listen_fd, e->h->channel_fd, e->h->control_fd, e->h->journal_fd,
+		e->h->lock_fd, e->h->panic_fd};
+	struct rlimit rl;
+	sigset_t none;
+
+	for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+		(void)fcntl(fds[i], F_SETFD, FD_CLOEXEC);
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGINT, SIG_IGN);
+	(void)signal(SIGTERM, SIG_IGN);
+	(void)signal(SIGHUP, SIG_IGN);
+	sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	uint64_t want = MAIN_FDS_SPARE + MAIN_FDS_HELLO +
+	                (uint64_t)e->config->max_clients * (2 + MAIN_FDS_SESSION);
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < want) {
+		rl.rlim_cur = want < rl.rlim_max ? want : rl.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &rl);
+		if (rl.rlim_cur < want)
+			log_warn("max_clients %u may need %llu descriptors, the limit is %llu",
+				e->config->max_clients, (unsigned long long)want,
+				(unsigned long long)rl.rlim_cur);
+	}
+}
+
+/* ---------------------------------------------------------------- taking over */
+
+static int map_all(struct eng *e)
+{
+	void *m;
+	int r = eng_map_segment(e->h->control_fd, sizeof(struct shm_control), SHM_KIND_CONTROL, &m);
+
+	if (r < 0)
+		return err_fwd(r);
+	e->ctl = m;
+	r = eng_map_segment(
+		e->h->journal_fd, shm_journal_bytes(e->config->max_clients), SHM_KIND_JOURNAL, &m);
+	if (r < 0)
+		return err_fwd(r);
+	e->journal = m;
+	if (e->journal->n_sessions < e->config->max_clients)
+		return err_new(-EBADMSG);
+	for (uint32_t i = 0; i < e->config->n_pools; i++) {
+		struct eng_pool *p = &e->pool[i];
+		r = eng_map_pool(e, i, &p->base, &p->bytes);
+		if (r < 0)
+			return err_fwd(r);
+		p->e = e;
+		p->limbo_cap_bytes = e->config->pool[i].limbo_cap_bytes;
+	}
+	return 0;
+}
+
+/* Rule P22.  The supervisor starts us when our predecessor is dead; the kernel may need a
+ * moment more to close what that one had. */
+static int lock_take(struct eng *e)
+{
+	const struct timespec pause = {.tv_nsec = MAIN_LOCK_NS};
+
+	e->lock_fd = eng_map_reopen(e->h->lock_fd, O_RDWR);
+	if (e->lock_fd < 0)
+		return err_fwd(e->lock_fd);
+	for (int i = 0; i < MAIN_LOCK_TRIES; i++) {
+		if (flock(e->lock_fd, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return err_new(-errno);
+		(void)nanosleep(&pause, NULL);
+	}
+	log_error("another engine still holds the writer's lock of this memory");
+	return err_new(-EBUSY);
+}
+
+static int claim_life(struct eng *e)
+{
+	int r = sup_life_claim(&e->ctl->eng_word);
+
+	if (r < 0)
+		return err_fwd(r);
+	eng_count(e, SHM_DC_engine_starts, 1);
+	shm_store_rel(&e->ctl->engine_gen, shm_load_rlx(&e->ctl->engine_gen) + 1);
+	shm_store_rel(&e->ctl->state, SHM_ENGINE_ADOPTING);
+	shm_store_rlx(&e->ctl->heartbeat_ns, eng_clock_ns());
+	STEP("engine:claimed");
+	return 0;
+}
+
+static void decide_intent(struct eng *e)
+{
+	uint8_t *bases[SHM_POOLS_MAX];
+	uint64_t bytes[SHM_POOLS_MAX];
+
+	for (uint32_t i = 0; i < e->config->n_pools; i++) {
+		bases[i] = e->pool[i].base;
+		bytes[i] = e->pool[i].bytes;
+	}
+	int r = shm_journal_decide(e->journal, bases, bytes, e->config->n_pools);
+	if (r < 0)
+		log_error("the journal's intent was damaged and is dropped: the request that was "
+			  "under way may or may not have happened");
+	else if (r > 0)
+		log_info("the last engine died inside a change, which %s",
+			r == 1 ? "had happened" : "had not happened");
+	STEP("engine:decided");
+}
+
+static uint64_t large_bytes(const struct shm_pool *hdr)
+{
+	return hdr->cls[hdr->n_classes - 1].item_bytes;
+}
+
+/* Rule P17: memory that a living reader may pin, and whose pins cannot be seen without
+ * membarrier, is not reused: the engine waits for those readers to end.  Reads go on. */
+static int open_pool(struct eng *e, uint32_t i)
+{
+	struct eng_pool *p = &e->pool[i];
+	bool told = false;
+
+	for (;;) {
+		shm_scan_pins(&e->pins, e->ctl, e->scan, e->n_scan, e->may_barrier);
+		e->now_ns = eng_clock_ns();
+		int r = shm_pool_open(&p->w, p->base, e->ctl, i, &e->pins, eng_store_adopted, p);
+		if (r == 0)
+			r = p->adopt_error;
+		if (r != -EBUSY) {
+			if (r == 0)
+				p->large_bytes = large_bytes(p->w.hdr);
+			return err_fwd(r);
+		}
+		if (!told)
+			log_warn("living clients rely on membarrier, which may not be called: "
+				 "waiting for them to end before the pool is taken over");
+		told = true;
+		if (eng_sup_wants_end(e, MAIN_ADOPT_WAIT_MS))
+			return -ECANCELED;
+		shm_store_rlx(&e->ctl->heartbeat_ns, eng_clock_ns());
+		eng_session_look_all(e);
+	}
+}
+
+static int adopt_all(struct eng *e)
+{
+	int r = eng_session_adopt(e);
+
+	if (r < 0)
+		return err_fwd(r);
+	decide_intent(e);
+	e->may_barrier = e->config->membarrier != CONFIG_MEMBARRIER_OFF && shm_barrier_is_allowed();
+	e->now_ns = eng_clock_ns();
+	r = eng_store_open(e);
+	for (uint32_t i = 0; i < e->config->n_pools && r == 0; i++) {
+		r = open_pool(e, i);
+		if (r < 0 && r != -ECANCELED)
+			log_error("pool %s cannot be taken over", e->ctl->pool[i].name);
+	}
+	return err_fwd(r);
+}
+
+static int main_loop_new(struct eng *e)
+{
+	const char *why;
+	int r = eng_loop_new(5 * e->config->max_clients + MAIN_FDS_SPARE, &e->loop, &why);
+
+	if (r < 0) {
+		log_error("%s", why);
+		return err_fwd(r);
+	}
+	log_info("loop: %s", eng_loop_how(e->loop));
+	return 0;
+}
+
+/* -------------------------------------------------------------------- serving */
+
+static void main_account(struct eng *e)
+{
+	if (!e->dirty)
+		return;
+	e->dirty = false;
+	for (uint32_t i = 0; i < e->config->n_pools; i++)
+		shm_pool_account(&e->pool[i].w);
+}
+
+static void main_tick(void *arg, int result)
+{
+	struct eng *e = arg;
+
+	(void)result;
+	shm_store_rlx(&e->ctl->heartbeat_ns, e->now_ns);
+	eng_hint_drain(e);
+	eng_room_tick(e);
+	eng_session_tick(e);
+	eng_conn_tick(e);
+	for (uint32_t i = 0; i < e->config->n_pools; i++)
+		(void)shm_pool_grow_step(&e->pool[i].w, ENG_GROW_CHAINS);
+	eng_loop_timer(e->loop, e->config->heartbeat_ns, &e->tick_wait);
+}
+
+/* What a turn leaves to be done.  True: there is more, do not wait. */
+static bool main_turn_end(struct eng *e)
+{
+	bool more = false;
+
+	eng_conn_run_ready(e);
+	eng_room_turn(e);
+	for (uint32_t i = 0; i < e->config->n_pools; i++)
+		if (e->pool[i].w.next.t)
+			more |= shm_pool_grow_step(&e->pool[i].w, ENG_GROW_CHAINS);
+	eng_conn_reap(e);
+	main_account(e);
+	return more || e->ready;
+}
+
+static bool main_over(struct eng *e)
+{
+	return e->quit && (e->n_conns == 0 || e->now_ns - e->quit_ns >= ENG_QUIT_S * ENG_NS_PER_S);
+}
+
+static int main_serve(struct eng *e)
+{
+	bool more = false;
+
+	e->tick_wait = (struct eng_wait){.done = main_tick, .arg = e};
+	eng_loop_timer(e->loop, e->config->heartbeat_ns, &e->tick_wait);
+	while (!main_over(e)) {
+		int r = eng_loop_wait(e->loop, !more);
+		if (r < 0)
+			return err_fwd(r);
+		e->now_ns = eng_clock_ns();
+		eng_loop_dispatch(e->loop);
+		more = main_turn_end(e);
+	}
+	return 0;
+}
+
+/* Only wakes the loop: main_over() looks at the clock. */
+static void main_quit_over(void *arg, int result)
+{
+	(void)arg;
+	(void)result;
+}
+
+void eng_quit(struct eng *e)
+{
+	if (e->quit)
+		return;
+	e->quit = true;
+	e->quit_ns = e->now_ns;
+	STEP("engine:quit");
+	eng_conn_close_all(e);
+	e->quit_wait = (struct eng_wait){.done = main_quit_over, .arg = e};
+	eng_loop_timer(e->loop, ENG_QUIT_S * ENG_NS_PER_S, &e->quit_wait);
+}
+
+/* ------------------------------------------------------------------------ end */
+
+static void main_free(struct eng *e)
+{
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
+		if (e->store[i].pol)
+			e->store[i].pol->ops->free(e->store[i].pol);
+	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
+		if (e->pool[i].w.alloc)
+			shm_pool_close(&e->pool[i].w);
+	eng_loop_free(e->loop);
+	shm_pinset_fini(&e->pins);
+	free(e->places);
+	free(e->session);
+	free(e->scan);
+	free(e->scan_slot);
+	free(e->conn);
+	free(e->h);
+	free(e);
+}
+
+static int main_run(struct eng *e)
+{
+	int r = main_loop_new(e);
+
+	if (r == 0)
+		r = map_all(e);
+	if (r == 0)
+		r = lock_take(e);
+	if (r == 0)
+		r = claim_life(e);
+	if (r == 0)
+		r = adopt_all(e);
+	if (r < 0)
+		return err_fwd(r);
+	STEP("engine:adopted");
+	eng_session_serve(e);
+	shm_store_rel(&e->ctl->state, SHM_ENGINE_SERVING);
+	r = eng_sup_start(e);
+	if (r == 0)
+		r = eng_conn_start(e);
+	if (r == 0)
+		r = eng_sup_send(e, SUP_MSG_READY, NULL, NULL, 0);
+	STEP("engine:ready");
+	if (r == 0)
+		r = main_serve(e);
+	return err_fwd(r);
+}
+
+int eng_main(int heritage_fd)
+{
+	struct eng *e = calloc(1, sizeof *e);
+	int r = e ? heritage_read(heritage_fd, &e->h) : err_new(-ENOMEM);
+
+	if (r < 0) {
+		(void)log_fail(r, "heritage");
+		free(e);
+		return MAIN_STATUS_FAILED;
+	}
+	e->config = &e->h->config;
+	log_open(e->h->log_fd, e->config->log_level, "engine");
+	r = panic_open(e->h->panic_fd);
+	if (r < 0)
+		log_warn("fatal signals will leave no last words: %s", strerror(-r));
+	main_process(e);
+	STEP("engine:started");
+	r = main_run(e);
+	if (r < 0 && r != -ECANCELED)
+		(void)log_fail(r, "the engine ends");
+	else
+		shm_store_rel(&e->ctl->state, SHM_ENGINE_ENDED);
+	STEP("engine:ended");
+	bool failed = r < 0 && r != -ECANCELED;
+	main_free(e);
+	return failed ? MAIN_STATUS_FAILED : 0;
+}

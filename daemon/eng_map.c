@@ -1,0 +1,136 @@
+/* eng_map.c - the engine's mappings: control, journal, pools; and new descriptions.
+ *
+ * A pool's regions stand one behind the other at one base, so that a pool offset
+ * is an address difference.  Pools are left out of core dumps (rule P20: a dump of
+ * a large pool would delay the kernel's word on our death).
+ */
+#include "eng.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include "base/err.h"
+
+#define HUGE_2M (2ull << 20)
+#define HUGE_1G (1ull << 30)
+
+int eng_map_reopen(int fd, int flags)
+{
+	char path[32];
+
+	(void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	int r = open(path, flags | O_CLOEXEC);
+	return r < 0 ? err_new(-errno) : r;
+}
+
+/* The header that the supervisor wrote (rule I1). */
+static int check_segment(const struct shm_segment *seg, enum shm_kind kind, uint64_t bytes)
+{
+	/* acq:segment.magic */
+	if (shm_load_acq(&seg->magic) != SHM_MAGIC || seg->byte_order != SHM_BYTE_ORDER ||
+		seg->major != SHM_LAYOUT_MAJOR || seg->kind != (uint32_t)kind ||
+		seg->total_bytes != bytes)
+		return err_new(-EBADMSG);
+	return 0;
+}
+
+int eng_map_segment(int fd, uint64_t min_bytes, enum shm_kind kind, void **ret)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_new(-errno);
+	if ((uint64_t)st.st_size < min_bytes)
+		return err_new(-EBADMSG);
+	void *m = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (m == MAP_FAILED)
+		return err_new(-errno);
+	int r = check_segment(m, kind, (uint64_t)st.st_size);
+	if (r < 0) {
+		(void)munmap(m, (size_t)st.st_size);
+		return err_fwd(r);
+	}
+	*ret = m;
+	return 0;
+}
+
+static uint64_t page_of(const struct shm_region *g)
+{
+	if (g->backing == SHM_BACK_HUGE_1G)
+		return HUGE_1G;
+	return g->backing == SHM_BACK_BASE ? SHM_PAGE : HUGE_2M;
+}
+
+/* Sizes of the pool's regions as the control segment tells them, against the files (rule I3). */
+static int check_regions(struct eng *e, uint32_t pool_idx, uint64_t *ret_bytes)
+{
+	const struct shm_pool_entry *pe = &e->ctl->pool[pool_idx];
+	uint32_t n = shm_load32_rlx(&pe->n_regions);
+	uint64_t at = 0;
+
+	if (n == 0 || n > SHM_REGIONS_MAX)
+		return err_new(-EBADMSG);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct shm_region *g = &pe->region[i];
+		struct stat st;
+		if (fstat(e->h->region_fd[pool_idx][i], &st) < 0)
+			return err_new(-errno);
+		if (g->base_off != at || g->bytes != (uint64_t)st.st_size || g->bytes % SHM_PAGE)
+			return err_new(-EBADMSG);
+		at += g->bytes;
+	}
+	*ret_bytes = at;
+	return 0;
+}
+
+/* Address space for the pool, aligned to the largest pages there are. */
+static int reserve(uint64_t bytes, uint64_t align, uint8_t **ret)
+{
+	uint8_t *m = mmap(
+		NULL, bytes + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (m == MAP_FAILED)
+		return err_new(-errno);
+	uint64_t skip = -(uintptr_t)m & (align - 1);
+	if (skip)
+		(void)munmap(m, skip);
+	if (align - skip)
+		(void)munmap(m + skip + bytes, align - skip);
+	*ret = m + skip;
+	return 0;
+}
+
+int eng_map_pool(struct eng *e, uint32_t pool_idx, uint8_t **ret_base, uint64_t *ret_bytes)
+{
+	const struct shm_pool_entry *pe = &e->ctl->pool[pool_idx];
+	uint64_t bytes = 0;
+	uint8_t *base = NULL;
+	int r = check_regions(e, pool_idx, &bytes);
+
+	if (r == 0)
+		r = reserve(bytes, page_of(&pe->region[0]), &base);
+	if (r < 0)
+		return err_fwd(r);
+	for (uint32_t i = 0; i < shm_load32_rlx(&pe->n_regions); i++) {
+		const struct shm_region *g = &pe->region[i];
+		void *m = mmap(base + g->base_off, g->bytes, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_FIXED, e->h->region_fd[pool_idx][i], 0);
+		if (m == MAP_FAILED) {
+			r = err_new(-errno);
+			(void)munmap(base, bytes);
+			return r;
+		}
+		(void)madvise(m, g->bytes, MADV_DONTDUMP);
+		if (g->backing == SHM_BACK_THP)
+			(void)madvise(m, g->bytes, MADV_HUGEPAGE);
+	}
+	r = check_segment((const void *)base, SHM_KIND_POOL, pe->region[0].bytes);
+	if (r < 0) {
+		(void)munmap(base, bytes);
+		return err_fwd(r);
+	}
+	*ret_base = base;
+	*ret_bytes = bytes;
+	return 0;
+}

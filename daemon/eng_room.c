@@ -1,0 +1,285 @@
+/* eng_room.c - makes room: limbo first, then eviction, compaction, windows.
+ *
+ *   sweep     what is unlinked and unpinned is free               costs one scan
+ *   evict     a batch of the policy's victims, then a sweep
+ *   compact   free places of other classes become free pages: the entries of
+ *             the emptiest slab move elsewhere, then a sweep
+ *   window    for a run of pages: all that stands in a stretch of pages goes,
+ *             then a sweep
+ *
+ * Which when: compaction as long as more than 1/ENG_FRAGMENTED of the pool is
+ * free but in the wrong places, else eviction: so the waste has a bound, and
+ * entries are not evicted for room that is there.  A run alternates between the
+ * policy's victims (one large victim is as good as a window) and a window.
+ *
+ * Whose: the writer's own store; when it has nothing, the largest other one of the pool.
+ *
+ * Each attempt is bounded, and so is their number (ENG_ROOM_TRIES): a write that
+ * finds no room says so.
+ */
+#include "eng.h"
+#include <stdlib.h>
+#include "step.h"
+
+enum { ENG_FRAGMENTED = 64, ENG_WINDOW_BYTES_PER_PLACE = 64 };
+
+/* --------------------------------------------------------------------- limbo */
+
+static void room_scan(struct eng *e)
+{
+	shm_scan_pins(&e->pins, e->ctl, e->scan, e->n_scan, e->may_barrier);
+	eng_count(e, SHM_DC_barriers, 1);
+}
+
+/* Sweeps one pool.  Then e->scan[].pinned_bytes says who holds how much of it. */
+static uint64_t room_sweep_pool(struct eng *e, struct eng_pool *p)
+{
+	for (uint32_t i = 0; i < e->n_scan; i++)
+		e->scan[i].pinned_bytes = 0;
+	shm_count(&p->w.entry->counter[SHM_PC_scans], 1);
+	uint64_t freed = shm_pool_sweep(&p->w, &e->pins, e->scan);
+	if (!e->pins.complete && !e->told_incomplete) {
+		e->told_incomplete = true;
+		log_warn("a living client relies on membarrier, which this engine may not call: "
+			 "memory is not reused before it has ended");
+	}
+	return freed;
+}
+
+/* Rule P13: too much held by one client is taken back.  True: pins were revoked. */
+static bool room_revoke(struct eng *e, const struct eng_pool *p)
+{
+	bool revoked = false;
+
+	for (uint32_t i = 0; i < e->n_scan; i++) {
+		if (e->scan[i].pinned_bytes <= p->limbo_cap_bytes)
+			continue;
+		eng_session_revoke(&e->session[e->scan_slot[i]], e->scan[i].pinned_bytes);
+		revoked = true;
+	}
+	return revoked;
+}
+
+uint64_t eng_room_sweep(struct eng *e)
+{
+	uint64_t freed = 0;
+	bool revoked = false;
+
+	room_scan(e);
+	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++) {
+		struct eng_pool *p = &e->pool[i];
+		if (!p->base || p->w.limbo.n == 0)
+			continue;
+		freed += room_sweep_pool(e, p);
+		revoked |= room_revoke(e, p);
+	}
+	if (revoked) { /* their pins count no more: look again, once */
+		room_scan(e);
+		for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
+			if (e->pool[i].base && e->pool[i].w.limbo.n)
+				freed += room_sweep_pool(e, &e->pool[i]);
+	}
+	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
+		e->pool[i].limbo_left = e->pool[i].w.limbo.n;
+	if (freed) {
+		e->dirty = true;
+		STEP("room:swept");
+	}
+	return freed;
+}
+
+/* ------------------------------------------------------------------ eviction */
+
+bool eng_room_unlink(struct eng_pool *p, uint64_t off)
+{
+	struct shm_changed ch;
+
+	if (shm_pool_unlink(&p->w, off, &ch) != 0)
+		return false;
+	eng_store_lost(p, &ch, ENG_LOST_EVICTED, p->e->now_ns);
+	p->e->dirty = true;
+	return true;
+}
+
+/* The largest store of the pool but for `not`. */
+static struct eng_store *largest_store(struct eng_pool *p, const struct eng_store * not )
+{
+	struct eng_store *best = NULL;
+	uint64_t most = 0;
+
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
+		struct eng_store *s = &p->e->store[i];
+		if (!s->id || s == not || s->pool_idx != p->w.pool_idx)
+			continue;
+		uint64_t bytes = shm_load_rlx(&s->entry->counter[SHM_SC_live_bytes]);
+		if (bytes > most) {
+			best = s;
+			most = bytes;
+		}
+	}
+	return best;
+}
+
+/* Unlinks victims of s.  Returns their bytes. */
+static uint64_t evict_from(struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t *n)
+{
+	uint64_t off, got = 0, now_ms = p->e->now_ns / 1000000;
+
+	while (*n < ENG_VICTIMS && got < want) {
+		if (s->pol->ops->victim(s->pol, now_ms, &off) != 0)
+			break;
+		uint64_t bytes = shm_alloc_place_bytes(p->w.alloc, off);
+		if (!eng_room_unlink(p, off))
+			break; /* no private memory for limbo: nothing can be unlinked now */
+		got += bytes;
+		(*n)++;
+	}
+	return got;
+}
+
+static bool room_evict(struct eng_pool *p, struct eng_store *s, uint64_t want)
+{
+	uint32_t n = 0;
+	uint64_t got = evict_from(p, s, want, &n);
+
+	if (got < want && n < ENG_VICTIMS) {
+		struct eng_store *other = largest_store(p, s);
+		if (other)
+			got += evict_from(p, other, want - got, &n);
+	}
+	if (n == 0)
+		return false;
+	STEP("room:evicted");
+	(void)eng_room_sweep(p->e);
+	return true;
+}
+
+/* ---------------------------------------------------------- compaction, runs */
+
+/* Scratch for n offsets.  False: no memory. */
+static bool room_places(struct eng *e, uint64_t n)
+{
+	if (n <= e->n_places)
+		return true;
+	if (n > UINT32_MAX)
+		return false;
+	uint64_t *places = realloc(e->places, n * sizeof *places);
+	if (!places)
+		return false;
+	e->places = places;
+	e->n_places = (uint32_t)n;
+	return true;
+}
+
+static void room_move(struct eng_pool *p, uint64_t off)
+{
+	uint32_t note = *shm_alloc_note(p->w.alloc, off);
+	uint64_t to;
+
+	if (note == POL_NONE)
+		return; /* in limbo already, and pinned */
+	struct eng_store *s = eng_store_by_id(p->e, shm_pool_item(&p->w, off)->store_id);
+	int r = shm_pool_move(&p->w, off, &to);
+	if (r == 0)
+		s->pol->ops->moved(s->pol, note, to);
+	else if (r == POOL_FULL)
+		(void)eng_room_unlink(p, off);
+}
+
+static bool room_compact(struct eng_pool *p, uint64_t bytes)
+{
+	struct eng *e = p->e;
+
+	if (!room_places(e, ENG_COMPACT_PLACES))
+		return false;
+	uint32_t n = shm_alloc_compact(p->w.alloc, bytes, e->places, ENG_COMPACT_PLACES);
+	if (n == 0)
+		return false;
+	for (uint32_t i = 0; i < n; i++)
+		room_move(p, e->places[i]);
+	STEP("room:moved");
+	(void)eng_room_sweep(e);
+	shm_alloc_compact_stop(p->w.alloc); /* what is pinned stays, and the slab goes on */
+	return true;
+}
+
+static bool room_window(struct eng_pool *p, uint64_t bytes)
+{
+	struct eng *e = p->e;
+	uint64_t max = bytes / ENG_WINDOW_BYTES_PER_PLACE + 2 * SHM_PAGE;
+
+	if (!room_places(e, max))
+		return false;
+	uint32_t n = shm_alloc_window(
+		p->w.alloc, bytes, &p->window_cursor, e->places, (uint32_t)max);
+	if (n == 0)
+		return false;
+	for (uint32_t i = 0; i < n; i++)
+		if (*shm_alloc_note(p->w.alloc, e->places[i]) != POL_NONE)
+			(void)eng_room_unlink(p, e->places[i]);
+	STEP("room:windowed");
+	(void)eng_room_sweep(e);
+	shm_alloc_compact_stop(p->w.alloc); /* open for the take that comes now */
+	return true;
+}
+
+/* Is much free, but not where it is wanted? */
+static bool fragmented(const struct eng_pool *p, uint64_t bytes)
+{
+	struct shm_alloc_stats st;
+
+	shm_alloc_stats(p->w.alloc, &st);
+	return st.free_page_bytes + st.free_place_bytes >
+	       p->bytes / ENG_FRAGMENTED + ENG_ROOM_FACTOR * bytes;
+}
+
+bool eng_room_make(struct eng_pool *p, struct eng_store *s, uint64_t bytes, uint32_t attempt)
+{
+	bool large = bytes > p->large_bytes;
+
+	if (attempt == 0) {
+		eng_hint_drain(p->e);
+		if (p->w.limbo.n && eng_room_sweep(p->e))
+			return true;
+	}
+	if (large && attempt % 2)
+		return room_window(p, bytes) || room_evict(p, s, bytes);
+	if (!large && fragmented(p, bytes) && room_compact(p, bytes))
+		return true;
+	return room_evict(p, s, large ? bytes : ENG_ROOM_FACTOR * bytes);
+}
+
+/* ---------------------------------------------------------------------- time */
+
+void eng_room_turn(struct eng *e)
+{
+	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++) {
+		const struct eng_pool *p = &e->pool[i];
+		if (p->base && p->w.limbo.n >= p->limbo_left + ENG_LIMBO_ENTRIES) {
+			(void)eng_room_sweep(e);
+			return;
+		}
+	}
+}
+
+/* An index that has to grow and finds no run for its table gets one now and then. */
+static void room_grow(struct eng_pool *p)
+{
+	uint64_t bytes = shm_pool_grow_wants(&p->w);
+
+	if (bytes && room_window(p, bytes))
+		(void)shm_pool_grow_step(&p->w, ENG_GROW_CHAINS);
+}
+
+void eng_room_tick(struct eng *e)
+{
+	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
+		if (e->pool[i].base)
+			room_grow(&e->pool[i]);
+	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++) {
+		if (e->pool[i].base && e->pool[i].w.limbo.n) {
+			(void)eng_room_sweep(e);
+			return;
+		}
+	}
+}

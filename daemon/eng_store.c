@@ -1,0 +1,163 @@
+/* eng_store.c - stores and pools as the engine keeps them: who evicts what, and counters.
+ *
+ * Every live entry has a node in the policy of its store; the node's number is
+ * the note of the entry's place (shm_alloc_note).  A note of 0 means: not live, in
+ * limbo.  So a hostile hint that names a place in limbo touches nothing.
+ *
+ * Gauges (entries, live bytes) are counted anew by an adopting engine; the
+ * counters that only grow go on from where they stand.
+ */
+#include "eng.h"
+#include <errno.h>
+#include "base/check.h"
+#include "base/err.h"
+
+static void store_add(struct eng_store *s, uint64_t entries, uint64_t bytes)
+{
+	shm_count(&s->entry->counter[SHM_SC_entries], entries);
+	shm_count(&s->entry->counter[SHM_SC_live_bytes], bytes);
+}
+
+static int store_open_one(struct eng *e, uint32_t i)
+{
+	struct shm_store_entry *se = &e->ctl->store[i];
+	struct eng_store *s = &e->store[i];
+	/* acq:entry.id */
+	uint64_t id = shm_load_acq(&se->id);
+
+	if (id == 0)
+		return 0;
+	if (se->pool_idx >= SHM_POOLS_MAX || !e->pool[se->pool_idx].base ||
+		se->policy[sizeof se->policy - 1] != 0)
+		return err_new(-EBADMSG);
+	const struct pol_ops *ops = pol_find(se->policy);
+	if (!ops) {
+		log_error("store %s: there is no eviction policy %s", se->name, se->policy);
+		return err_new(-EINVAL);
+	}
+	int r = ops->new (ops, e->pool[se->pool_idx].bytes, &s->pol);
+	if (r < 0)
+		return err_fwd(r);
+	*s = (struct eng_store){
+		.id = id, .idx = i, .pool_idx = se->pool_idx, .pol = s->pol, .entry = se};
+	shm_store_rlx(&se->counter[SHM_SC_entries], 0);
+	shm_store_rlx(&se->counter[SHM_SC_live_bytes], 0);
+	return 0;
+}
+
+int eng_store_open(struct eng *e)
+{
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
+		int r = store_open_one(e, i);
+		if (r < 0)
+			return err_fwd(r);
+	}
+	return 0;
+}
+
+struct eng_store *eng_store_of(struct eng *e, uint64_t idx, uint64_t id)
+{
+	if (idx >= SHM_STORES_MAX || id == 0 || e->store[idx].id != id)
+		return NULL;
+	return &e->store[idx];
+}
+
+struct eng_store *eng_store_by_id(struct eng *e, uint64_t id)
+{
+	for (uint32_t i = 0; i < SHM_STORES_MAX && id; i++)
+		if (e->store[i].id == id)
+			return &e->store[i];
+	return NULL;
+}
+
+bool eng_store_expired(const struct eng_pool *p, uint64_t off, uint64_t now_ns)
+{
+	uint64_t expiry = shm_load_rlx(&shm_pool_item(&p->w, off)->expiry_ns);
+
+	return expiry && expiry <= now_ns;
+}
+
+static uint64_t kv_bytes(const struct shm_item *it)
+{
+	return shm_lens_key(it->lens) + shm_lens_value(it->lens);
+}
+
+void eng_store_lost(
+	struct eng_pool *p, const struct shm_changed *ch, enum eng_lost how, uint64_t now_ns)
+{
+	struct eng_store *s = eng_store_by_id(p->e, ch->old_store_id);
+	uint32_t *note = shm_alloc_note(p->w.alloc, ch->old_off);
+	bool expired = eng_store_expired(p, ch->old_off, now_ns);
+
+	CHECK(s != NULL); /* adoption drops entries of no store */
+	if (*note != POL_NONE)
+		s->pol->ops->remove(s->pol, *note, how == ENG_LOST_EVICTED && !expired);
+	*note = POL_NONE;
+	store_add(s, -(uint64_t)1, -ch->old_kv_bytes);
+	if (expired) {
+		shm_count(&s->entry->counter[SHM_SC_expired], 1);
+	} else if (how == ENG_LOST_EVICTED) {
+		shm_count(&s->entry->counter[SHM_SC_evicted], 1);
+		shm_count(&p->w.entry->counter[SHM_PC_evicted_entries], 1);
+	}
+}
+
+/* Gives the entry at off to the policy.  0 or -ENOMEM. */
+static int store_insert(struct eng_pool *p, struct eng_store *s, uint64_t off, uint64_t now_ms)
+{
+	uint32_t node = POL_NONE;
+	int r = s->pol->ops->insert(s->pol, shm_pool_item(&p->w, off)->hash, off,
+		shm_alloc_place_bytes(p->w.alloc, off), now_ms, &node);
+
+	if (r == 0)
+		*shm_alloc_note(p->w.alloc, off) = node;
+	return err_fwd(r);
+}
+
+/* The policy's node goes from the old place to the new one (pol.h).  False: there was none. */
+static bool store_replace(
+	struct eng_pool *p, struct eng_store *s, const struct shm_changed *ch, uint64_t now_ms)
+{
+	uint32_t *old = shm_alloc_note(p->w.alloc, ch->old_off), node = *old;
+
+	if (node == POL_NONE)
+		return false;
+	*old = POL_NONE;
+	*shm_alloc_note(p->w.alloc, ch->off) = node;
+	s->pol->ops->replace(s->pol, node, ch->off, ch->place_bytes, now_ms);
+	return true;
+}
+
+int eng_store_got(
+	struct eng_pool *p, struct eng_store *s, const struct shm_changed *ch, uint64_t now_ns)
+{
+	store_add(s, 1, kv_bytes(shm_pool_item(&p->w, ch->off)));
+	if (ch->old_off) {
+		store_add(s, -(uint64_t)1, -ch->old_kv_bytes);
+		if (eng_store_expired(p, ch->old_off, now_ns))
+			shm_count(&s->entry->counter[SHM_SC_expired], 1);
+		if (store_replace(p, s, ch, now_ns / 1000000))
+			return 0;
+	}
+	int r = store_insert(p, s, ch->off, now_ns / 1000000);
+	if (r < 0) {
+		/* Nothing could ever evict it: it goes at once, as a cache may. */
+		log_warn(
+			"store %s: no memory for the policy; an entry was evicted", s->entry->name);
+		(void)eng_room_unlink(p, ch->off);
+	}
+	return r;
+}
+
+void eng_store_adopted(void *arg, uint64_t off, const struct shm_item *item)
+{
+	struct eng_pool *p = arg;
+	struct eng_store *s = eng_store_by_id(p->e, item->store_id);
+
+	CHECK(s != NULL);
+	store_add(s, 1, kv_bytes(item));
+	int r = store_insert(p, s, off, p->e->now_ns / 1000000);
+	if (r < 0)
+		p->adopt_error =
+			r; /* the engine ends: an entry that nobody can evict is not served */
+}

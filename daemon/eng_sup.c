@@ -1,0 +1,118 @@
+/* eng_sup.c - the engine's end of the channel to the supervisor (heritage.h).
+ *
+ * The channel never makes the engine wait: a message that does not fit now is
+ * refused to its sender here.  SESSION_PUT: the client is refused.  SESSION_DROP:
+ * the slot stays taken and the next tick tries again.
+ */
+#include "eng.h"
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/check.h"
+#include "base/err.h"
+#include "op.h"
+
+enum { SUP_FDS = 2, SUP_MESSAGES_PER_TURN = 64 };
+
+int eng_sup_send(struct eng *e, enum sup_msg_kind kind, const struct eng_session *s, const int *fds,
+	uint32_t n_fds)
+{
+	struct sup_msg m = {.kind = kind, .n_fds = n_fds};
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(SUP_FDS * sizeof(int))];
+	} control = {0};
+	struct iovec iov = {.iov_base = &m, .iov_len = sizeof m};
+	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	CHECK(n_fds <= SUP_FDS);
+	if (s) {
+		m.slot = s->slot;
+		m.id = s->id;
+		m.uid = s->uid;
+		m.gid = s->gid;
+		m.pid = s->pid;
+	}
+	if (n_fds) {
+		h.msg_control = control.bytes;
+		h.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+		struct cmsghdr *c = CMSG_FIRSTHDR(&h);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
+	}
+	ssize_t n = sendmsg(e->h->channel_fd, &h, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return n < 0 ? err_new(-errno) : 0;
+}
+
+static void sup_message(struct eng *e, const struct sup_msg *m)
+{
+	struct eng_session *s;
+
+	switch (m->kind) {
+	case SUP_MSG_SESSION_KEPT:
+		s = m->slot < e->n_sessions ? &e->session[m->slot] : NULL;
+		if (s && s->state == ENG_SESSION_PUTTING && s->id == m->id)
+			op_hello_kept(e, s);
+		return; /* else: the client went away meanwhile */
+	case SUP_MSG_QUIT:
+		eng_quit(e);
+		return;
+	default:
+		log_warn("the supervisor sent a message of unknown kind %u", m->kind);
+	}
+}
+
+/* One message.  1: there was one; 0: none now; -errno, -EPIPE at the end. */
+static int sup_receive(struct eng *e, struct sup_msg *ret)
+{
+	ssize_t n = recv(e->h->channel_fd, ret, sizeof *ret, MSG_DONTWAIT);
+
+	if (n == (ssize_t)sizeof *ret)
+		return 1;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	return n == 0 ? -EPIPE : n < 0 ? -errno : -EPROTO;
+}
+
+static void sup_readable(void *arg, int result)
+{
+	struct eng *e = arg;
+	struct sup_msg m;
+	int r = 1;
+
+	if (result == -ECANCELED)
+		return;
+	for (int i = 0; i < SUP_MESSAGES_PER_TURN && r == 1; i++) {
+		r = sup_receive(e, &m);
+		if (r == 1)
+			sup_message(e, &m);
+	}
+	if (r < 0) {
+		if (!e->quit)
+			log_warn("the supervisor is gone: ending after what was acknowledged");
+		eng_quit(e);
+		return;
+	}
+	eng_loop_readable(e->loop, e->h->channel_fd, &e->sup_wait);
+}
+
+int eng_sup_start(struct eng *e)
+{
+	e->sup_wait = (struct eng_wait){.done = sup_readable, .arg = e};
+	eng_loop_readable(e->loop, e->h->channel_fd, &e->sup_wait);
+	return 0;
+}
+
+bool eng_sup_wants_end(struct eng *e, int wait_ms)
+{
+	struct pollfd p = {.fd = e->h->channel_fd, .events = POLLIN};
+	struct sup_msg m;
+
+	if (poll(&p, 1, wait_ms) <= 0)
+		return false;
+	int r = sup_receive(e, &m);
+	return r < 0 || (r == 1 && m.kind == SUP_MSG_QUIT);
+}

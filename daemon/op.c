@@ -1,0 +1,64 @@
+/* op.c - the table of verbs, and what the mutations have in common. */
+#include "op.h"
+#include "hypercache.h"
+
+#define OP_ENTRY_(name, number) [number] = OP_##name##_FN,
+op_fn *const op_table[WIRE_VERB_END] = {WIRE_VERBS(OP_ENTRY_)};
+
+/* Has this request been answered before?  0: no.  1: yes, *a is what was said then.
+ * OP_BAD: its number is used up, but not by this. */
+static int op_replay(
+	struct eng *e, struct eng_session *s, const struct wire_request *r, struct wire_answer *a)
+{
+	const struct shm_result *was = shm_journal_find(e->journal, s->slot, s->id, r->request);
+
+	if (!was)
+		return r->request <= s->last_request ? OP_BAD : 0;
+	if (was->verb != r->verb)
+		return OP_BAD;
+	a->status = was->status;
+	a->lsn = was->lsn;
+	a->value = was->value;
+	eng_count(e, SHM_DC_requests_replayed, 1);
+	return 1;
+}
+
+int op_begin(struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a,
+	struct shm_req *ret_req, struct eng_store **ret_store, struct shm_key *ret_key)
+{
+	struct eng_session *s = c->session;
+
+	if (r->request == 0)
+		return OP_BAD;
+	int done = op_replay(e, s, r, a);
+	if (done)
+		return done;
+	*ret_req = (struct shm_req){
+		.session = s->slot, .verb = r->verb, .session_id = s->id, .request = r->request};
+	s->last_request = r->request;
+	struct eng_store *store = eng_store_of(e, r->store_idx, r->store_id);
+	if (!store) {
+		op_refuse(e, ret_req, a, HC_E_NO_STORE);
+		return 1;
+	}
+	if (r->key_bytes == 0 || r->key_bytes > SHM_KEY_BYTES_MAX) {
+		op_refuse(e, ret_req, a, r->key_bytes ? HC_E_TOO_LARGE : HC_E_INVAL);
+		return 1;
+	}
+	*ret_store = store;
+	*ret_key = (struct shm_key){.bytes = r->key,
+		.n_bytes = (uint32_t)r->key_bytes,
+		.epoch = (uint32_t)shm_load_rlx(&store->entry->epoch),
+		.store_id = store->id,
+		.hash = shm_key_hash(r->key, r->key_bytes, e->ctl->hash_seed, store->id)};
+	return 0;
+}
+
+/* Also what changed nothing is recorded: if this request and a later one of the same
+ * key are both repeated after an engine's death, it must not come to life behind it. */
+void op_refuse(struct eng *e, const struct shm_req *req, struct wire_answer *a, int32_t status)
+{
+	a->status = status;
+	a->lsn = a->value = 0;
+	shm_journal_finish(e->journal, req, 0, status, 0);
+}

@@ -1,0 +1,49 @@
+/* op.h - one function per verb, and the table that finds it.
+ *
+ * To add a request: its line in WIRE_VERBS (libclient/wire.h), its function in a file
+ * op_VERB.c, and the two lines of it below.  A verb without a function does not compile.
+ */
+#ifndef HC_DAEMON_OP_H
+#define HC_DAEMON_OP_H
+
+#include "eng.h"
+
+/* Handles request r, decoded but hostile, of connection c (c->session is NULL for
+ * HELLO alone, and set for every other verb).  *a holds verb and request, and is
+ * else zero; the function fills in status, lsn and value.
+ *
+ * 0: *a is the answer.
+ * OP_HELD: no answer yet; the connection is held, and nothing more of it decoded,
+ *     until eng_conn_resume().
+ * OP_CLOSE: *a is the answer, and the last.
+ * OP_BAD: not allowed here; the connection ends with HC_E_PROTOCOL. */
+typedef int op_fn(
+	struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a);
+enum { OP_HELD = 1, OP_CLOSE = 2, OP_BAD = 3 };
+
+op_fn op_hello, op_ping, op_set, op_delete, op_bye;
+
+#define OP_HELLO_FN op_hello
+#define OP_PING_FN op_ping
+#define OP_SET_FN op_set
+#define OP_DELETE_FN op_delete
+#define OP_BYE_FN op_bye
+
+/* By enum wire_verb; NULL: no such verb. */
+extern op_fn *const op_table[WIRE_VERB_END];
+
+/* op_hello.c: the supervisor keeps session s: its client gets the descriptors. */
+void op_hello_kept(struct eng *e, struct eng_session *s);
+/* The supervisor does not: the client is refused. */
+void op_hello_refused(struct eng *e, struct eng_session *s);
+
+/* What SET and DELETE have in common: is this a request to carry out?
+ * 0: yes; *ret_req, *ret_store and *ret_key are set.
+ * 1: no; a->status is the answer (or that of the journal: it was applied before).
+ * OP_BAD: a request number that this session cannot have. */
+int op_begin(struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a,
+	struct shm_req *ret_req, struct eng_store **ret_store, struct shm_key *ret_key);
+/* Records an answer that changed nothing, so that a repetition gets the same. */
+void op_refuse(struct eng *e, const struct shm_req *req, struct wire_answer *a, int32_t status);
+
+#endif

@@ -1,0 +1,34 @@
+/* op_delete.c - DELETE: hc_delete -> op_delete -> shm_pool_delete. */
+#include "hypercache.h"
+#include "op.h"
+#include "step.h"
+
+int op_delete(
+	struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a)
+{
+	struct eng_store *store;
+	struct shm_changed ch = {0};
+	struct shm_key key;
+	struct shm_req req;
+	int r0 = op_begin(e, c, r, a, &req, &store, &key);
+
+	if (r0)
+		return r0 == OP_BAD ? OP_BAD : 0;
+	struct eng_pool *p = &e->pool[store->pool_idx];
+	uint64_t now_ns = eng_clock_ns();
+	r0 = shm_pool_delete(&p->w, e->journal, &req, &key, now_ns, &ch);
+	if (ch.old_off) /* with POOL_MISS: it had expired */
+		eng_store_lost(p, &ch, ENG_LOST_DELETED, now_ns);
+	e->dirty = true;
+	if (r0 < 0) {
+		op_refuse(e, &req, a, HC_E_FULL); /* no private memory to note what goes */
+	} else if (r0 == POOL_MISS) {
+		shm_count(&store->entry->counter[SHM_SC_delete_misses], 1);
+		op_refuse(e, &req, a, HC_MISS);
+	} else {
+		shm_count(&store->entry->counter[SHM_SC_deletes], 1);
+		a->lsn = ch.lsn;
+	}
+	STEP("delete:answered");
+	return 0;
+}

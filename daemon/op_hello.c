@@ -1,0 +1,178 @@
+/* op_hello.c - HELLO: a session begins, or goes on.
+ *
+ *   new      eng_session_open: segment made, in the scan set, SESSION_PUT sent
+ *            ... SESSION_KEPT comes ...          STEP hello:kept
+ *            op_hello_kept: the answer with the descriptors
+ *   resumed  the session lives and is this user's: bound to this connection
+ *
+ * The descriptors go out by one sendmsg(2) that does not wait: the connection has
+ * sent nothing before, so the answer fits, or the client is not one that we serve.
+ */
+#include "op.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/err.h"
+#include "hypercache.h"
+#include "step.h"
+
+static int hello_check(const struct wire_request *r)
+{
+	if (r->proto_major != WIRE_PROTO_MAJOR || r->layout_major != SHM_LAYOUT_MAJOR)
+		return HC_E_VERSION;
+	return r->fence == SHM_FENCE_COMPILER || r->fence == SHM_FENCE_FULL ? 0 : HC_E_INVAL;
+}
+
+static void hello_fill(struct wire_answer *a, const struct eng_session *s, bool resumed)
+{
+	const struct config *config = s->e->config;
+
+	a->verb = WIRE_HELLO;
+	a->session = s->id;
+	a->slot = s->slot;
+	a->max_inflight = config->max_inflight < SHM_RESULTS ? config->max_inflight : SHM_RESULTS;
+	a->max_frame = config->max_frame_bytes;
+	a->fence = s->compiler_fence ? SHM_FENCE_COMPILER : SHM_FENCE_FULL;
+	a->resumed = resumed;
+}
+
+int op_hello(struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a)
+{
+	struct ucred peer;
+	socklen_t n = sizeof peer;
+	struct eng_session *s;
+
+	a->status = hello_check(r);
+	if (a->status)
+		return OP_CLOSE;
+	if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0) {
+		a->status = HC_E_REFUSED;
+		return OP_CLOSE;
+	}
+	if (r->session == 0) {
+		if (eng_session_open(e, c, &peer, r, &s) == 0)
+			return OP_HELD;
+		eng_count(e, SHM_DC_connections_refused, 1);
+		a->status = HC_E_REFUSED;
+		return OP_CLOSE;
+	}
+	s = eng_session_find(e, r->session);
+	if (!s || s->uid != peer.uid) {
+		a->status = HC_E_STALE;
+		return OP_CLOSE;
+	}
+	eng_session_bind(s, c);
+	hello_fill(a, s, true);
+	STEP("hello:resumed");
+	return 0;
+}
+
+/* ------------------------------------------------------------ a new session */
+
+struct hello_fds {
+	uint32_t n;
+	int fd[WIRE_FDS_MAX];
+};
+
+/* The client's own description of fd's file, which it can only read; or as it is. */
+static int add_fd(struct hello_fds *f, struct wire_answer *a, int fd, struct wire_fd what)
+{
+	int own = what.kind == SHM_KIND_CLIENT ? fd : eng_map_reopen(fd, O_RDONLY);
+
+	if (own < 0)
+		return err_fwd(own);
+	f->fd[f->n++] = own;
+	a->fd[a->n_fds++] = what;
+	return 0;
+}
+
+static int add_all(
+	struct eng *e, const struct eng_session *s, struct hello_fds *f, struct wire_answer *a)
+{
+	int r = add_fd(f, a, s->given_fd, (struct wire_fd){.kind = SHM_KIND_CLIENT});
+
+	if (r == 0)
+		r = add_fd(f, a, e->h->control_fd, (struct wire_fd){.kind = SHM_KIND_CONTROL});
+	for (uint32_t p = 0; p < SHM_POOLS_MAX && r == 0; p++) {
+		uint32_t n = e->pool[p].base ? shm_load32_rlx(&e->ctl->pool[p].n_regions) : 0;
+		if (f->n + n > WIRE_FDS_MAX) {
+			log_warn("pool %s has too many regions for one message: not handed out",
+				e->ctl->pool[p].name);
+			continue;
+		}
+		for (uint32_t i = 0; i < n && r == 0; i++)
+			r = add_fd(
+				f, a, e->h->region_fd[p][i], (struct wire_fd){SHM_KIND_POOL, p, i});
+	}
+	return r;
+}
+
+static int send_with_fds(int sock, const struct wire_buf *b, const struct hello_fds *f)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(WIRE_FDS_MAX * sizeof(int))];
+	} control = {0};
+	struct iovec iov = {.iov_base = b->bytes + b->begin, .iov_len = b->end - b->begin};
+	struct msghdr h = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = CMSG_SPACE(f->n * sizeof(int))};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&h);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(f->n * sizeof(int));
+	memcpy(CMSG_DATA(c), f->fd, f->n * sizeof(int));
+	ssize_t n = sendmsg(sock, &h, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n < 0)
+		return err_new(-errno);
+	return (size_t)n == iov.iov_len ? 0 : err_new(-EMSGSIZE);
+}
+
+static int hello_send(struct eng *e, struct eng_session *s)
+{
+	struct hello_fds f = {0};
+	struct wire_answer a = {0};
+	struct wire_buf b = {0};
+
+	hello_fill(&a, s, false);
+	int r = add_all(e, s, &f, &a);
+	if (r == 0)
+		r = wire_put_answer(&b, &a);
+	if (r == 0)
+		r = send_with_fds(s->conn->fd, &b, &f);
+	wire_buf_fini(&b);
+	for (uint32_t i = 0; i < f.n; i++)
+		if (f.fd[i] != s->given_fd)
+			(void)close(f.fd[i]);
+	return err_fwd(r);
+}
+
+void op_hello_kept(struct eng *e, struct eng_session *s)
+{
+	struct eng_conn *c = s->conn;
+
+	STEP("hello:kept");
+	int r = hello_send(e, s);
+	if (r < 0) {
+		(void)log_fail(r, "a client could not be given its descriptors");
+		eng_session_end(s, ENG_ENDED_REFUSED);
+		eng_conn_drop(c);
+		return;
+	}
+	STEP("hello:answered");
+	eng_session_live(s);
+	eng_conn_resume(c);
+}
+
+void op_hello_refused(struct eng *e, struct eng_session *s)
+{
+	struct eng_conn *c = s->conn;
+
+	log_warn("the supervisor did not answer in time: a client was refused");
+	eng_count(e, SHM_DC_connections_refused, 1);
+	eng_session_end(s, ENG_ENDED_REFUSED);
+	eng_conn_drop(c);
+}
