@@ -377,7 +377,7 @@ static int s3fifo_verify(const struct pol *p)
 }
 
 const struct pol_ops pol_s3fifo = {
-	.name = "s3fifo",
+	.name = "s3-fifo",
 	.meaning = "keeps what is used again soon; quick to drop what is used once (S3-FIFO)",
 	.new = s3fifo_new,
 	.free = s3fifo_free,
