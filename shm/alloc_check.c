@@ -186,7 +186,8 @@ void shm_alloc_stats(const struct shm_alloc *a, struct shm_alloc_stats *ret)
 	if (a->first) { /* the longest free run is in the last list that is not empty */
 		uint32_t f = 31 - (uint32_t)__builtin_clz(a->first);
 		uint32_t s = 31 - (uint32_t)__builtin_clz(a->second[f]);
-		for (uint32_t id = a->list[f][s]; id; id = alloc_rec(a, id)->next)
+		bool exact = f <= 1; /* below 64 pages all runs of a list are of one length */
+		for (uint32_t id = a->list[f][s]; id; id = exact ? 0 : alloc_rec(a, id)->next)
 			if (alloc_rec(a, id)->pages > largest)
 				largest = alloc_rec(a, id)->pages;
 	}
