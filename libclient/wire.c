@@ -507,6 +507,12 @@ int wire_get_answer(const uint8_t *body, size_t bytes, struct wire_answer *ret)
 		ANSWER_FIELDS(GET_FIELD)
 		return 0;
 	}
+	if (status < 0 && c.user.n_elem < 4 ANSWER_HELLO_FIELDS(COUNT_FIELD)) {
+		/* refused, perhaps by a daemon of another major: it need not say more */
+		*ret = (struct wire_answer){
+			.verb = WIRE_HELLO, .request = ret->request, .status = ret->status};
+		return 0;
+	}
 	if (c.user.n_elem < 4 ANSWER_HELLO_FIELDS(COUNT_FIELD))
 		return err_new(-EPROTO);
 	ANSWER_HELLO_FIELDS(GET_FIELD)

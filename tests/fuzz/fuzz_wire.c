@@ -1,0 +1,178 @@
+/* fuzz_wire.c - can any bytes harm the codec, or mean two things to it?
+ *
+ * One input is a stream: it is cut into frames, and each body is decoded as a
+ * request and as an answer.  What decodes is encoded again, and has to decode to
+ * the same.  Run it in a build with -Db_sanitize=address,undefined.
+ *
+ * The test of this name makes inputs out of a seed: whole frames with damaged
+ * bytes, and elements thrown together.  With libFuzzer instead (clang):
+ *
+ *   clang-14 -g -O1 -fsanitize=fuzzer,address,undefined -DHC_LIBFUZZER -D_GNU_SOURCE -Ishm -Ilibclient \
+ *     tests/fuzz/fuzz_wire.c libclient/wire.c shm/base/err.c shm/step.c -o fuzz_wire && ./fuzz_wire
+ */
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include "wire.h"
+
+#ifdef HC_LIBFUZZER
+#define CHECK(c) \
+	do { \
+		if (!(c)) \
+			abort(); \
+	} while (0)
+#else
+#include "../kit/t.h"
+#endif
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+
+static void inside(const uint8_t *body, size_t bytes, const void *at, size_t n)
+{
+	const uint8_t *p = at;
+
+	CHECK(p >= body && n <= bytes && p <= body + (bytes - n));
+}
+
+static void try_request(const uint8_t *body, size_t bytes)
+{
+	struct wire_request q = {0}, again = {0};
+	struct wire_buf b = {0};
+
+	int r = wire_get_request(body, bytes, &q);
+	CHECK(r == 0 || r == -EPROTO);
+	if (r < 0)
+		return;
+	if (q.verb == WIRE_SET || q.verb == WIRE_DELETE)
+		inside(body, bytes, q.key, q.key_bytes);
+	if (q.verb == WIRE_SET)
+		inside(body, bytes, q.value, q.value_bytes);
+	CHECK(strlen(q.name) < sizeof q.name);
+	CHECK(wire_put_request(&b, &q) == 0);
+	CHECK(wire_get_request(b.bytes + 4, b.end - 4, &again) == 0);
+	CHECK(again.key_bytes == q.key_bytes && again.value_bytes == q.value_bytes);
+	CHECK(q.key_bytes == 0 || memcmp(again.key, q.key, q.key_bytes) == 0);
+	CHECK(q.value_bytes == 0 || memcmp(again.value, q.value, q.value_bytes) == 0);
+	CHECK(strcmp(again.name, q.name) == 0);
+	again.key = q.key;
+	again.value = q.value;
+	memcpy(again.name, q.name, sizeof q.name);
+	CHECK(memcmp(&again, &q, sizeof q) == 0);
+	wire_buf_fini(&b);
+}
+
+static void try_answer(const uint8_t *body, size_t bytes)
+{
+	struct wire_answer a = {0}, again = {0};
+	struct wire_buf b = {0};
+
+	int r = wire_get_answer(body, bytes, &a);
+	CHECK(r == 0 || r == -EPROTO);
+	if (r < 0)
+		return;
+	CHECK(a.n_fds <= WIRE_FDS_MAX);
+	CHECK(wire_put_answer(&b, &a) == 0);
+	CHECK(wire_get_answer(b.bytes + 4, b.end - 4, &again) == 0);
+	CHECK(again.verb == a.verb && again.request == a.request && again.status == a.status);
+	CHECK(again.n_fds == a.n_fds && memcmp(again.fd, a.fd, a.n_fds * sizeof a.fd[0]) == 0);
+	if (a.verb == WIRE_HELLO)
+		CHECK(again.session == a.session && again.resumed == a.resumed);
+	else
+		CHECK(again.lsn == a.lsn && again.value == a.value);
+	wire_buf_fini(&b);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+	struct wire_buf b = {.bytes = (uint8_t *)(uintptr_t)data, .end = bytes};
+	const uint8_t *body;
+	size_t n;
+
+	try_request(data, bytes);
+	try_answer(data, bytes);
+	while (wire_frame(&b, WIRE_HELLO_BYTES_MAX, &body, &n) == 0) {
+		inside(data, bytes, body, n);
+		try_request(body, n);
+		try_answer(body, n);
+		b.begin += 4 + n;
+	}
+	return 0;
+}
+
+#ifndef HC_LIBFUZZER
+enum { ROUNDS = 2000000, INPUT_MAX = 8192 };
+
+/* The body of a good frame.  Returns its length. */
+static size_t good_body(uint8_t *to)
+{
+	static const char key[] = "0123456789abcdef";
+	struct wire_buf b = {0};
+	struct wire_request q = {
+		.verb = (uint32_t)(1 + t_random_below(WIRE_VERB_END - 1)),
+		.key = key,
+		.key_bytes = t_random_below(sizeof key),
+		.value = key,
+		.value_bytes = t_random_below(sizeof key),
+		.flags = t_random() >> t_random_below(64),
+		.ttl_ms = t_random() >> t_random_below(64),
+		.session = t_random(),
+		.name = "somebody",
+	};
+	struct wire_answer a = {
+		.verb = q.verb,
+		.status = (int32_t)t_random() >> t_random_below(32),
+		.lsn = t_random(),
+		.n_fds = (uint32_t)t_random_below(4),
+	};
+
+	q.request = q.verb == WIRE_SET || q.verb == WIRE_DELETE ? 1 + t_random_below(1000) : 0;
+	CHECK((t_random_below(3) ? wire_put_request(&b, &q) : wire_put_answer(&b, &a)) == 0);
+	size_t n = b.end - 4;
+	memcpy(to, b.bytes + 4, n);
+	wire_buf_fini(&b);
+	return n;
+}
+
+/* Elements of any type, nested as it comes: first bytes of msgpack, with small lengths behind. */
+static size_t any_body(uint8_t *to)
+{
+	size_t n = 1 + t_random_below(120);
+
+	to[0] = (uint8_t)(0x90 + t_random_below(16));
+	to[1] = (uint8_t)(1 + t_random_below(5));
+	for (size_t i = 2; i < n; i++)
+		to[i] = (uint8_t)(t_random_below(3) ? t_random_below(8)
+						    : 0x80 + t_random_below(128));
+	return n < 2 ? 2 : n;
+}
+
+TEST_LIMIT(damaged_streams_do_no_harm, 200)
+{
+	for (int i = 0; i < ROUNDS; i++) {
+		uint8_t whole[INPUT_MAX];
+		size_t n = 0;
+		for (uint64_t frames = 1 + t_random_below(3); frames > 0; frames--) {
+			bool framed = frames > 1 || t_random_below(2);
+			size_t at = n + (framed ? 4 : 0);
+			size_t body = t_random_below(3) ? good_body(whole + at)
+			                                : any_body(whole + at);
+			if (framed)
+				memcpy(whole + n, (uint8_t[4]){(uint8_t)body, (uint8_t)(body >> 8)},
+					4);
+			n = at + body;
+			if (!framed)
+				break;
+		}
+		for (uint64_t k = t_random_below(6); k > 0; k--)
+			whole[t_random_below(n)] = (uint8_t)t_random();
+		if (t_random_below(8) == 0)
+			n = t_random_below(n + 1);
+		uint8_t *input = malloc(n + !n); /* what reads behind its end is found */
+		CHECK(input);
+		memcpy(input, whole, n);
+		(void)LLVMFuzzerTestOneInput(input, n);
+		free(input);
+	}
+}
+#endif
