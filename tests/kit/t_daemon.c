@@ -135,6 +135,20 @@ pid_t t_daemon_kill_engine(struct t_daemon *d, int sig)
 	return pid;
 }
 
+pid_t t_daemon_wait_engine(struct t_daemon *d, pid_t former)
+{
+	int pid = (int)former;
+
+	while (pid == former) { /* as often as the log has such lines, each wait with its limit */
+		char *line = t_proc_line(d->proc, " serves after ", T_DAEMON_READY_MS);
+		const char *at = strstr(line, "engine ");
+		if (!at || sscanf(at, "engine %d serves", &pid) != 1)
+			t_fail(__FILE__, __LINE__, "not as expected: %s", line);
+		free(line);
+	}
+	return pid;
+}
+
 void t_daemon_free(struct t_daemon *d)
 {
 	t_proc_free(d->proc);

@@ -42,6 +42,10 @@ pid_t t_daemon_engine(const struct t_daemon *d);
 /* Kills the engine with `sig` and waits until that process is gone.  Returns its pid. */
 pid_t t_daemon_kill_engine(struct t_daemon *d, int sig);
 
+/* Waits until the log says that an engine other than `former` (0: any) serves.  Returns its pid.  Each
+ * such line of the log is found once; needs log_level info, the default. */
+pid_t t_daemon_wait_engine(struct t_daemon *d, pid_t former);
+
 /* SIGTERM, waits for the end, checks that the exit status is 0 and that the engine is gone; frees. */
 void t_daemon_stop(struct t_daemon *d);
 
