@@ -212,6 +212,14 @@ static uint64_t large_bytes(const struct shm_pool *hdr)
 	return hdr->cls[hdr->n_classes - 1].item_bytes;
 }
 
+static const struct shm_pinset *scan_for(void *arg)
+{
+	struct eng *e = ((struct eng_pool *)arg)->e;
+
+	shm_scan_pins(&e->pins, e->ctl, e->scan, e->n_scan, e->may_barrier);
+	return &e->pins;
+}
+
 /* Rule P17: memory that a living reader may pin, and whose pins cannot be seen without
  * membarrier, is not reused: the engine waits for those readers to end.  Reads go on. */
 static int open_pool(struct eng *e, uint32_t i)
@@ -220,9 +228,8 @@ static int open_pool(struct eng *e, uint32_t i)
 	bool told = false;
 
 	for (;;) {
-		shm_scan_pins(&e->pins, e->ctl, e->scan, e->n_scan, e->may_barrier);
 		e->now_ns = eng_clock_ns();
-		int r = shm_pool_open(&p->w, p->base, e->ctl, i, &e->pins, eng_store_adopted, p);
+		int r = shm_pool_open(&p->w, p->base, e->ctl, i, scan_for, eng_store_adopted, p);
 		if (r == 0)
 			r = p->adopt_error;
 		if (r != -EBUSY) {

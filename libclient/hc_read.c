@@ -24,11 +24,11 @@
 #include "step.h"
 
 enum {
-	FILTER = 64,          /* items whose hint was given lately */
+	FILTER = 64,           /* items whose hint was given lately */
 	FILTER_WIPE_MASK = 15, /* one of them is forgotten every 16 hits */
-	HELD_MAX = 16,        /* sessions that one thread reads from */
-	COPY_TRIES = 8,       /* copies that a revocation may spoil before HC_E_BUSY */
-	MGET_GROUP = 16,      /* look-ups whose cache misses overlap */
+	HELD_MAX = 16,         /* sessions that one thread reads from */
+	COPY_TRIES = 8,        /* copies that a revocation may spoil before HC_E_BUSY */
+	MGET_GROUP = 16,       /* look-ups whose cache misses overlap */
 };
 
 /* [owner: the thread that claimed it, until it ends or the session is closed] */
@@ -95,7 +95,7 @@ static void after_fork(void) { (void)pthread_mutex_unlock(&registry_lock); }
 static bool make_end_key(void)
 {
 	return pthread_atfork(before_fork, after_fork, after_fork) == 0 &&
-		pthread_key_create(&end_key, thread_ended) == 0;
+	       pthread_key_create(&end_key, thread_ended) == 0;
 }
 
 __attribute__((destructor)) static void library_unloaded(void)
@@ -249,7 +249,8 @@ static inline void hint(struct hc_thread *th, uint64_t pin)
 	shm_store_rel(&b->hint_head, th->hint_head); /* rel:hint.head */
 }
 
-static inline void count_hit(struct hc_thread *th, const struct hc_store *s, const struct shm_found *f)
+static inline void count_hit(
+	struct hc_thread *th, const struct hc_store *s, const struct shm_found *f)
 {
 	struct shm_store_reads *r = reads_of(th, s);
 
@@ -318,8 +319,8 @@ static inline int find(struct hc_thread *th, const struct hc_store *s, const str
 }
 
 /* Find, copy, unpin.  The copy counts only if the pin was good to its end (rule P12). */
-static int get_copy(struct hc_thread *th, const struct hc_store *s, const struct shm_key *k, void *buf,
-	size_t buf_bytes, size_t *ret_bytes)
+static int get_copy(struct hc_thread *th, const struct hc_store *s, const struct shm_key *k,
+	void *buf, size_t buf_bytes, size_t *ret_bytes)
 {
 	struct shm_found f;
 
@@ -331,7 +332,7 @@ static int get_copy(struct hc_thread *th, const struct hc_store *s, const struct
 		if (fits && f.value_bytes)
 			memcpy(buf, f.value, f.value_bytes);
 		STEP("reader:used");
-		bool ok = shm_read_ok(th->reader.pin_gen, f.pin);
+		bool ok = shm_read_ok(th->reader.pin_gen, f.gen);
 		shm_read_unpin(th->reader.block, SHM_PIN_CALL);
 		STEP("reader:unpinned");
 		if (!ok)
@@ -366,8 +367,8 @@ int hc_get(struct hc_store *s, const void *key, size_t key_bytes, void *buf, siz
 
 /* ------------------------------------------------------------ views */
 
-/* opaque[]: session, pin cell, pin word, serial */
-enum { V_HC = 0, V_CELL = 1, V_PIN = 2, V_SERIAL = 3 };
+/* opaque[]: session, pin cell, pin word, whole pin generation */
+enum { V_HC = 0, V_CELL = 1, V_PIN = 2, V_GEN = 3 };
 
 /* A free view cell of this thread; ~0: none.  Only this thread takes cells of its
  * block; any thread may free one. */
@@ -386,8 +387,8 @@ static uint32_t free_cell(struct hc_thread *th)
 	return ~0u;
 }
 
-static void fill_view(struct hc_view *v, const struct hc_store *s, struct hc_thread *th, uint32_t cell,
-	const struct shm_found *f)
+static void fill_view(struct hc_view *v, const struct hc_store *s, struct hc_thread *th,
+	uint32_t cell, const struct shm_found *f)
 {
 	*v = (struct hc_view){.value = f->value,
 		.value_bytes = f->value_bytes,
@@ -398,7 +399,7 @@ static void fill_view(struct hc_view *v, const struct hc_store *s, struct hc_thr
 	v->opaque[V_HC] = (uintptr_t)s->hc;
 	v->opaque[V_CELL] = (uintptr_t)&th->reader.block->pin[cell];
 	v->opaque[V_PIN] = f->pin;
-	v->opaque[V_SERIAL] = s->hc->threads->serial;
+	v->opaque[V_GEN] = f->gen;
 }
 
 int hc_view(struct hc_store *s, const void *key, size_t key_bytes, struct hc_view *ret)
@@ -424,7 +425,7 @@ int hc_view(struct hc_store *s, const void *key, size_t key_bytes, struct hc_vie
 		if (r != HC_OK)
 			return r;
 		fill_view(ret, s, th, cell, &f);
-		if (shm_read_ok(th->reader.pin_gen, f.pin)) {
+		if (shm_read_ok(th->reader.pin_gen, f.gen)) {
 			count_hit(th, s, &f);
 			shm_count(&th->reader.block->counter[SHM_BC_views], 1);
 			STEP("reader:view-held");
@@ -453,7 +454,7 @@ int hc_view_ok(const struct hc_view *v)
 		return HC_E_INVAL;
 	if (hc_forked(hc))
 		return HC_E_FORKED;
-	return shm_read_ok(&hc->ctl->pin_gen[hc->slot], v->opaque[V_PIN]);
+	return shm_read_ok(&hc->ctl->pin_gen[hc->slot], v->opaque[V_GEN]);
 }
 
 int hc_view_release(struct hc_view *v)
@@ -467,7 +468,7 @@ int hc_view_release(struct hc_view *v)
 		return HC_E_FORKED; /* the cell's memory does not exist here (rule P20) */
 	if (shm_load_rlx(cell) != v->opaque[V_PIN])
 		return HC_E_INVAL;
-	bool ok = shm_read_ok(&hc->ctl->pin_gen[hc->slot], v->opaque[V_PIN]);
+	bool ok = shm_read_ok(&hc->ctl->pin_gen[hc->slot], v->opaque[V_GEN]);
 	/* rel:pin.word: the reads of the item come before its reuse. */
 	shm_store_rel(cell, 0);
 	STEP("reader:view-released");
@@ -508,7 +509,8 @@ int hc_mget(struct hc_store *s, struct hc_mget_item *items, size_t n)
 	if (!s || (!items && n) || n > HC_MGET_MAX)
 		return HC_E_INVAL;
 	for (size_t i = 0; i < n; i++)
-		if (key_is_bad(items[i].key, items[i].key_bytes) || (!items[i].buf && items[i].buf_bytes))
+		if (key_is_bad(items[i].key, items[i].key_bytes) ||
+			(!items[i].buf && items[i].buf_bytes))
 			return HC_E_INVAL;
 	int r = may_read(s);
 	if (r == 0)

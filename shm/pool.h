@@ -58,16 +58,19 @@ struct shm_wpool {
 
 /* Tells the engine about each entry that adoption found good. */
 typedef void shm_pool_each(void *arg, uint64_t off, const struct shm_item *item);
+/* Barrier and scan of all sessions' pins (shm_scan_pins), now.  The set stays the caller's. */
+typedef const struct shm_pinset *shm_pool_scan(void *arg);
 
 /* Takes hold of the pool mapped at base.  Formats it if it never was, else adopts
  * it: checks table, links and item headers, finishes a half-moved chain, drops
- * what is damaged (counted in adopt_dropped), calls `each` for the rest.  What no
- * slot names and a pin of `pins` holds becomes limbo, the rest free (rule P15).
- * pins->complete == false: then nothing is freed that is not provably free:
- * -EBUSY is returned, the caller waits for the sessions to end.
- * 0, -ENOMEM, -EINVAL (regions), -EBADMSG (header or table damaged beyond use). */
+ * what is damaged (counted in adopt_dropped), calls `each` for the rest.  Then, after
+ * the last slot was cleared, what no slot names and a pin holds becomes limbo, the
+ * rest free (rule P15).  scan is called twice: at the beginning, where an incomplete
+ * set means that nothing may be reused, and -EBUSY is returned with nothing done (the
+ * caller waits for those sessions to end); and for that last step.
+ * 0, -ENOMEM, -EINVAL (regions), -EBADMSG (header or table damaged beyond use), -EBUSY. */
 int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, uint32_t pool_idx,
-	const struct shm_pinset *pins, shm_pool_each *each, void *arg);
+	shm_pool_scan *scan, shm_pool_each *each, void *arg);
 void shm_pool_close(struct shm_wpool *w);
 
 /* What is written. */

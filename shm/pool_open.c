@@ -9,6 +9,9 @@
  *   3  half-moved chains are finished (rule P6)
  *   4  every named place is claimed from the allocator, and told to the engine
  *   5  what no slot names and a pin holds goes to limbo, the rest is free (rule P15)
+ *
+ * The pins of step 5 are scanned after the last slot was cleared in 2 and 4, like
+ * those of any other retirement: a reader may have pinned what was just dropped.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,6 +23,7 @@
 
 struct adopt {
 	struct shm_wpool *w;
+	shm_pool_scan *scan;
 	shm_pool_each *each;
 	void *arg;
 	uint64_t dropped;
@@ -114,9 +118,11 @@ static int format(struct shm_wpool *w)
 
 /* ------------------------------------------------------------ adopt */
 
-/* Rule P15: pins were scanned after the barrier; hostile ones name nothing. */
+/* Rule P15.  Hostile pins name nothing. */
 static int claim_pinned(struct shm_wpool *w, const struct shm_pinset *pins)
 {
+	if (!pins->complete)
+		return -ENOMEM; /* it was complete a moment ago: memory ran out */
 	for (uint32_t i = 0; i < pins->n; i++) {
 		uint64_t off = shm_word_off(pins->pin[i].where);
 		if (shm_word_low(pins->pin[i].where) != w->pool_idx)
@@ -147,12 +153,13 @@ static int attach_tables(struct shm_wpool *w)
 	return shm_index_check(w);
 }
 
-static int adopt(struct shm_wpool *w, const struct shm_pinset *pins, struct adopt *a)
+static int adopt(struct shm_wpool *w, struct adopt *a)
 {
 	if (w->hdr->pool_id != shm_load_rlx(&w->entry->id) || w->hdr->n_classes == 0 ||
 		w->hdr->n_classes > SHM_CLASSES_MAX)
 		return -EBADMSG;
-	if (!pins->complete)
+	const struct shm_pinset *early = a->scan(a->arg);
+	if (!early->complete)
 		return -EBUSY;
 	int r = shm_alloc_new(
 		w->base, w->entry->region, shm_load32_rlx(&w->entry->n_regions), false, &w->alloc);
@@ -165,7 +172,8 @@ static int adopt(struct shm_wpool *w, const struct shm_pinset *pins, struct adop
 	shm_index_finish(w);
 	shm_index_walk(w, claim_one, a);
 	STEP("adopt:claimed");
-	r = claim_pinned(w, pins);
+	/* 15: pins are scanned before the last slot was cleared */
+	r = claim_pinned(w, MUTANT(15) ? early : a->scan(a->arg));
 	if (r < 0)
 		return r;
 	w->unusable_bytes = shm_alloc_adopt_end(w->alloc);
@@ -175,9 +183,9 @@ static int adopt(struct shm_wpool *w, const struct shm_pinset *pins, struct adop
 }
 
 int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, uint32_t pool_idx,
-	const struct shm_pinset *pins, shm_pool_each *each, void *arg)
+	shm_pool_scan *scan, shm_pool_each *each, void *arg)
 {
-	struct adopt a = {.w = w, .each = each, .arg = arg};
+	struct adopt a = {.w = w, .scan = scan, .each = each, .arg = arg};
 
 	*w = (struct shm_wpool){.base = base, .pool_idx = pool_idx, .ctl = ctl,
 		.entry = &ctl->pool[pool_idx], .hdr = base};
@@ -190,7 +198,7 @@ int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, uint
 	if (shm_load_rlx(&w->entry->counter[SHM_PC_changes]) & 1)
 		shm_pool_change(w);
 	/* acq:pool.table */
-	int r = shm_load_acq(&w->hdr->table) == 0 ? format(w) : adopt(w, pins, &a);
+	int r = shm_load_acq(&w->hdr->table) == 0 ? format(w) : adopt(w, &a);
 	if (r < 0)
 		shm_pool_close(w);
 	else

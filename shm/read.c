@@ -61,7 +61,7 @@ struct look {
 	const struct shm_key *key;
 	struct shm_found *ret;
 	uint64_t table_word; /* look-ups began here */
-	uint64_t gen;        /* pin generation, already shifted to its place */
+	uint64_t gen;        /* pin generation */
 	uint32_t cell;
 	bool moved;          /* a MOVED was met in this chain */
 };
@@ -95,6 +95,7 @@ static int compare(struct look *l, uint64_t off, uint64_t pin)
 	l->ret->value = (const uint8_t *)it + shm_item_value_off(key_bytes);
 	l->ret->value_bytes = value_bytes;
 	l->ret->pin = pin;
+	l->ret->gen = l->gen;
 	return 0;
 }
 
@@ -102,7 +103,7 @@ static int compare(struct look *l, uint64_t off, uint64_t pin)
 static int try_slot(struct look *l, const shm_u64 *slot, uint64_t word)
 {
 	uint64_t off = shm_word_off(word);
-	uint64_t pin = l->gen | off | l->m->pool_idx;
+	uint64_t pin = shm_word_make(l->gen, off, l->m->pool_idx);
 
 	pin_set(l->r, l->cell, pin);
 	STEP("reader:pinned");
@@ -178,9 +179,10 @@ static int try_once(struct look *l)
 {
 	const struct shm_pool *p = pool_of(l->m);
 
-	l->gen = shm_load_rlx(l->r->pin_gen) << SHM_WORD_TOP_SHIFT;
+	l->gen = shm_load_rlx(l->r->pin_gen);
 	l->table_word = shm_load_acq(&p->table); /* acq:pool.table */
-	pin_set(l->r, SHM_PIN_TABLE, l->gen | shm_word_off(l->table_word) | l->m->pool_idx);
+	pin_set(l->r, SHM_PIN_TABLE,
+		shm_word_make(l->gen, shm_word_off(l->table_word), l->m->pool_idx));
 	STEP("reader:table-pinned");
 	if (shm_load_acq(&p->table) != l->table_word) /* acq:pool.table */
 		return AGAIN;
@@ -214,11 +216,11 @@ int shm_read_find(const struct shm_reader *r, const struct shm_map *m, const str
 	return e == AGAIN ? READ_BUSY : e;
 }
 
-bool shm_read_ok(const shm_u64 *pin_gen, uint64_t pin)
+bool shm_read_ok(const shm_u64 *pin_gen, uint64_t gen)
 {
 	/* acq:gen.pin: the reads of the item come before this load (rule P12). */
 	atomic_thread_fence(memory_order_acquire);
-	return (shm_load_rlx(pin_gen) & 0xffff) == shm_word_top(pin);
+	return shm_load_rlx(pin_gen) == gen;
 }
 
 void shm_read_prefetch_bucket(const struct shm_map *m, uint64_t hash)

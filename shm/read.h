@@ -45,7 +45,8 @@ struct shm_found {
 	const struct shm_item *item;
 	const uint8_t *value;
 	uint64_t value_bytes;
-	uint64_t pin;  /* the pin word, generation included */
+	uint64_t pin; /* the pin word */
+	uint64_t gen; /* the whole pin generation, of which the word has 16 bits */
 };
 
 enum { READ_MISS = 1, READ_BUSY = 2 };
@@ -56,9 +57,9 @@ enum { READ_MISS = 1, READ_BUSY = 2 };
 int shm_read_find(const struct shm_reader *r, const struct shm_map *m, const struct shm_key *key,
 	uint32_t cell, struct shm_found *ret);
 
-/* Did everything that was read since the pin was set come from the pinned item?
- * (It did not if the engine revoked this client's pins: rule P12.) */
-bool shm_read_ok(const shm_u64 *pin_gen, uint64_t pin);
+/* Did everything that was read since a pin of generation `gen` was set come from the
+ * pinned item?  (It did not if the engine revoked this client's pins: rule P12.) */
+bool shm_read_ok(const shm_u64 *pin_gen, uint64_t gen);
 
 /* Gives the pin back: after the last read of the item. */
 static inline void shm_read_unpin(struct shm_block *b, uint32_t cell)
