@@ -181,8 +181,8 @@ static int claim_life(struct eng *e)
 	if (r < 0)
 		return err_fwd(r);
 	eng_count(e, SHM_DC_engine_starts, 1);
-	shm_store_rel(&e->ctl->engine_gen, shm_load_rlx(&e->ctl->engine_gen) + 1);
-	shm_store_rel(&e->ctl->state, SHM_ENGINE_ADOPTING);
+	shm_store_rlx(&e->ctl->engine_gen, shm_load_rlx(&e->ctl->engine_gen) + 1);
+	shm_store_rlx(&e->ctl->state, SHM_ENGINE_ADOPTING);
 	shm_store_rlx(&e->ctl->heartbeat_ns, eng_clock_ns());
 	STEP("engine:claimed");
 	return 0;
@@ -398,7 +398,7 @@ static int main_run(struct eng *e)
 		return err_fwd(r);
 	STEP("engine:adopted");
 	eng_session_serve(e);
-	shm_store_rel(&e->ctl->state, SHM_ENGINE_SERVING);
+	shm_store_rlx(&e->ctl->state, SHM_ENGINE_SERVING);
 	r = eng_sup_start(e);
 	if (r == 0)
 		r = eng_conn_start(e);
@@ -431,7 +431,7 @@ int eng_main(int heritage_fd)
 	if (r < 0 && r != -ECANCELED)
 		(void)log_fail(r, "the engine ends");
 	else
-		shm_store_rel(&e->ctl->state, SHM_ENGINE_ENDED);
+		shm_store_rlx(&e->ctl->state, SHM_ENGINE_ENDED);
 	STEP("engine:ended");
 	bool failed = r < 0 && r != -ECANCELED;
 	main_free(e);

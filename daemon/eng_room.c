@@ -7,10 +7,14 @@
  *   window    for a run of pages: all that stands in a stretch of pages goes,
  *             then a sweep
  *
- * Which when: compaction as long as more than 1/ENG_FRAGMENTED of the pool is
- * free but in the wrong places, else eviction: so the waste has a bound, and
- * entries are not evicted for room that is there.  A run alternates between the
- * policy's victims (one large victim is as good as a window) and a window.
+ * Which when: an item that shares its page begins with the policy's victims, whose
+ * places are of any class.  If none of them fits, places that are free in other
+ * classes are made into pages: at every second attempt, and at all while more than
+ * 1/ENG_FRAGMENTED of the pool is free in the wrong classes (so the waste has a bound,
+ * and nothing is evicted for room that is there).  From ENG_WINDOW_ATTEMPT on a
+ * window makes a slab's pages whatever stands there: only pins can then be in the way.
+ * An item with pages of its own alternates between the policy's victims (one large
+ * victim is as good as a window) and a window.
  *
  * Whose: the writer's own store; when it has nothing, the largest other one of the pool.
  *
@@ -21,7 +25,11 @@
 #include <stdlib.h>
 #include "step.h"
 
-enum { ENG_FRAGMENTED = 64, ENG_WINDOW_BYTES_PER_PLACE = 64 };
+enum {
+	ENG_FRAGMENTED = 64,
+	ENG_WINDOW_ATTEMPT = 5,
+	ENG_WINDOW_BYTES_PER_PLACE = 64,
+};
 
 /* --------------------------------------------------------------------- limbo */
 
@@ -235,16 +243,16 @@ static bool fragmented(const struct eng_pool *p, uint64_t bytes)
 
 bool eng_room_make(struct eng_pool *p, struct eng_store *s, uint64_t bytes, uint32_t attempt)
 {
-	bool large = bytes > p->large_bytes;
+	bool large = bytes > p->large_bytes, odd = attempt % 2;
 
 	if (attempt == 0) {
 		eng_hint_drain(p->e);
 		if (p->w.limbo.n && eng_room_sweep(p->e))
 			return true;
 	}
-	if (large && attempt % 2)
-		return room_window(p, bytes) || room_evict(p, s, bytes);
-	if (!large && fragmented(p, bytes) && room_compact(p, bytes))
+	if (odd && (large || attempt >= ENG_WINDOW_ATTEMPT) && room_window(p, bytes))
+		return true;
+	if (!large && (odd || fragmented(p, bytes)) && room_compact(p, bytes))
 		return true;
 	return room_evict(p, s, large ? bytes : ENG_ROOM_FACTOR * bytes);
 }

@@ -198,7 +198,7 @@ void eng_session_end(struct eng_session *s, enum eng_session_why why)
 void eng_session_revoke(struct eng_session *s, uint64_t bytes)
 {
 	log_warn("session %016llx (pid %d, uid %u) pins %llu bytes that nothing names any more, "
-	         "more "
+		 "more "
 		 "than limbo_cap: its pins are revoked, its views answer so",
 		(unsigned long long)s->id, (int)s->pid, s->uid, (unsigned long long)bytes);
 	pins_void(s->e, s->slot);
