@@ -41,11 +41,14 @@ static bool add_session(struct shm_pinset *set, const struct shm_control *ctl,
 	return true;
 }
 
+/* By place, and by session within it: limbo.c charges a session once for a place. */
 static int by_where(const void *a, const void *b)
 {
-	uint64_t x = ((const struct shm_pin *)a)->where, y = ((const struct shm_pin *)b)->where;
+	const struct shm_pin *x = a, *y = b;
 
-	return x < y ? -1 : x > y;
+	if (x->where != y->where)
+		return x->where < y->where ? -1 : 1;
+	return x->session < y->session ? -1 : x->session > y->session;
 }
 
 void shm_scan_pins(struct shm_pinset *set, const struct shm_control *ctl,
