@@ -1,0 +1,103 @@
+/* cli.h - inside the command line `hypercache`.
+ *
+ *   hypercache.c      options, the table of verbs, help
+ *   cli_data.c        get, set, delete, ping: through the library
+ *   cli_stat.c        stat       \
+ *   cli_clients.c     clients     > through the admin socket and shared memory alone
+ *   cli_fsck.c        fsck       /
+ *   cli_print.c       sizes, times, tables, JSON
+ *
+ * A verb returns its exit status.  What it found goes to standard output, why it failed to
+ * standard error; with --json both are one JSON object on standard output.
+ */
+#ifndef HC_TOOLS_CLI_H
+#define HC_TOOLS_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* X(name, number, meaning): exit statuses, for the help and the manual. */
+#define CLI_STATUSES(X) \
+	X(DONE, 0, "done") \
+	X(MISS, 1, "get, delete: there is no such entry; fsck: something is wrong") \
+	X(USAGE, 2, "wrong options or arguments") \
+	X(NO_DAEMON, 3, "no daemon answers, or not in time") \
+	X(DENIED, 4, "the daemon refuses: this user may not, or it has too many clients") \
+	X(FAILED, 5, "anything else")
+
+#define CLI_STATUS_ENUM_(name, number, meaning) CLI_##name = number,
+enum cli_status { CLI_STATUSES(CLI_STATUS_ENUM_) };
+#undef CLI_STATUS_ENUM_
+
+struct cli {
+	const char *socket; /* NULL: the library's default */
+	const char *admin;  /* NULL: beside the socket */
+	const char *store;
+	uint32_t timeout_ms;
+	bool json, verbose, base64;
+	uint64_t ttl_ms; /* as hc_set_opts.ttl_ms */
+	uint32_t flags;
+	int n_args; /* behind the verb */
+	char **arg;
+};
+
+struct cli_verb {
+	const char *name, *args, *line, *help;
+	int args_min, args_max;
+	int (*run)(const struct cli *c);
+};
+
+int cli_get(const struct cli *c);
+int cli_set(const struct cli *c);
+int cli_delete(const struct cli *c);
+int cli_ping(const struct cli *c);
+int cli_stat(const struct cli *c);
+int cli_clients(const struct cli *c);
+int cli_fsck(const struct cli *c);
+
+/* Says what went wrong, in one line, and returns `status`. */
+int cli_fail(const struct cli *c, enum cli_status status, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Ends standard output: CLI_DONE or `status`, or CLI_FAILED with a line if not all could be written. */
+int cli_end(const struct cli *c, int status);
+
+/* Asks the admin socket.  0; else the exit status, and why has been said. */
+struct hypercache_admin;
+int cli_admin_open(const struct cli *c, struct hypercache_admin *ret);
+
+/* ---------------------------------------------------------- printing: cli_print.c */
+
+enum { CLI_TEXT_BYTES = 64 };
+
+/* "64.0 MiB"; "3 h 12 min", "1.2 s", "0.3 ms".  Returns to. */
+const char *cli_size(uint64_t bytes, char to[CLI_TEXT_BYTES]);
+const char *cli_time(uint64_t ns, char to[CLI_TEXT_BYTES]);
+
+/* A string of others, of at most n bytes, for a terminal: what is not printable ASCII becomes '?'.
+ * Returns to, terminated, cut to to_bytes. */
+const char *cli_text(const char *from, size_t n, char *to, size_t to_bytes);
+
+/* JSON, an object or array at a time.  name NULL: an element of an array, or the outermost. */
+struct json {
+	FILE *to;
+	bool comma; /* something stands before, in the same object or array */
+};
+void json_begin(struct json *j, const char *name, char bracket); /* '{' or '[' */
+void json_end(struct json *j, char bracket);                     /* '}' or ']' */
+void json_u64(struct json *j, const char *name, uint64_t v);
+void json_i64(struct json *j, const char *name, int64_t v);
+void json_bool(struct json *j, const char *name, bool v);
+void json_double(struct json *j, const char *name, double v);
+void json_hex(struct json *j, const char *name, uint64_t v); /* 16 digits, as a string */
+void json_string(struct json *j, const char *name, const char *text);
+/* Bytes as a string if they are UTF-8; else in base64, under "NAME_base64". */
+void json_bytes(struct json *j, const char *name, const void *bytes, size_t n);
+void json_finish(struct json *j); /* a newline */
+
+/* Decodes base64 in place: *n bytes.  False: it is none. */
+bool cli_base64_decode(char *text, size_t *n);
+
+#endif

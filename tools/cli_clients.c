@@ -1,0 +1,119 @@
+/* cli_clients.c - who is connected, from the sessions' own segments.
+ *
+ * Who a client is (process, user) the kernel told the daemon; how it calls itself and what it counts
+ * is its own word, made printable and clipped. */
+#include <inttypes.h>
+#include <string.h>
+#include "../daemon/sup_host.h"
+#include "atomic.h"
+#include "cli.h"
+#include "hypercache_admin.h"
+
+static const char *fence_name(const struct hypercache_admin_session *s)
+{
+	switch (shm_load32_rlx(&s->seg->fence)) {
+	case SHM_FENCE_NONE:
+		return "none";
+	case SHM_FENCE_COMPILER:
+		return "compiler";
+	case SHM_FENCE_FULL:
+		return "full";
+	default:
+		return "?";
+	}
+}
+
+static uint64_t age_ns(const struct hypercache_admin_session *s)
+{
+	uint64_t now = sup_host_real_ns(), opened = s->seg->opened_ns;
+
+	return now > opened ? now - opened : 0;
+}
+
+/* Reads of all stores, and how many of them were hits. */
+static uint64_t reads(const struct hypercache_admin_session *s, uint64_t *ret_hits)
+{
+	uint64_t sum = 0, hits, misses;
+
+	*ret_hits = 0;
+	for (uint32_t i = 0; i < SHM_BLOCK_STORES; i++) {
+		hypercache_admin_reads(s, i, &hits, &misses);
+		*ret_hits += hits;
+		sum += hits + misses;
+	}
+	return sum;
+}
+
+static void session_print(
+	const struct hypercache_admin *a, const struct hypercache_admin_session *s)
+{
+	char name[sizeof s->seg->name], age[CLI_TEXT_BYTES];
+	uint32_t pins, views;
+	uint64_t hits, n = reads(s, &hits);
+
+	hypercache_admin_pins(a, s, &pins, &views);
+	printf("%4u %016" PRIx64 " %8d %6u %-9s %14" PRIu64 " %14" PRIu64 " %5u %5u %12s  %s\n",
+		s->slot, s->id, s->pid, s->uid, fence_name(s), n, hits, pins, views,
+		cli_time(age_ns(s), age),
+		cli_text(s->seg->name, sizeof s->seg->name, name, sizeof name));
+}
+
+static void session_json(
+	const struct hypercache_admin *a, const struct hypercache_admin_session *s, struct json *j)
+{
+	char name[sizeof s->seg->name];
+	uint32_t pins, views;
+	uint64_t hits, n = reads(s, &hits);
+
+	hypercache_admin_pins(a, s, &pins, &views);
+	json_begin(j, NULL, '{');
+	json_u64(j, "slot", s->slot);
+	json_hex(j, "session", s->id);
+	json_i64(j, "pid", s->pid);
+	json_u64(j, "uid", s->uid);
+	json_u64(j, "gid", s->gid);
+	json_string(j, "name", cli_text(s->seg->name, sizeof s->seg->name, name, sizeof name));
+	json_string(j, "fence", fence_name(s));
+	json_double(j, "age_s", (double)age_ns(s) / 1e9);
+	json_u64(j, "reads", n);
+	json_u64(j, "hits", hits);
+	json_u64(j, "pins", pins);
+	json_u64(j, "views", views);
+	json_begin(j, "counters", '{');
+	for (int i = 0; i < SHM_DESCS_MAX && a->ctl->desc[i].scope; i++) {
+		const struct shm_counter_desc *d = &a->ctl->desc[i];
+		char counter[sizeof d->name];
+		if (d->scope == SHM_SCOPE_BLOCK && d->index < SHM_BC_N)
+			json_u64(j, cli_text(d->name, sizeof d->name, counter, sizeof counter),
+				hypercache_admin_count(s, d->index));
+	}
+	json_end(j, '}');
+	json_end(j, '}');
+}
+
+int cli_clients(const struct cli *c)
+{
+	struct json j = {.to = stdout};
+	struct hypercache_admin a;
+	int status = cli_admin_open(c, &a);
+
+	if (status)
+		return status;
+	if (c->json) {
+		json_begin(&j, NULL, '{');
+		json_begin(&j, "clients", '[');
+		for (uint32_t i = 0; i < a.n_sessions; i++)
+			session_json(&a, &a.session[i], &j);
+		json_end(&j, ']');
+		json_end(&j, '}');
+		json_finish(&j);
+	} else {
+		printf("%4s %-16s %8s %6s %-9s %14s %14s %5s %5s %12s  %s\n", "slot", "session",
+			"process", "user", "fence", "reads", "hits", "pins", "views", "open for",
+			"name");
+		for (uint32_t i = 0; i < a.n_sessions; i++)
+			session_print(&a, &a.session[i]);
+	}
+	hypercache_admin_close(&a);
+	return cli_end(c, CLI_DONE);
+}

@@ -1,0 +1,382 @@
+/* cli_stat.c - the daemon, its pools and stores, from shared memory alone.
+ *
+ * Counters are named by the descriptions in the control segment, not by this program's tables, so
+ * that it shows those of a later daemon too.  The few that it adds up or puts into tables it
+ * knows by their place, which never changes (l_counters.h).
+ */
+#include <inttypes.h>
+#include <string.h>
+#include "../daemon/sup_host.h"
+#include "atomic.h"
+#include "cli.h"
+#include "hypercache_admin.h"
+
+enum { LABEL_COLUMNS = 20 };
+
+/* What the tables need of one store. */
+struct store_sum {
+	uint64_t hits, misses;
+};
+
+static uint64_t daemon_counter(const struct hypercache_admin *a, uint32_t i)
+{
+	return shm_load_rlx(&a->ctl->counter[i]);
+}
+
+static struct store_sum store_sum(const struct hypercache_admin *a, uint32_t idx)
+{
+	const struct shm_store_entry *e = &a->ctl->store[idx];
+	struct store_sum sum = {
+		.hits = shm_load_rlx(&e->counter[SHM_SC_folded_hits]),
+		.misses = shm_load_rlx(&e->counter[SHM_SC_folded_misses]),
+	};
+
+	for (uint32_t i = 0; i < a->n_sessions; i++) {
+		uint64_t hits, misses;
+		hypercache_admin_reads(&a->session[i], idx, &hits, &misses);
+		sum.hits += hits;
+		sum.misses += misses;
+	}
+	return sum;
+}
+
+/* Hits of all reads, 0..1; negative: there were none. */
+static double ratio(const struct store_sum *s)
+{
+	return s->hits + s->misses ? (double)s->hits / (double)(s->hits + s->misses) : -1;
+}
+
+static bool pool_used(const struct hypercache_admin *a, uint32_t i)
+{
+	return shm_load_acq(&a->ctl->pool[i].id) != 0; /* acq:entry.id */
+}
+
+static bool store_used(const struct hypercache_admin *a, uint32_t i)
+{
+	return shm_load_acq(&a->ctl->store[i].id) != 0; /* acq:entry.id */
+}
+
+static const char *backing_name(uint32_t backing)
+{
+	static const char *const names[] = {"?", "huge-1g", "huge-2m", "thp", "base"};
+	return names[backing <= SHM_BACK_BASE ? backing : 0];
+}
+
+/* -------------------------------------------------------------------- daemon */
+
+/* In one word what the engine does, from its own word and state, and from its parent. */
+static const char *engine_state(const struct hypercache_admin *a)
+{
+	uint32_t word = shm_load32_rlx(&a->ctl->eng_word);
+
+	if (a->answer.engine == ADMIN_ENGINE_STOPPING)
+		return "stopping";
+	if (a->answer.engine == ADMIN_ENGINE_WAITING)
+		return "dead";
+	if (word == 0 || (word & SHM_FUTEX_OWNER_DIED))
+		return "starting";
+	switch (shm_load_rlx(&a->ctl->state)) {
+	case SHM_ENGINE_ADOPTING:
+		return "adopting";
+	case SHM_ENGINE_SERVING:
+		return "serving";
+	case SHM_ENGINE_ENDED:
+		return "ended";
+	default:
+		return "starting";
+	}
+}
+
+/* Age of the engine's last turn, ns, whatever time namespace we are in; 0 if it is ahead of us. */
+static uint64_t heartbeat_age_ns(const struct hypercache_admin *a)
+{
+	int64_t now = (int64_t)sup_host_mono_ns() - sup_host_time_off_ns();
+	int64_t then = (int64_t)shm_load_rlx(&a->ctl->heartbeat_ns) - (int64_t)a->ctl->time_off_ns;
+
+	return now > then ? (uint64_t)(now - then) : 0;
+}
+
+static bool has_beaten(const struct hypercache_admin *a)
+{
+	return shm_load_rlx(&a->ctl->heartbeat_ns) != 0;
+}
+
+static uint64_t up_ns(const struct hypercache_admin *a)
+{
+	uint64_t now = sup_host_real_ns();
+
+	return now > a->ctl->started_ns ? now - a->ctl->started_ns : 0;
+}
+
+static void version_text(uint32_t v, char to[CLI_TEXT_BYTES])
+{
+	(void)snprintf(to, CLI_TEXT_BYTES, "%u.%u.%u", v >> 16, v >> 8 & 0xff, v & 0xff);
+}
+
+static void daemon_print(const struct hypercache_admin *a)
+{
+	char version[CLI_TEXT_BYTES], up[CLI_TEXT_BYTES], age[CLI_TEXT_BYTES] = "none yet";
+	char socket[ADMIN_PATH_BYTES];
+
+	version_text(a->ctl->version, version);
+	printf("%-*s%s, process %d, up %s\n", LABEL_COLUMNS, "daemon", version,
+		a->answer.daemon_pid, cli_time(up_ns(a), up));
+	printf("%-*s%s\n", LABEL_COLUMNS, "socket",
+		cli_text(a->answer.socket, sizeof a->answer.socket, socket, sizeof socket));
+	if (has_beaten(a))
+		(void)cli_time(heartbeat_age_ns(a), age);
+	printf("%-*s%s", LABEL_COLUMNS, "engine", engine_state(a));
+	if (a->answer.engine_pid)
+		printf(", process %d", a->answer.engine_pid);
+	printf(", generation %" PRIu64 ", %u restarts", shm_load_rlx(&a->ctl->engine_gen),
+		a->answer.engine_restarts);
+	if (a->answer.crashes)
+		printf(" (%u crashes in a row)", a->answer.crashes);
+	printf("\n%-*s%s%s\n", LABEL_COLUMNS, "last heartbeat", age, has_beaten(a) ? " ago" : "");
+	printf("%-*s%" PRIu64 "\n", LABEL_COLUMNS, "LSN", shm_load_rlx(&a->ctl->lsn));
+	printf("%-*s%" PRIu64 " of at most %u, each with %u threads that may read\n", LABEL_COLUMNS,
+		"sessions", daemon_counter(a, SHM_DC_sessions), a->ctl->n_sessions,
+		a->ctl->n_blocks);
+}
+
+/* --------------------------------------------------------------------- pools */
+
+static void part_print(const char *sign, const char *name, uint64_t bytes, uint64_t limit)
+{
+	char size[CLI_TEXT_BYTES];
+
+	printf("  %s %-*s%12s  %5.1f %%\n", sign, LABEL_COLUMNS - 4, name, cli_size(bytes, size),
+		limit ? 100.0 * (double)bytes / (double)limit : 0.0);
+}
+
+static void pool_print(const struct hypercache_admin *a, uint32_t idx)
+{
+	static const struct {
+		const char *sign, *name;
+		enum shm_pool_counter counter;
+	} parts[] = {
+		{" ", "limit", SHM_PC_limit_bytes},
+		{"=", "live", SHM_PC_live_bytes},
+		{"+", "overhead", SHM_PC_overhead_bytes},
+		{"+", "free", SHM_PC_free_bytes},
+		{"+", "limbo", SHM_PC_limbo_bytes},
+		{"+", "unusable", SHM_PC_unusable_bytes},
+	};
+	const struct shm_pool_entry *e = &a->ctl->pool[idx];
+	char name[SHM_NAME_BYTES], why[sizeof e->backing_why];
+	uint64_t n[SHM_PC_N];
+
+	for (int i = 0; i < SHM_PC_N; i++)
+		n[i] = shm_load_rlx(&e->counter[i]);
+	printf("\npool %s\n", cli_text(e->name, sizeof e->name, name, sizeof name));
+	printf("  %s: %s\n", backing_name(e->region[0].backing),
+		cli_text(e->backing_why, sizeof e->backing_why, why, sizeof why));
+	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+		part_print(
+			parts[i].sign, parts[i].name, n[parts[i].counter], n[SHM_PC_limit_bytes]);
+	printf("    %-*s%12" PRIu64 "  evicted %" PRIu64 ", refused %" PRIu64 "\n",
+		LABEL_COLUMNS - 4, "entries", n[SHM_PC_entries], n[SHM_PC_evicted_entries],
+		n[SHM_PC_alloc_failed]);
+}
+
+/* -------------------------------------------------------------------- stores */
+
+static void stores_print(const struct hypercache_admin *a)
+{
+	printf("\n%-16s %-10s %10s %11s %10s %10s %10s %12s %12s %7s\n", "store", "pool", "entries",
+		"bytes", "sets", "evicted", "expired", "hits", "misses", "ratio");
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
+		const struct shm_store_entry *e = &a->ctl->store[i];
+		char name[SHM_NAME_BYTES], pool[SHM_NAME_BYTES] = "?", size[CLI_TEXT_BYTES];
+		char hit_ratio[CLI_TEXT_BYTES] = "-";
+		if (!store_used(a, i))
+			continue;
+		struct store_sum sum = store_sum(a, i);
+		if (e->pool_idx < SHM_POOLS_MAX)
+			(void)cli_text(
+				a->ctl->pool[e->pool_idx].name, SHM_NAME_BYTES, pool, sizeof pool);
+		if (ratio(&sum) >= 0)
+			(void)snprintf(hit_ratio, sizeof hit_ratio, "%.2f %%", 100 * ratio(&sum));
+		printf("%-16s %-10s %10" PRIu64 " %11s %10" PRIu64 " %10" PRIu64 " %10" PRIu64
+		       " %12" PRIu64 " %12" PRIu64 " %7s\n",
+			cli_text(e->name, sizeof e->name, name, sizeof name), pool,
+			shm_load_rlx(&e->counter[SHM_SC_entries]),
+			cli_size(shm_load_rlx(&e->counter[SHM_SC_live_bytes]), size),
+			shm_load_rlx(&e->counter[SHM_SC_sets]),
+			shm_load_rlx(&e->counter[SHM_SC_evicted]),
+			shm_load_rlx(&e->counter[SHM_SC_expired]), sum.hits, sum.misses, hit_ratio);
+	}
+}
+
+/* ------------------------------------------------------------------ counters */
+
+/* Calls `each` for the described counters of a scope, with a printable name, in their order. */
+typedef void counter_each(
+	void *arg, const char *name, uint64_t v, const struct shm_counter_desc *d);
+
+static void counters_each(const struct hypercache_admin *a, enum shm_counter_scope scope,
+	const shm_u64 *counter, counter_each *each, void *arg)
+{
+	for (int i = 0; i < SHM_DESCS_MAX && a->ctl->desc[i].scope; i++) {
+		const struct shm_counter_desc *d = &a->ctl->desc[i];
+		char name[sizeof d->name];
+		if (d->scope == scope && d->index < SHM_COUNTERS_MAX)
+			each(arg, cli_text(d->name, sizeof d->name, name, sizeof name),
+				shm_load_rlx(&counter[d->index]), d);
+	}
+}
+
+static void counter_print(void *arg, const char *name, uint64_t v, const struct shm_counter_desc *d)
+{
+	char unit[sizeof d->unit], meaning[sizeof d->meaning];
+
+	(void)arg;
+	printf("  %-20s %16" PRIu64 " %-11s %s\n", name, v,
+		cli_text(d->unit, sizeof d->unit, unit, sizeof unit),
+		cli_text(d->meaning, sizeof d->meaning, meaning, sizeof meaning));
+}
+
+static void counters_print(const struct hypercache_admin *a)
+{
+	char name[SHM_NAME_BYTES];
+
+	printf("\ncounters of the daemon\n");
+	counters_each(a, SHM_SCOPE_DAEMON, a->ctl->counter, counter_print, NULL);
+	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++) {
+		const struct shm_pool_entry *e = &a->ctl->pool[i];
+		if (!pool_used(a, i))
+			continue;
+		printf("\ncounters of pool %s\n",
+			cli_text(e->name, sizeof e->name, name, sizeof name));
+		counters_each(a, SHM_SCOPE_POOL, e->counter, counter_print, NULL);
+	}
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
+		const struct shm_store_entry *e = &a->ctl->store[i];
+		if (!store_used(a, i))
+			continue;
+		printf("\ncounters of store %s\n",
+			cli_text(e->name, sizeof e->name, name, sizeof name));
+		counters_each(a, SHM_SCOPE_STORE, e->counter, counter_print, NULL);
+	}
+}
+
+/* ---------------------------------------------------------------------- JSON */
+
+static void counter_json(void *arg, const char *name, uint64_t v, const struct shm_counter_desc *d)
+{
+	(void)d;
+	json_u64(arg, name, v);
+}
+
+static void counters_json(const struct hypercache_admin *a, struct json *j,
+	enum shm_counter_scope scope, const shm_u64 *counter)
+{
+	json_begin(j, "counters", '{');
+	counters_each(a, scope, counter, counter_json, j);
+	json_end(j, '}');
+}
+
+static void daemon_json(const struct hypercache_admin *a, struct json *j)
+{
+	char version[CLI_TEXT_BYTES];
+
+	version_text(a->ctl->version, version);
+	json_begin(j, "daemon", '{');
+	json_string(j, "version", version);
+	json_i64(j, "pid", a->answer.daemon_pid);
+	json_hex(j, "id", a->ctl->seg.daemon_id);
+	json_string(j, "socket", a->answer.socket);
+	json_double(j, "up_s", (double)up_ns(a) / 1e9);
+	json_u64(j, "sessions_max", a->ctl->n_sessions);
+	json_u64(j, "threads_per_client", a->ctl->n_blocks);
+	counters_json(a, j, SHM_SCOPE_DAEMON, a->ctl->counter);
+	json_end(j, '}');
+	json_begin(j, "engine", '{');
+	json_string(j, "state", engine_state(a));
+	json_i64(j, "pid", a->answer.engine_pid);
+	json_u64(j, "generation", shm_load_rlx(&a->ctl->engine_gen));
+	json_u64(j, "restarts", a->answer.engine_restarts);
+	json_u64(j, "crashes_in_a_row", a->answer.crashes);
+	if (has_beaten(a))
+		json_double(j, "heartbeat_age_s", (double)heartbeat_age_ns(a) / 1e9);
+	json_u64(j, "lsn", shm_load_rlx(&a->ctl->lsn));
+	json_end(j, '}');
+}
+
+static void pool_json(const struct hypercache_admin *a, struct json *j, uint32_t idx)
+{
+	const struct shm_pool_entry *e = &a->ctl->pool[idx];
+	char name[SHM_NAME_BYTES], why[sizeof e->backing_why];
+
+	json_begin(j, NULL, '{');
+	json_string(j, "name", cli_text(e->name, sizeof e->name, name, sizeof name));
+	json_u64(j, "id", shm_load_rlx(&e->id));
+	json_string(j, "backing", backing_name(e->region[0].backing));
+	json_string(
+		j, "backing_why", cli_text(e->backing_why, sizeof e->backing_why, why, sizeof why));
+	json_u64(j, "max_value_bytes", e->max_value_bytes);
+	counters_json(a, j, SHM_SCOPE_POOL, e->counter);
+	json_end(j, '}');
+}
+
+static void store_json(const struct hypercache_admin *a, struct json *j, uint32_t idx)
+{
+	const struct shm_store_entry *e = &a->ctl->store[idx];
+	char name[SHM_NAME_BYTES], policy[SHM_NAME_BYTES];
+	struct store_sum sum = store_sum(a, idx);
+
+	json_begin(j, NULL, '{');
+	json_string(j, "name", cli_text(e->name, sizeof e->name, name, sizeof name));
+	json_u64(j, "id", shm_load_rlx(&e->id));
+	json_u64(j, "pool_idx", e->pool_idx);
+	json_string(j, "policy", cli_text(e->policy, sizeof e->policy, policy, sizeof policy));
+	json_u64(j, "default_ttl_ms", shm_load_rlx(&e->default_ttl_ns) / 1000000);
+	json_u64(j, "hits", sum.hits);
+	json_u64(j, "misses", sum.misses);
+	if (ratio(&sum) >= 0)
+		json_double(j, "hit_ratio", ratio(&sum));
+	counters_json(a, j, SHM_SCOPE_STORE, e->counter);
+	json_end(j, '}');
+}
+
+static void stat_json(const struct hypercache_admin *a)
+{
+	struct json j = {.to = stdout};
+
+	json_begin(&j, NULL, '{');
+	daemon_json(a, &j);
+	json_begin(&j, "pools", '[');
+	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
+		if (pool_used(a, i))
+			pool_json(a, &j, i);
+	json_end(&j, ']');
+	json_begin(&j, "stores", '[');
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
+		if (store_used(a, i))
+			store_json(a, &j, i);
+	json_end(&j, ']');
+	json_end(&j, '}');
+	json_finish(&j);
+}
+
+int cli_stat(const struct cli *c)
+{
+	struct hypercache_admin a;
+	int status = cli_admin_open(c, &a);
+
+	if (status)
+		return status;
+	if (c->json) {
+		stat_json(&a);
+	} else {
+		daemon_print(&a);
+		for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
+			if (pool_used(&a, i))
+				pool_print(&a, i);
+		stores_print(&a);
+		if (c->verbose)
+			counters_print(&a);
+	}
+	hypercache_admin_close(&a);
+	return cli_end(c, CLI_DONE);
+}

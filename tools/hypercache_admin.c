@@ -1,0 +1,427 @@
+/* hypercache_admin.c - asks for descriptors and maps what comes. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "../daemon/sup_host.h"
+#include "atomic.h"
+#include "base/cleanup.h"
+#include "base/err.h"
+#include "hypercache_admin.h"
+
+/* More packets than SHM_SESSIONS_MAX sessions make. */
+enum { PACKETS_MAX = 128 };
+
+#define ALIGN_BYTES (UINT64_C(1) << 30) /* the largest page that a region may be made of */
+
+__attribute__((format(printf, 3, 4))) static int say(
+	char why[HYPERCACHE_ADMIN_WHY_BYTES], int r, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(why, HYPERCACHE_ADMIN_WHY_BYTES, format, args);
+	va_end(args);
+	return r;
+}
+
+/* ---------------------------------------------------------------- the socket */
+
+/* hc_open()'s default, as hypercache.h lists it. */
+static void socket_default(char path[HYPERCACHE_ADMIN_PATH_BYTES * 2])
+{
+	static const char run[] = "/run/hypercache/hypercache.sock";
+	const char *named = secure_getenv("HYPERCACHE_SOCKET"),
+		   *dir = secure_getenv("XDG_RUNTIME_DIR");
+	enum { N = HYPERCACHE_ADMIN_PATH_BYTES * 2 };
+
+	if (named && *named) {
+		(void)snprintf(path, N, "%s", named);
+		return;
+	}
+	(void)snprintf(path, N, "%s", run);
+	if (geteuid() == 0)
+		return;
+	if (dir && *dir == '/') {
+		(void)snprintf(path, N, "%s/hypercache/hypercache.sock", dir);
+		if (access(path, F_OK) == 0)
+			return;
+		(void)snprintf(path, N, "%s", run);
+	}
+	if (access(path, F_OK) != 0)
+		(void)snprintf(path, N, "/tmp/hypercache-%u/hypercache.sock", geteuid());
+}
+
+int hypercache_admin_path(const char *socket, char ret_path[HYPERCACHE_ADMIN_PATH_BYTES])
+{
+	char path[HYPERCACHE_ADMIN_PATH_BYTES * 2];
+
+	if (socket)
+		(void)snprintf(path, sizeof path, "%s", socket);
+	else
+		socket_default(path);
+	const char *slash = strrchr(path, '/');
+	int n = snprintf(ret_path, HYPERCACHE_ADMIN_PATH_BYTES, "%.*sadmin.sock",
+		slash ? (int)(slash - path) + 1 : 0, path);
+	return n < HYPERCACHE_ADMIN_PATH_BYTES ? 0 : err_new(-ENAMETOOLONG);
+}
+
+static int admin_connect(const char *path, char *why)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	_cleanup_close_ int fd = -1;
+
+	if (strlen(path) >= sizeof a.sun_path)
+		return say(why, err_new(-ENAMETOOLONG), "%s is too long for a socket's path", path);
+	memcpy(a.sun_path, path, strlen(path));
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return say(why, err_new(-errno), "cannot make a socket: %s", strerror(errno));
+	if (connect(fd, (struct sockaddr *)&a, sizeof a) == 0)
+		return steal_fd(fd);
+	if (errno == EACCES)
+		return say(why, err_new(-EACCES), "this user may not connect to %s", path);
+	return say(why, err_new(-ECONNREFUSED),
+		"no daemon answers at %s (%s): is hypercached running, and is the path right?",
+		path, strerror(errno));
+}
+
+/* Waits for events on fd until the deadline.  False: it is over. */
+static bool wait_until(int fd, short events, uint64_t deadline_ns)
+{
+	uint64_t now_ns = sup_host_mono_ns();
+	struct pollfd p = {.fd = fd, .events = events};
+
+	return now_ns < deadline_ns &&
+	       poll(&p, 1, (int)((deadline_ns - now_ns) / 1000000 + 1)) == 1;
+}
+
+static void fds_close(int *fds, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		(void)close(fds[i]);
+}
+
+/* The next packet.  Number of descriptors in fds, or negative. */
+static int packet_receive(int fd, struct admin_answer *a, int fds[ADMIN_FDS_MAX])
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * ADMIN_FDS_MAX)];
+	struct iovec part = {.iov_base = a, .iov_len = sizeof *a};
+	struct msghdr m = {.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof control};
+	uint32_t n_fds = 0;
+
+	ssize_t n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	/* Our request may have met a closed socket; the answer is there nevertheless. */
+	if (n < 0 && errno == ECONNRESET)
+		n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (n < 0)
+		return err_new(-errno);
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		n_fds = (uint32_t)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(fds, CMSG_DATA(c), n_fds * sizeof(int));
+	}
+	if (n == (ssize_t)sizeof *a && !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
+		a->magic == ADMIN_MAGIC && a->version == ADMIN_VERSION && a->n_fds == n_fds) {
+		a->socket[sizeof a->socket - 1] = 0;
+		a->text[sizeof a->text - 1] = 0;
+		return (int)n_fds;
+	}
+	fds_close(fds, n_fds);
+	return err_new(-EPROTO);
+}
+
+/* ------------------------------------------------------------------- mapping */
+
+/* A file whose size cannot get smaller, mapped for reading.  0 and the mapping, or -errno. */
+static int file_map(int fd, uint64_t least_bytes, const void **ret, uint64_t *ret_bytes)
+{
+	struct stat st;
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) != 0 ||
+		(uint64_t)st.st_size < least_bytes)
+		return err_new(-EBADMSG);
+	void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (p == MAP_FAILED)
+		return err_new(-errno);
+	*ret = p;
+	*ret_bytes = (uint64_t)st.st_size;
+	return 0;
+}
+
+static int control_map(struct hypercache_admin *a, int fd)
+{
+	const void *p;
+	int r;
+
+	if (a->ctl)
+		return err_new(-EPROTO);
+	r = file_map(fd, sizeof *a->ctl, &p, &a->ctl_bytes);
+	if (r < 0)
+		return err_fwd(r);
+	a->ctl = p;
+	const struct shm_segment *seg = &a->ctl->seg;
+	/* acq:segment.magic */
+	if (shm_load_acq(&seg->magic) != SHM_MAGIC || seg->byte_order != SHM_BYTE_ORDER ||
+		seg->major != SHM_LAYOUT_MAJOR || seg->kind != SHM_KIND_CONTROL)
+		return err_new(-EBADMSG);
+	return 0;
+}
+
+static int session_map(struct hypercache_admin *a, int fd, const struct admin_fd *what)
+{
+	struct hypercache_admin_session *more, *s;
+	const void *p;
+	int r;
+
+	if (a->n_sessions >= SHM_SESSIONS_MAX)
+		return err_new(-EPROTO);
+	more = realloc(a->session, (a->n_sessions + 1) * sizeof *more);
+	if (!more)
+		return err_new(-ENOMEM);
+	a->session = more;
+	s = &more[a->n_sessions];
+	*s = (struct hypercache_admin_session){.slot = what->index,
+		.uid = what->uid,
+		.gid = what->gid,
+		.pid = what->pid,
+		.id = what->id};
+	r = file_map(fd, sizeof *s->seg, &p, &s->bytes);
+	if (r < 0)
+		return err_fwd(r);
+	s->seg = p;
+	uint64_t n = (s->bytes - sizeof *s->seg) / sizeof(struct shm_block);
+	s->n_blocks = n < SHM_BLOCKS_MAX ? (uint32_t)n : SHM_BLOCKS_MAX;
+	a->n_sessions++;
+	return 0;
+}
+
+/* Takes what one descriptor is; *fd is closed or kept (then it is -1). */
+static int fd_take(struct hypercache_admin *a, const struct admin_fd *what, int *fd)
+{
+	switch (what->kind) {
+	case SHM_KIND_CONTROL:
+		return err_fwd(control_map(a, *fd));
+	case SHM_KIND_CLIENT:
+		return err_fwd(session_map(a, *fd, what));
+	case SHM_KIND_POOL:
+		if (what->index >= SHM_POOLS_MAX || what->region >= SHM_REGIONS_MAX ||
+			a->pool_fd[what->index][what->region] >= 0)
+			return err_new(-EPROTO);
+		a->pool_fd[what->index][what->region] = steal_fd(*fd);
+		return 0;
+	default: /* a later version's */
+		return 0;
+	}
+}
+
+static int packet_take(struct hypercache_admin *a, const struct admin_answer *packet, int *fds)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; i < packet->n_fds; i++) {
+		if (r == 0)
+			r = fd_take(a, &packet->fd[i], &fds[i]);
+		cleanup_closep_(&fds[i]);
+	}
+	return r;
+}
+
+/* ---------------------------------------------------------------------- open */
+
+static int packets_take(struct hypercache_admin *a, int fd, uint64_t deadline_ns, char *why)
+{
+	struct admin_answer packet;
+	int fds[ADMIN_FDS_MAX];
+
+	for (int i = 0; i < PACKETS_MAX; i++) {
+		if (!wait_until(fd, POLLIN, deadline_ns))
+			return say(why, HYPERCACHE_ADMIN_NONE,
+				"the supervisor did not answer in time: is it stopped?");
+		int r = packet_receive(fd, &packet, fds);
+		if (r < 0)
+			return say(why, HYPERCACHE_ADMIN_DAMAGED,
+				"the daemon's answer made no sense (%s): is it of another version?",
+				strerror(-r));
+		if (i == 0)
+			a->answer = packet;
+		if (packet.kind == ADMIN_DENIED)
+			return say(why, HYPERCACHE_ADMIN_DENIED, "the daemon refuses: %s",
+				packet.text);
+		if (packet.kind != ADMIN_DESCRIPTORS) {
+			fds_close(fds, packet.n_fds);
+			return say(
+				why, HYPERCACHE_ADMIN_DAMAGED, "the daemon says: %s", packet.text);
+		}
+		r = packet_take(a, &packet, fds);
+		if (r < 0)
+			return say(why, HYPERCACHE_ADMIN_DAMAGED,
+				"the daemon's memory cannot be mapped (%s): is it of another "
+				"version?",
+				strerror(-r));
+		if (packet.last)
+			return a->ctl ? 0
+			              : say(why, HYPERCACHE_ADMIN_DAMAGED,
+						"the daemon sent no control segment");
+	}
+	return say(why, HYPERCACHE_ADMIN_DAMAGED, "the daemon's answer has no end");
+}
+
+int hypercache_admin_open(const char *path, int timeout_ms, struct hypercache_admin *ret,
+	char why[HYPERCACHE_ADMIN_WHY_BYTES])
+{
+	uint64_t deadline_ns = sup_host_mono_ns() + (uint64_t)timeout_ms * 1000000;
+	_cleanup_close_ int fd = admin_connect(path, why);
+
+	if (fd == -EACCES)
+		return HYPERCACHE_ADMIN_DENIED;
+	if (fd == -ECONNREFUSED)
+		return HYPERCACHE_ADMIN_NONE;
+	if (fd < 0)
+		return err_fwd(fd);
+	*ret = (struct hypercache_admin){0};
+	memset(ret->pool_fd, 0xff, sizeof ret->pool_fd);
+	/* Fails if we are denied already; the answer says so. */
+	(void)send(fd, ADMIN_REQUEST, strlen(ADMIN_REQUEST), MSG_NOSIGNAL | MSG_DONTWAIT);
+	int r = packets_take(ret, fd, deadline_ns, why);
+	if (r)
+		hypercache_admin_close(ret);
+	return r;
+}
+
+void hypercache_admin_close(struct hypercache_admin *a)
+{
+	for (uint32_t i = 0; i < a->n_sessions; i++)
+		(void)munmap((void *)(uintptr_t)a->session[i].seg, a->session[i].bytes);
+	free(a->session);
+	for (int p = 0; p < SHM_POOLS_MAX; p++) {
+		if (a->pool[p].room)
+			(void)munmap(a->pool[p].room, a->pool[p].room_bytes);
+		for (int r = 0; r < SHM_REGIONS_MAX; r++)
+			cleanup_closep_(&a->pool_fd[p][r]);
+	}
+	if (a->ctl)
+		(void)munmap((void *)(uintptr_t)a->ctl, a->ctl_bytes);
+	*a = (struct hypercache_admin){0};
+}
+
+/* --------------------------------------------------------------------- pools */
+
+/* Maps region r at its place in the room.  The directory's numbers are checked, not believed. */
+static int region_map(const struct hypercache_admin *a, uint32_t idx, uint32_t r, uint8_t *base,
+	uint64_t room_bytes)
+{
+	const struct shm_region *region = &a->ctl->pool[idx].region[r];
+	int fd = a->pool_fd[idx][r];
+	uint64_t off = region->base_off, bytes = region->bytes;
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) != 0 || !(fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK) ||
+		bytes == 0 || bytes > (uint64_t)st.st_size || off > room_bytes ||
+		bytes > room_bytes - off || off % SHM_PAGE)
+		return err_new(-EBADMSG);
+	if (mmap(base + off, bytes, PROT_READ, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
+		MAP_FAILED)
+		return err_new(-errno);
+	return 0;
+}
+
+int hypercache_admin_pool_map(
+	struct hypercache_admin *a, uint32_t idx, char why[HYPERCACHE_ADMIN_WHY_BYTES])
+{
+	const struct shm_pool_entry *e = &a->ctl->pool[idx];
+	uint32_t n = shm_load32_rlx(&e->n_regions);
+	struct hypercache_admin_pool *p = &a->pool[idx];
+	uint64_t bytes = 0;
+
+	if (n < 1 || n > SHM_REGIONS_MAX)
+		return say(why, HYPERCACHE_ADMIN_DAMAGED, "pool %u has %u regions", idx, n);
+	for (uint32_t r = 0; r < n; r++)
+		if (e->region[r].bytes < UINT64_C(1) << 44)
+			bytes += e->region[r].bytes;
+	uint64_t room_bytes = bytes + ALIGN_BYTES;
+	void *room = mmap(
+		NULL, room_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room == MAP_FAILED)
+		return say(why, err_new(-errno), "no address space for pool %u: %s", idx,
+			strerror(errno));
+	uint8_t *base = (uint8_t *)room +
+	                (ALIGN_BYTES - (uintptr_t)room % ALIGN_BYTES) % ALIGN_BYTES;
+	for (uint32_t i = 0; i < n; i++) {
+		int r = region_map(a, idx, i, base, bytes);
+		if (r < 0) {
+			(void)munmap(room, room_bytes);
+			return say(why, r == -EBADMSG ? HYPERCACHE_ADMIN_DAMAGED : r,
+				"region %u of pool %u cannot be mapped: %s", i, idx, strerror(-r));
+		}
+	}
+	*p = (struct hypercache_admin_pool){
+		.base = base, .bytes = bytes, .room = room, .room_bytes = room_bytes};
+	return 0;
+}
+
+/* ------------------------------------------------------------------ sessions */
+
+static const struct shm_block *block_of(const struct hypercache_admin_session *s, uint32_t i)
+{
+	return (const struct shm_block *)((const uint8_t *)s->seg + sizeof *s->seg) + i;
+}
+
+static uint64_t clip(uint64_t n)
+{
+	return n < HYPERCACHE_ADMIN_COUNT_MAX ? n : HYPERCACHE_ADMIN_COUNT_MAX;
+}
+
+void hypercache_admin_reads(const struct hypercache_admin_session *s, uint32_t store_idx,
+	uint64_t *ret_hits, uint64_t *ret_misses)
+{
+	*ret_hits = *ret_misses = 0;
+	for (uint32_t i = 0; i < s->n_blocks && store_idx < SHM_BLOCK_STORES; i++) {
+		const struct shm_store_reads *r = &block_of(s, i)->store[store_idx];
+		*ret_hits += clip(shm_load_rlx(&r->hits));
+		*ret_misses += clip(shm_load_rlx(&r->misses));
+	}
+	*ret_hits = clip(*ret_hits);
+	*ret_misses = clip(*ret_misses);
+}
+
+uint64_t hypercache_admin_count(const struct hypercache_admin_session *s, enum shm_block_counter c)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < s->n_blocks; i++)
+		sum += clip(shm_load_rlx(&block_of(s, i)->counter[c]));
+	return clip(sum);
+}
+
+void hypercache_admin_pins(const struct hypercache_admin *a,
+	const struct hypercache_admin_session *s, uint32_t *ret_pins, uint32_t *ret_views)
+{
+	uint64_t gen = shm_load_rlx(&a->ctl->pin_gen[s->slot % SHM_SESSIONS_MAX]) & 0xffff;
+	uint32_t used = shm_load32_rlx(&s->seg->blocks_used);
+
+	*ret_pins = *ret_views = 0;
+	for (uint32_t i = 0; i < s->n_blocks && i < used; i++) {
+		for (uint32_t p = 0; p < SHM_BLOCK_PINS; p++) {
+			uint64_t word = shm_load_rlx(&block_of(s, i)->pin[p]);
+			if (word == 0 || shm_word_top(word) != gen)
+				continue;
+			(*ret_pins)++;
+			*ret_views += p >= SHM_PIN_VIEW;
+		}
+	}
+}
