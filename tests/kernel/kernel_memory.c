@@ -10,7 +10,7 @@
 #include <sched.h>
 #include "k.h"
 
-enum { PAGE_BYTES = 4096, HOG_PAGES_MAX = 64 };
+enum { PAGE_BYTES = 4096, HOG_PAGES_MAX = 256 };
 
 #define HUGE_DIR "/sys/kernel/mm/hugepages/hugepages-2048kB/"
 
