@@ -189,8 +189,10 @@ static int region_map(struct hc *hc, struct hc_pool *p, uint32_t region_idx, int
 	int r = file_bytes(fd, &file);
 	if (r < 0)
 		return err_fwd(r);
+	uint64_t reserve_bytes = hc->ctl->pool[p->pool_idx].reserve_bytes;
 	if (file != bytes || base_off != p->bytes || bytes < sizeof(struct shm_pool) ||
-		bytes > p->reserved_bytes - p->bytes)
+		bytes > reserve_bytes || base_off > reserve_bytes - bytes ||
+		base_off + bytes > p->reserved_bytes)
 		return err_new(-EPROTO);
 	if (((base_off | bytes) & (SHM_PAGE - 1)) != 0)
 		return err_new(-EPROTO);
