@@ -184,7 +184,7 @@ static int pool_reserve(struct hc_pool *p, uint64_t bytes, uint64_t align)
 static int region_map(struct hc *hc, struct hc_pool *p, uint32_t region_idx, int fd)
 {
 	const struct shm_region *region = &hc->ctl->pool[p->pool_idx].region[region_idx];
-	uint64_t base_off = region->base_off, bytes = region->bytes, file;
+	uint64_t base_off = region->base_off, bytes = region->bytes, file = 0;
 
 	int r = file_bytes(fd, &file);
 	if (r < 0)
