@@ -37,11 +37,13 @@ enum {
 	ENG_KEPT_S = 5,          /* the supervisor acknowledges a session within this time */
 	ENG_QUIT_S = 1,          /* what is buffered is sent within this time */
 	ENG_LOOKS_PER_TICK = 64, /* sessions looked at for death by one tick */
-	ENG_HINT_BLOCKS = 1024,  /* touch rings looked at by one drain */
-	ENG_ROOM_TRIES = 24,     /* attempts to make room for one entry */
-	ENG_VICTIMS = 32,        /* evictions before each scan of the pins */
-	ENG_ROOM_FACTOR = 8,     /* or so many times the bytes wanted */
-	ENG_COMPACT_PLACES = 1024, /* entries moved by one compaction */
+	ENG_HINT_BLOCKS = 1024,  /* touch rings looked at by a drain of a tick or for eviction */
+	ENG_HINT_BLOCKS_TURN = 128, /* by one at the end of a turn */
+	ENG_HINT_SETS = 16,         /* entries written between two of those */
+	ENG_ROOM_TRIES = 24,        /* attempts to make room for one entry */
+	ENG_VICTIMS = 32,           /* evictions before each scan of the pins */
+	ENG_ROOM_FACTOR = 8,        /* or so many times the bytes wanted */
+	ENG_COMPACT_PLACES = 1024,  /* entries moved by one compaction */
 	ENG_LIMBO_ENTRIES =
 		4096, /* more in limbo than after the last sweep: swept at the turn's end */
 	ENG_GROW_CHAINS = 256, /* of a growing index, moved by one turn */
@@ -119,11 +121,11 @@ struct eng_pool {
 	struct shm_wpool w;
 	uint8_t *base; /* NULL: there is no such pool */
 	uint64_t bytes;
-	uint64_t limbo_cap_bytes;
-	uint64_t large_bytes;   /* items above this take a run of pages */
-	uint64_t window_cursor; /* shm_alloc_window */
-	uint32_t limbo_left;    /* entries that the last sweep had to leave: pinned */
-	int adopt_error;        /* -errno: an adopted entry could not be given to its policy */
+	uint64_t limbo_cap_bytes, max_value_bytes; /* as configured */
+	uint64_t large_bytes;                      /* items above this take a run of pages */
+	uint64_t window_cursor;                    /* shm_alloc_window */
+	uint32_t limbo_left; /* entries that the last sweep had to leave: pinned */
+	int adopt_error;     /* -errno: an adopted entry could not be given to its policy */
 	struct eng *e;
 };
 
@@ -144,7 +146,8 @@ struct eng {
 	struct eng_store store[SHM_STORES_MAX];
 	bool may_barrier;
 	bool told_incomplete; /* the log has it that memory is not reused (rule P17) */
-	bool dirty;           /* gauges in the control segment are behind */
+	uint32_t sets_since_drain;
+	bool dirty; /* gauges in the control segment are behind */
 	struct shm_pinset pins;
 	uint64_t *places; /* scratch for compaction and windows */
 	uint32_t n_places;
@@ -168,7 +171,10 @@ struct eng {
 };
 
 /* eng_main.c */
-uint64_t eng_clock_ns(void);  /* CLOCK_MONOTONIC */
+uint64_t eng_clock_ns(void); /* CLOCK_MONOTONIC */
+/* The clock that decides whether an entry's time is over: the readers' (rule P29), coarse and
+ * rounded up, so that the engine never finds alive what a reader has found expired. */
+uint64_t eng_expiry_clock_ns(void);
 uint64_t eng_wall_ns(void);   /* CLOCK_REALTIME */
 void eng_quit(struct eng *e); /* begin the end: stop accepting, send what is buffered */
 
@@ -233,8 +239,8 @@ int eng_store_got(
 	struct eng_pool *p, struct eng_store *s, const struct shm_changed *ch, uint64_t now_ns);
 
 /* eng_hint.c */
-/* Gives the policies what the clients' touch rings hold; bounded. */
-void eng_hint_drain(struct eng *e);
+/* Gives the policies what the clients' touch rings hold; looks at about n_blocks rings. */
+void eng_hint_drain(struct eng *e, uint32_t n_blocks);
 
 /* eng_room.c */
 /* Attempt `attempt` (0, 1 ..) to make room for an item of `bytes` for store s.

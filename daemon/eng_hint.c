@@ -70,12 +70,13 @@ static uint32_t hint_drain_session(struct eng *e, struct eng_session *s, uint64_
 	return used + 1;
 }
 
-void eng_hint_drain(struct eng *e)
+void eng_hint_drain(struct eng *e, uint32_t n_blocks)
 {
 	uint64_t now_ms = eng_clock_ns() / 1000000;
 	uint32_t looked = 0;
 
-	for (uint32_t i = 0; i < e->n_scan && looked < ENG_HINT_BLOCKS; i++) {
+	e->sets_since_drain = 0;
+	for (uint32_t i = 0; i < e->n_scan && looked < n_blocks; i++) {
 		uint32_t at = e->hint_scan++ % e->n_scan;
 		looked += hint_drain_session(e, &e->session[e->scan_slot[at]], now_ms);
 	}

@@ -51,6 +51,15 @@ uint64_t eng_clock_ns(void)
 	return (uint64_t)t.tv_sec * ENG_NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
+uint64_t eng_expiry_clock_ns(void)
+{
+	struct timespec t, res;
+
+	CHECK(clock_gettime(CLOCK_MONOTONIC_COARSE, &t) == 0);
+	CHECK(clock_getres(CLOCK_MONOTONIC_COARSE, &res) == 0);
+	return (uint64_t)t.tv_sec * ENG_NS_PER_S + (uint64_t)t.tv_nsec + (uint64_t)res.tv_nsec;
+}
+
 uint64_t eng_wall_ns(void)
 {
 	struct timespec t;
@@ -150,6 +159,7 @@ static int map_all(struct eng *e)
 			return err_fwd(r);
 		p->e = e;
 		p->limbo_cap_bytes = e->config->pool[i].limbo_cap_bytes;
+		p->max_value_bytes = e->config->pool[i].max_value_bytes;
 	}
 	return 0;
 }
@@ -296,7 +306,7 @@ static void main_tick(void *arg, int result)
 
 	(void)result;
 	shm_store_rlx(&e->ctl->heartbeat_ns, e->now_ns);
-	eng_hint_drain(e);
+	eng_hint_drain(e, ENG_HINT_BLOCKS);
 	eng_room_tick(e);
 	eng_session_tick(e);
 	eng_conn_tick(e);
@@ -311,6 +321,8 @@ static bool main_turn_end(struct eng *e)
 	bool more = false;
 
 	eng_conn_run_ready(e);
+	if (e->sets_since_drain >= ENG_HINT_SETS)
+		eng_hint_drain(e, ENG_HINT_BLOCKS_TURN);
 	eng_room_turn(e);
 	for (uint32_t i = 0; i < e->config->n_pools; i++)
 		if (e->pool[i].w.next.t)

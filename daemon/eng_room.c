@@ -246,7 +246,7 @@ bool eng_room_make(struct eng_pool *p, struct eng_store *s, uint64_t bytes, uint
 	bool large = bytes > p->large_bytes, odd = attempt % 2;
 
 	if (attempt == 0) {
-		eng_hint_drain(p->e);
+		eng_hint_drain(p->e, ENG_HINT_BLOCKS);
 		if (p->w.limbo.n && eng_room_sweep(p->e))
 			return true;
 	}

@@ -93,7 +93,6 @@ void eng_session_live(struct eng_session *s)
 	s->state = ENG_SESSION_LIVE;
 	(void)close(s->given_fd); /* the client's copy keeps the lock from now on */
 	s->given_fd = -1;
-	eng_count(s->e, SHM_DC_sessions_opened, 1);
 	session_watch(s);
 }
 
@@ -170,12 +169,12 @@ void eng_session_end(struct eng_session *s, enum eng_session_why why)
 		why == ENG_ENDED_BYE    ? "goodbye"
 		: why == ENG_ENDED_DEAD ? "death"
 					: "refused");
+	s->state = ENG_SESSION_ENDING;
+	session_fold(s); /* who sees one session fewer sees what it had counted */
 	if (why == ENG_ENDED_DEAD)
 		eng_count(e, SHM_DC_sessions_dead, 1);
-	s->state = ENG_SESSION_ENDING;
 	scan_remove(s);
 	pins_void(e, s->slot);
-	session_fold(s);
 	STEP("session:unscanned");
 	if (s->conn)
 		s->conn->session = NULL;
@@ -409,6 +408,7 @@ int eng_session_open(struct eng *e, struct eng_conn *c, const struct ucred *peer
 	}
 	s->state = ENG_SESSION_PUTTING;
 	s->putting_ns = e->now_ns;
+	eng_count(e, SHM_DC_sessions_opened, 1);
 	scan_add(s);
 	eng_session_bind(s, c);
 	*ret = s;

@@ -52,7 +52,7 @@ static int32_t set_publish(struct eng_pool *p, struct eng_store *store, const st
 
 static int32_t set_check(const struct eng_pool *p, const struct wire_request *r)
 {
-	if (r->value_bytes > p->w.entry->max_value_bytes)
+	if (r->value_bytes > p->max_value_bytes)
 		return HC_E_TOO_LARGE;
 	if (r->flags > UINT32_MAX)
 		return HC_E_INVAL;
@@ -70,14 +70,14 @@ int op_set(struct eng *e, struct eng_conn *c, const struct wire_request *r, stru
 	if (r0)
 		return r0 == OP_BAD ? OP_BAD : 0;
 	struct eng_pool *p = &e->pool[store->pool_idx];
-	uint64_t now_ns = eng_clock_ns();
+	uint64_t now_ns = eng_expiry_clock_ns();
 	int32_t status = set_check(p, r);
 	set.value = r->value;
 	set.value_bytes = r->value_bytes;
 	set.flags = (uint32_t)r->flags;
 	set.now_wall_ns = eng_wall_ns();
-	set.now_ms = now_ns / 1000000;
-	if (!status && set_expiry(&set, store, r->ttl_ms, now_ns))
+	set.now_ms = (now_ns + 999999) / 1000000;
+	if (!status && set_expiry(&set, store, r->ttl_ms, eng_clock_ns()))
 		status = HC_E_INVAL;
 	if (!status)
 		status = set_publish(p, store, &req, &set, &ch);
@@ -94,6 +94,7 @@ int op_set(struct eng *e, struct eng_conn *c, const struct wire_request *r, stru
 	a->value = ch.old_off && !eng_store_expired(p, ch.old_off, set.now_ms * 1000000);
 	(void)eng_store_got(p, store, &ch, now_ns);
 	shm_count(&store->entry->counter[SHM_SC_sets], 1);
+	e->sets_since_drain++;
 	STEP("set:answered");
 	return 0;
 }
