@@ -48,7 +48,7 @@ static int answer_send(int fd, const struct admin_answer *a, const int *fds)
 	struct iovec part = {.iov_base = (void *)(uintptr_t)a, .iov_len = sizeof *a};
 	struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1};
 
-	if (a->n_fds) {
+	if (fds && a->n_fds) {
 		m.msg_control = control;
 		m.msg_controllen = CMSG_SPACE(sizeof(int) * a->n_fds);
 		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
