@@ -33,7 +33,7 @@ static bool text_read(const char *path, char text[TEXT_BYTES])
 
 static bool number_read(const char *dir, const char *name, uint64_t *ret)
 {
-	char path[PATH_MAX], text[TEXT_BYTES];
+	char path[PATH_MAX + TEXT_BYTES], text[TEXT_BYTES];
 
 	(void)snprintf(path, sizeof path, "%s/%s", dir, name);
 	if (!text_read(path, text) || text[0] < '0' || text[0] > '9')
