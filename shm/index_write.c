@@ -7,21 +7,19 @@
 #include "step.h"
 
 enum {
-	ENTRIES_PER_BUCKET = 5,  /* growth is due above it: 13 % of the chains then have an overflow */
-	GROW_RETRY_MASK = 1023,  /* with no room for a larger table: look again every 1024 changes */
+	ENTRIES_PER_BUCKET =
+		5, /* growth is due above it: 13 % of the chains then have an overflow */
+	GROW_RETRY_MASK = 1023, /* with no room for a larger table: look again every 1024 changes */
 };
 
 /* ------------------------------------------------------------ geometry */
 
-uint64_t shm_index_overflow(uint32_t log2_buckets)
-{
-	return (1ull << log2_buckets) / 4;
-}
+uint64_t shm_index_overflow(uint32_t log2_buckets) { return (1ull << log2_buckets) / 4; }
 
 uint64_t shm_index_bytes(uint32_t log2_buckets, uint64_t n_overflow)
 {
 	return sizeof(struct shm_table) +
-		((1ull << log2_buckets) + n_overflow) * sizeof(struct shm_bucket);
+	       ((1ull << log2_buckets) + n_overflow) * sizeof(struct shm_bucket);
 }
 
 static struct shm_bucket *bucket_at(const struct shm_wtable *t, uint64_t idx)
@@ -37,7 +35,8 @@ static uint64_t off_of(const struct shm_wpool *w, const void *p)
 }
 
 /* The next bucket of a chain, or NULL at its end.  Our own link: CHECKed. */
-static struct shm_bucket *next_of(const struct shm_wpool *w, const struct shm_wtable *t, struct shm_bucket *b)
+static struct shm_bucket *next_of(
+	const struct shm_wpool *w, const struct shm_wtable *t, struct shm_bucket *b)
 {
 	uint64_t off = shm_word_off(shm_load_rlx(&b->link));
 
@@ -61,8 +60,11 @@ int shm_index_create(struct shm_wpool *w, uint32_t log2_buckets, struct shm_wtab
 	t->magic = SHM_TABLE_MAGIC;
 	t->log2_buckets = log2_buckets;
 	t->n_overflow = n_overflow;
-	*ret = (struct shm_wtable){.t = t, .off = off, .log2_buckets = log2_buckets,
-		.word = shm_word_make(log2_buckets, off, 0), .n_overflow = (uint32_t)n_overflow};
+	*ret = (struct shm_wtable){.t = t,
+		.off = off,
+		.log2_buckets = log2_buckets,
+		.word = shm_word_make(log2_buckets, off, 0),
+		.n_overflow = n_overflow};
 	return 0;
 }
 
@@ -79,20 +81,27 @@ int shm_index_attach(struct shm_wpool *w, uint64_t word, struct shm_wtable *ret)
 	uint64_t bytes = shm_index_bytes((uint32_t)log2, t->n_overflow);
 	if (bytes > w->bytes - off || shm_alloc_claim(w->alloc, off, bytes) != 0)
 		return -EBADMSG;
-	*ret = (struct shm_wtable){.t = t, .off = off, .log2_buckets = (uint32_t)log2,
-		.word = shm_word_make(log2, off, 0), .n_overflow = (uint32_t)t->n_overflow};
+	*ret = (struct shm_wtable){.t = t,
+		.off = off,
+		.log2_buckets = (uint32_t)log2,
+		.word = shm_word_make(log2, off, 0),
+		.n_overflow = t->n_overflow};
 	return 0;
 }
 
 /* ------------------------------------------------------------ chains */
 
 /* Appends an empty overflow bucket behind `last`, keeping `spare` unused ones.  NULL: none left. */
-static struct shm_bucket *append(struct shm_wpool *w, struct shm_wtable *t, struct shm_bucket *last,
-	uint32_t spare)
+static struct shm_bucket *append(
+	struct shm_wpool *w, struct shm_wtable *t, struct shm_bucket *last, uint64_t spare)
 {
 	if (t->overflow_used + spare >= t->n_overflow)
 		return NULL;
 	struct shm_bucket *b = bucket_at(t, n_buckets(t) + t->overflow_used++);
+	/* Nobody has written here since the table was made, but for damage. */
+	for (int i = 0; i < SHM_BUCKET_SLOTS; i++)
+		shm_store_rlx(&b->slot[i], 0);
+	shm_store_rlx(&b->link, 0);
 	/* rel:index.slot: an empty bucket is whole, and harmless to link. */
 	shm_store_rel(&last->link, off_of(w, b));
 	STEP("index:linked");
@@ -112,7 +121,7 @@ static bool fits(const struct shm_wpool *w, const struct want *want, uint64_t wo
 	const struct shm_item *it = shm_pool_item(w, shm_word_off(word));
 	const struct shm_key *k = want->key;
 	return it->hash == k->hash && shm_lens_key(it->lens) == k->n_bytes &&
-		it->store_id == k->store_id && memcmp(it + 1, k->bytes, k->n_bytes) == 0;
+	       it->store_id == k->store_id && memcmp(it + 1, k->bytes, k->n_bytes) == 0;
 }
 
 static void ref_set(const struct shm_wpool *w, shm_u64 *slot, struct shm_ref *ret)
@@ -123,9 +132,10 @@ static void ref_set(const struct shm_wpool *w, shm_u64 *slot, struct shm_ref *re
 
 /* 0: *ret; INDEX_MISS: *ret is a free slot; INDEX_FULL: *ret is a live one. */
 static int seek_chain(struct shm_wpool *w, struct shm_wtable *t, const struct want *want,
-	bool may_append, uint32_t spare, struct shm_ref *ret)
+	bool may_append, uint64_t spare, struct shm_ref *ret)
 {
-	struct shm_bucket *b = bucket_at(t, shm_hash_bucket(want->hash, t->log2_buckets)), *last = b;
+	struct shm_bucket *b = bucket_at(t, shm_hash_bucket(want->hash, t->log2_buckets)),
+			  *last = b;
 	uint64_t tag = shm_hash_tag(want->hash);
 	shm_u64 *free_slot = NULL, *live_slot = NULL;
 	int length = 0;
@@ -166,29 +176,33 @@ static bool has_moved(const struct shm_wtable *t, uint64_t chain)
 	return shm_load_rlx(&bucket_at(t, chain)->link) & SHM_SLOT_MOVED;
 }
 
-/* Names the item that `word` names in the next table, if it is not named there yet. */
-static void copy_slot(struct shm_wpool *w, uint64_t word)
+/* Names the item that `word` names in the next table, if it is not named there yet.  false: no
+ * slot is left for it. */
+static bool copy_slot(struct shm_wpool *w, uint64_t word)
 {
 	const struct shm_item *it = shm_pool_item(w, shm_word_off(word));
 	struct want want = {.hash = it->hash, .off = shm_word_off(word)};
 	struct shm_ref ref;
 	int e = seek_chain(w, &w->next, &want, true, 0, &ref);
 
-	/* There is always room: the next table has twice the overflow buckets, and
-	 * shm_index_seek leaves as many as the old one has alone. */
-	CHECK(e == 0 || e == INDEX_MISS);
 	if (e == INDEX_MISS)
 		shm_store_rel(ref.slot, word); /* rel:index.slot */
+	return e != INDEX_FULL;
 }
 
-/* Moves one chain as a whole.  May be begun again after a death anywhere in it. */
-static void move_chain(struct shm_wpool *w, uint64_t chain)
+/* Moves one chain as a whole.  May be begun again after a death anywhere in it.  Returns how many
+ * slots found no room.  That is none (the next table has twice the overflow buckets, and
+ * shm_index_seek leaves as many as the old one has) but in a table that was damaged. */
+static uint32_t move_chain(struct shm_wpool *w, uint64_t chain)
 {
+	uint32_t lost = 0;
+
 	for (struct shm_bucket *b = bucket_at(&w->cur, chain); b; b = next_of(w, &w->cur, b)) {
 		for (int i = 0; i < SHM_BUCKET_SLOTS; i++) {
 			uint64_t word = shm_load_rlx(&b->slot[i]);
-			if (word && !(word & SHM_SLOT_MOVED) && !MUTANT(9)) /* 9: moved, not copied */
-				copy_slot(w, word);
+			if (word && !(word & SHM_SLOT_MOVED) &&
+				!MUTANT(9)) /* 9: moved, not copied */
+				lost += !copy_slot(w, word);
 			STEP("grow:copied");
 		}
 	}
@@ -203,12 +217,13 @@ static void move_chain(struct shm_wpool *w, uint64_t chain)
 		shm_store_rel(&b->link, shm_load_rlx(&b->link) | SHM_SLOT_MOVED);
 		STEP("grow:chain-moved");
 	}
+	return lost;
 }
 
 static bool growth_is_due(const struct shm_wpool *w)
 {
 	return w->n_entries > ENTRIES_PER_BUCKET * n_buckets(&w->cur) &&
-		w->cur.log2_buckets < SHM_LOG2_BUCKETS_MAX;
+	       w->cur.log2_buckets < SHM_LOG2_BUCKETS_MAX;
 }
 
 uint64_t shm_pool_grow_wants(const struct shm_wpool *w)
@@ -216,8 +231,8 @@ uint64_t shm_pool_grow_wants(const struct shm_wpool *w)
 	uint32_t log2 = w->cur.log2_buckets + 1;
 
 	return !w->next.t && w->grow_failed && growth_is_due(w)
-		? shm_index_bytes(log2, shm_index_overflow(log2))
-		: 0;
+	               ? shm_index_bytes(log2, shm_index_overflow(log2))
+	               : 0;
 }
 
 static void begin_growth(struct shm_wpool *w)
@@ -261,7 +276,7 @@ bool shm_index_grow(struct shm_wpool *w, uint32_t chains)
 		return false;
 	while (chains-- > 0 && w->grow_pos < n_buckets(&w->cur)) {
 		if (!has_moved(&w->cur, w->grow_pos))
-			move_chain(w, w->grow_pos);
+			CHECK(move_chain(w, w->grow_pos) == 0);
 		w->grow_pos++;
 		shm_store_rlx(&w->cur.t->grow_pos, w->grow_pos);
 	}
@@ -279,7 +294,7 @@ static struct shm_wtable *table_for(struct shm_wpool *w, uint64_t hash)
 		return &w->cur;
 	uint64_t chain = shm_hash_bucket(hash, w->cur.log2_buckets);
 	if (!has_moved(&w->cur, chain))
-		move_chain(w, chain);
+		CHECK(move_chain(w, chain) == 0);
 	return &w->next;
 }
 
@@ -316,7 +331,7 @@ static int count_overflow(struct shm_wpool *w, struct shm_wtable *t, uint8_t *se
 				return -EBADMSG;
 			seen[idx] = 1;
 			if (idx >= t->overflow_used)
-				t->overflow_used = (uint32_t)idx + 1;
+				t->overflow_used = idx + 1;
 			off = shm_word_off(shm_load_rlx(&bucket_at(t, n_buckets(t) + idx)->link));
 		}
 	}
@@ -334,22 +349,52 @@ static int check_links(struct shm_wpool *w, struct shm_wtable *t)
 	return r;
 }
 
-/* Does the chain have nothing to move, or has all of it been moved? */
+/* Words that no engine has written (layout/l_word.h, rule I12): MOVED where nothing moves, MOVED with
+ * something beside it, a link with other bits.  Returns how many slots may have lost an entry. */
+static uint32_t clean_words(struct shm_wpool *w, struct shm_wtable *t, bool moves)
+{
+	uint64_t moved = moves ? SHM_SLOT_MOVED : 0;
+	uint32_t lost = 0;
+
+	for (uint64_t c = 0; c < n_buckets(t); c++)
+		for (struct shm_bucket *b = bucket_at(t, c); b; b = next_of(w, t, b)) {
+			uint64_t link = shm_load_rlx(&b->link);
+			if (link & ~(SHM_WORD_OFF_MASK | moved))
+				shm_store_rlx(&b->link, link & (SHM_WORD_OFF_MASK | moved));
+			for (int i = 0; i < SHM_BUCKET_SLOTS; i++) {
+				uint64_t word = shm_load_rlx(&b->slot[i]);
+				if (!(word & SHM_SLOT_MOVED) || word == moved)
+					continue;
+				shm_store_rlx(&b->slot[i], moved);
+				lost++;
+			}
+		}
+	return lost;
+}
+
+/* Has all of the chain been moved? */
 static bool chain_is_done(struct shm_wpool *w, uint64_t chain)
 {
-	for (struct shm_bucket *b = bucket_at(&w->cur, chain); b; b = next_of(w, &w->cur, b))
+	for (struct shm_bucket *b = bucket_at(&w->cur, chain); b; b = next_of(w, &w->cur, b)) {
 		if (!(shm_load_rlx(&b->link) & SHM_SLOT_MOVED))
 			return false;
+		for (int i = 0; i < SHM_BUCKET_SLOTS; i++)
+			if (shm_load_rlx(&b->slot[i]) != SHM_SLOT_MOVED)
+				return false;
+	}
 	return true;
 }
 
 /* Was a move of this chain begun?  MOVED somewhere, or copies in the next table. */
 static bool chain_is_begun(struct shm_wpool *w, uint64_t chain)
 {
-	for (struct shm_bucket *b = bucket_at(&w->cur, chain); b; b = next_of(w, &w->cur, b))
+	for (struct shm_bucket *b = bucket_at(&w->cur, chain); b; b = next_of(w, &w->cur, b)) {
+		if (shm_load_rlx(&b->link) & SHM_SLOT_MOVED)
+			return true;
 		for (int i = 0; i < SHM_BUCKET_SLOTS; i++)
 			if (shm_load_rlx(&b->slot[i]) & SHM_SLOT_MOVED)
 				return true;
+	}
 	for (uint64_t half = 0; half < 2; half++)
 		for (struct shm_bucket *b = bucket_at(&w->next, 2 * chain + half); b;
 			b = next_of(w, &w->next, b))
@@ -359,28 +404,44 @@ static bool chain_is_begun(struct shm_wpool *w, uint64_t chain)
 	return false;
 }
 
-int shm_index_check(struct shm_wpool *w)
+int shm_index_check(struct shm_wpool *w, uint64_t *dropped)
 {
 	int r = check_links(w, &w->cur);
 
 	if (r == 0 && w->next.t)
 		r = check_links(w, &w->next);
-	return r;
+	if (r < 0)
+		return r;
+	*dropped += clean_words(w, &w->cur, w->next.t != NULL);
+	if (w->next.t)
+		*dropped += clean_words(w, &w->next, false);
+	STEP("adopt:cleaned");
+	return 0;
 }
 
-void shm_index_finish(struct shm_wpool *w)
+int shm_index_finish(struct shm_wpool *w, uint64_t *dropped)
 {
+	uint64_t needed = 0;
+
 	if (!w->next.t)
-		return;
-	for (uint64_t c = 0; c < n_buckets(&w->cur); c++)
-		if (!chain_is_done(w, c) && chain_is_begun(w, c) && !MUTANT(10)) { /* 10: not finished */
-			move_chain(w, c);
+		return 0;
+	for (uint64_t c = 0; c < n_buckets(&w->cur); c++) {
+		if (chain_is_done(w, c) || MUTANT(10)) /* 10: not finished */
+			continue;
+		if (chain_is_begun(w, c)) {
+			*dropped += move_chain(w, c);
 			STEP("adopt:chain-finished");
+			continue;
 		}
+		struct shm_bucket *b = bucket_at(&w->cur, c);
+		while ((b = next_of(w, &w->cur, b)))
+			needed++;
+	}
+	/* What is still to be moved has room, or links were damaged. */
+	return w->next.overflow_used + needed <= w->next.n_overflow ? 0 : -EBADMSG;
 }
 
-static void walk_table(
-	struct shm_wpool *w, struct shm_wtable *t, shm_index_each *f, void *arg)
+static void walk_table(struct shm_wpool *w, struct shm_wtable *t, shm_index_each *f, void *arg)
 {
 	for (uint64_t c = 0; c < n_buckets(t); c++)
 		for (struct shm_bucket *b = bucket_at(t, c); b; b = next_of(w, t, b))

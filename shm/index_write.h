@@ -42,11 +42,12 @@ int shm_index_seek_off(struct shm_wpool *w, uint64_t hash, uint64_t off, struct 
  * `chains` chains; true while more is to be moved. */
 bool shm_index_grow(struct shm_wpool *w, uint32_t chains);
 
-/* After an engine's death.  check: are the links sound (rule I10), how many
- * overflow buckets are used?  0, -EBADMSG, -ENOMEM.  finish: completes half-moved
- * chains; the items that slots name must have been checked. */
-int shm_index_check(struct shm_wpool *w);
-void shm_index_finish(struct shm_wpool *w);
+/* After an engine's death.  check: are the links sound (rule I10), how many overflow buckets are
+ * used?  Clears what is no slot word at all (rule I12).  0, -EBADMSG, -ENOMEM.  finish: completes
+ * half-moved chains; the items that slots name must have been checked.  0, -EBADMSG: the next table
+ * lacks room for what is still to move.  Slots lost to damage are added to *dropped. */
+int shm_index_check(struct shm_wpool *w, uint64_t *dropped);
+int shm_index_finish(struct shm_wpool *w, uint64_t *dropped);
 
 /* Calls f for each slot that names an item, in cur and next; f may clear the slot. */
 typedef void shm_index_each(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, uint32_t log2);

@@ -169,7 +169,8 @@ int shm_pool_delete(struct shm_wpool *w, struct shm_journal *j, const struct shm
 		live = it->epoch == key->epoch && (!expiry || expiry > now_ns);
 		ret->lsn = live ? next_lsn(w) : 0;
 		if (live) {
-			shm_journal_intend(j, req, w->pool_idx, ret->lsn, ref.slot_off, ref.word, 0, 0);
+			shm_journal_intend(
+				j, req, w->pool_idx, ret->lsn, ref.slot_off, ref.word, 0, 0);
 			STEP("delete:intended");
 		}
 		unlink_slot(w, &ref, ret);
@@ -230,6 +231,7 @@ int shm_pool_move(struct shm_wpool *w, uint64_t off, uint64_t *ret_off)
 bool shm_pool_grow_step(struct shm_wpool *w, uint32_t chains)
 {
 	shm_pool_change(w);
+	w->grow_failed = 0; /* whoever asks for it may have made room */
 	bool more = shm_index_grow(w, chains);
 	shm_pool_change(w);
 	return more;

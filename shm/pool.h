@@ -35,7 +35,7 @@ struct shm_wtable {
 	struct shm_table *t; /* NULL: none */
 	uint64_t off, word;
 	uint32_t log2_buckets;
-	uint32_t n_overflow, overflow_used;
+	uint64_t n_overflow, overflow_used;
 };
 
 struct shm_wpool {

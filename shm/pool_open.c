@@ -49,8 +49,8 @@ static bool item_fits(const struct shm_wpool *w, uint64_t word, uint64_t chain, 
 		return false;
 	const struct shm_item *it = shm_pool_item(w, off);
 	return shm_item_bytes(shm_lens_key(it->lens), shm_lens_value(it->lens)) <= w->bytes - off &&
-		shm_hash_tag(it->hash) == shm_word_top(word) &&
-		shm_hash_bucket(it->hash, log2) == chain && it->store_id != 0;
+	       shm_hash_tag(it->hash) == shm_word_top(word) &&
+	       shm_hash_bucket(it->hash, log2) == chain && it->store_id != 0;
 }
 
 static void drop(struct adopt *a, shm_u64 *slot)
@@ -79,10 +79,11 @@ static void claim_one(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, u
 	(void)chain;
 	(void)log2;
 	if (!store_is_current(w->ctl, it)) {
-		shm_store_rel(slot, 0); /* rel:index.slot: void since its store was cleared or dropped */
+		shm_store_rel(
+			slot, 0); /* rel:index.slot: void since its store was cleared or dropped */
 		return;
 	}
-	if (shm_alloc_claim(w->alloc, off,
+	if (shm_alloc_claim_item(w->alloc, off,
 		    shm_item_bytes(shm_lens_key(it->lens), shm_lens_value(it->lens))) != 0) {
 		drop(a, slot);
 		return;
@@ -138,7 +139,7 @@ static int claim_pinned(struct shm_wpool *w, const struct shm_pinset *pins)
 	return 0;
 }
 
-static int attach_tables(struct shm_wpool *w)
+static int attach_tables(struct shm_wpool *w, uint64_t *dropped)
 {
 	int r = shm_index_attach(w, shm_load_rlx(&w->hdr->table), &w->cur);
 
@@ -150,7 +151,7 @@ static int attach_tables(struct shm_wpool *w)
 		if (r < 0 || w->next.log2_buckets != w->cur.log2_buckets + 1)
 			return -EBADMSG;
 	}
-	return shm_index_check(w);
+	return shm_index_check(w, dropped);
 }
 
 static int adopt(struct shm_wpool *w, struct adopt *a)
@@ -163,20 +164,25 @@ static int adopt(struct shm_wpool *w, struct adopt *a)
 		return -EBUSY;
 	int r = shm_alloc_new(
 		w->base, w->entry->region, shm_load32_rlx(&w->entry->n_regions), false, &w->alloc);
+	if (r == -EINVAL)
+		r = -EBADMSG; /* its regions were right when it was formatted: its class table is not */
 	if (r == 0)
-		r = attach_tables(w);
+		r = attach_tables(w, &a->dropped);
 	if (r < 0)
 		return r;
 	STEP("adopt:attached");
 	shm_index_walk(w, check_one, a);
-	shm_index_finish(w);
+	r = shm_index_finish(w, &a->dropped);
+	if (r < 0)
+		return r;
 	shm_index_walk(w, claim_one, a);
 	STEP("adopt:claimed");
 	/* 15: pins are scanned before the last slot was cleared */
 	r = claim_pinned(w, MUTANT(15) ? early : a->scan(a->arg));
 	if (r < 0)
 		return r;
-	w->unusable_bytes = shm_alloc_adopt_end(w->alloc);
+	/* Pages that had to be given up (their descriptors contradicted each other) are free now. */
+	(void)shm_alloc_adopt_end(w->alloc);
 	shm_count(&w->ctl->counter[SHM_DC_adopt_dropped], a->dropped);
 	STEP("adopt:done");
 	return 0;
@@ -187,8 +193,11 @@ int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, uint
 {
 	struct adopt a = {.w = w, .scan = scan, .each = each, .arg = arg};
 
-	*w = (struct shm_wpool){.base = base, .pool_idx = pool_idx, .ctl = ctl,
-		.entry = &ctl->pool[pool_idx], .hdr = base};
+	*w = (struct shm_wpool){.base = base,
+		.pool_idx = pool_idx,
+		.ctl = ctl,
+		.entry = &ctl->pool[pool_idx],
+		.hdr = base};
 	uint32_t n = shm_load32_rlx(&w->entry->n_regions);
 	if (n == 0 || n > SHM_REGIONS_MAX)
 		return -EINVAL;

@@ -56,7 +56,7 @@ void shm_scan_pins(struct shm_pinset *set, const struct shm_control *ctl,
 {
 	set->n = 0;
 	set->complete = true;
-	if (!MUTANT(6)) { /* 6: the engine forgets the barrier */
+	if (!MUTANT(6)) {                                  /* 6: the engine forgets the barrier */
 		atomic_thread_fence(memory_order_seq_cst); /* for readers with full fences */
 		if (may_barrier && shm_barrier() != 0)
 			may_barrier = false;
