@@ -51,16 +51,16 @@ struct heritage {
 	uint32_t magic; /* HERITAGE_MAGIC */
 	uint32_t bytes; /* sizeof(struct heritage): another one is another binary's */
 	struct config config;
-	uint32_t engine_try;   /* 1 for the first engine of this memory, then counting */
-	int32_t listen_fd;     /* the clients' socket, listening, non-blocking */
-	int32_t channel_fd;    /* the engine's end */
-	int32_t control_fd;    /* segment, read-write */
-	int32_t journal_fd;    /* segment, read-write */
-	int32_t lock_fd;       /* rule P22 */
+	uint32_t engine_try; /* 1 for the first engine of this memory, then counting */
+	int32_t listen_fd;   /* the clients' socket, listening, non-blocking */
+	int32_t channel_fd;  /* the engine's end */
+	int32_t control_fd;  /* segment, read-write */
+	int32_t journal_fd;  /* segment, read-write */
+	int32_t lock_fd;     /* rule P22 */
 	int32_t panic_fd;
-	int32_t log_fd;        /* where log lines go: standard error */
+	int32_t log_fd;                                    /* where log lines go: standard error */
 	int32_t region_fd[SHM_POOLS_MAX][SHM_REGIONS_MAX]; /* -1: none */
-	uint32_t n_sessions;   /* used in session[] */
+	uint32_t n_sessions;                               /* used in session[] */
 	struct heritage_session session[SHM_SESSIONS_MAX];
 };
 

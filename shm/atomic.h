@@ -14,7 +14,9 @@
  *                   a set one is made visible by the barrier, not by this pair
  *   hint.head       head seen -> the hints below it are there
  *   entry.id        directory entry seen -> its name and sizes are there
- *   intent.state, result.request   a later engine sees whole records (death, not concurrency)
+ *   intent.state, result.request, journal.session   a later engine sees whole records (death, not concurrency)
+ *   client.blocks   a block counted -> its pins are looked at (the barrier makes both visible)
+ *   pool.accounts   the number of changes seen -> the gauges are not older than it
  *   gen.pin         the copy's loads come before the generation is looked at again (P12)
  *
  * C11 orders through the compiler's builtins: right on x86-64 and arm64.

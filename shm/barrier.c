@@ -12,7 +12,7 @@ bool shm_barrier_is_allowed(void)
 	int got = membarrier(MEMBARRIER_CMD_QUERY);
 
 	return got >= 0 && (got & MEMBARRIER_CMD_GLOBAL_EXPEDITED) &&
-		(got & MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED);
+	       (got & MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED);
 }
 
 int shm_barrier_register(void)

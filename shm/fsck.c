@@ -45,7 +45,8 @@ __attribute__((format(printf, 4, 5))) static void found(
 
 /* ------------------------------------------------------------ segments and directory */
 
-static void check_segment(struct fsck *f, const struct shm_segment *s, uint32_t kind, uint64_t bytes)
+static void check_segment(
+	struct fsck *f, const struct shm_segment *s, uint32_t kind, uint64_t bytes)
 {
 	/* acq:segment.magic */
 	if (shm_load_acq(&s->magic) != SHM_MAGIC)
@@ -97,8 +98,8 @@ uint32_t shm_fsck_control(
 		if (shm_load_acq(&s->id) == 0) /* acq:entry.id */
 			continue;
 		if (s->pool_idx >= SHM_POOLS_MAX || shm_load_rlx(&c->pool[s->pool_idx].id) == 0)
-			found(&f, 4, 0, "store %.31s lies in pool %u, which does not exist", s->name,
-				s->pool_idx);
+			found(&f, 4, 0, "store %.31s lies in pool %u, which does not exist",
+				s->name, s->pool_idx);
 	}
 	return f.n;
 }
@@ -119,7 +120,8 @@ static const struct shm_region *region_of(const struct fsck *f, uint64_t off)
 	uint32_t n = shm_load32_rlx(&p->n_regions);
 
 	for (uint32_t r = 0; r < n && r < SHM_REGIONS_MAX; r++)
-		if (off >= p->region[r].base_off && off - p->region[r].base_off < p->region[r].bytes &&
+		if (off >= p->region[r].base_off &&
+			off - p->region[r].base_off < p->region[r].bytes &&
 			p->region[r].base_off + p->region[r].bytes <= f->bytes)
 			return &p->region[r];
 	return NULL;
@@ -132,8 +134,8 @@ static uint64_t page_word(const struct fsck *f, uint64_t off)
 
 	if (!r)
 		return 0;
-	const struct shm_page *t =
-		(const struct shm_page *)(const void *)(f->base + r->base_off + SHM_PAGE);
+	const struct shm_page *t = (const struct shm_page *)(const void *)(f->base + r->base_off +
+									   SHM_PAGE);
 	return shm_load_rlx(&t[(off - r->base_off) / SHM_PAGE].word);
 }
 
@@ -212,7 +214,8 @@ static const char *check_item(const struct fsck *f, uint64_t word, uint64_t chai
 	if (why)
 		return why;
 	*ret = 11;
-	if (shm_hash_tag(it->hash) != shm_word_top(word) || shm_hash_bucket(it->hash, log2) != chain)
+	if (shm_hash_tag(it->hash) != shm_word_top(word) ||
+		shm_hash_bucket(it->hash, log2) != chain)
 		return "the item's hash belongs to another slot or chain (I11)";
 	*ret = 13;
 	if (shm_item_crc(it, key, value) != it->crc)
@@ -328,24 +331,30 @@ static void check_accounts(struct fsck *f)
 	uint64_t entries = shm_load_rlx(&c[SHM_PC_entries]);
 	uint64_t live = shm_load_rlx(&c[SHM_PC_live_bytes]);
 	uint64_t sum = live + shm_load_rlx(&c[SHM_PC_overhead_bytes]) +
-		shm_load_rlx(&c[SHM_PC_free_bytes]) + shm_load_rlx(&c[SHM_PC_limbo_bytes]) +
-		shm_load_rlx(&c[SHM_PC_unusable_bytes]);
+	               shm_load_rlx(&c[SHM_PC_free_bytes]) + shm_load_rlx(&c[SHM_PC_limbo_bytes]) +
+	               shm_load_rlx(&c[SHM_PC_unusable_bytes]);
 
 	if (entries != f->stats->entries || live != f->stats->live_bytes)
 		found(f, 16, 0, "counted %llu entries of %llu bytes, the accounts say %llu of %llu",
-			(unsigned long long)f->stats->entries, (unsigned long long)f->stats->live_bytes,
-			(unsigned long long)entries, (unsigned long long)live);
+			(unsigned long long)f->stats->entries,
+			(unsigned long long)f->stats->live_bytes, (unsigned long long)entries,
+			(unsigned long long)live);
 	if (sum != shm_load_rlx(&c[SHM_PC_limit_bytes]))
 		found(f, 17, 0, "live + overhead + free + limbo + unusable is %llu, the limit %llu",
 			(unsigned long long)sum,
 			(unsigned long long)shm_load_rlx(&c[SHM_PC_limit_bytes]));
 }
 
-uint32_t shm_fsck_pool(const struct shm_control *c, uint32_t pool_idx, const void *base, uint64_t bytes,
-	shm_fsck_report *report, void *arg, struct shm_fsck_stats *ret)
+uint32_t shm_fsck_pool(const struct shm_control *c, uint32_t pool_idx, const void *base,
+	uint64_t bytes, shm_fsck_report *report, void *arg, struct shm_fsck_stats *ret)
 {
-	struct fsck f = {.c = c, .base = base, .bytes = bytes, .pool_idx = pool_idx,
-		.report = report, .arg = arg, .stats = ret};
+	struct fsck f = {.c = c,
+		.base = base,
+		.bytes = bytes,
+		.pool_idx = pool_idx,
+		.report = report,
+		.arg = arg,
+		.stats = ret};
 
 	*ret = (struct shm_fsck_stats){0};
 	if (bytes < sizeof(struct shm_pool)) {
@@ -366,9 +375,10 @@ uint32_t shm_fsck_pool(const struct shm_control *c, uint32_t pool_idx, const voi
 		if (entry(&f)->region[r].base_off + entry(&f)->region[r].bytes <= bytes)
 			check_pages(&f, &entry(&f)->region[r]);
 	check_tables(&f);
+	/* acq:pool.accounts: all of the walk comes before `changes` is looked at again. */
 	atomic_thread_fence(memory_order_acquire);
 	ret->quiet = before % 2 == 0 && before == accounted &&
-		before == shm_load_rlx(&counter[SHM_PC_changes]);
+	             before == shm_load_rlx(&counter[SHM_PC_changes]);
 	if (ret->quiet && shm_load_rlx(&counter[SHM_PC_limit_bytes]))
 		check_accounts(&f);
 	free(f.seen);

@@ -14,7 +14,7 @@
 struct shm_fsck_finding {
 	uint32_t invariant; /* number as in the layout headers: I1 .. */
 	uint32_t pool_idx;
-	uint64_t off;       /* bytes in the pool, or in the control segment */
+	uint64_t off; /* bytes in the pool, or in the control segment */
 	char text[160];
 };
 typedef void shm_fsck_report(void *arg, const struct shm_fsck_finding *f);
@@ -25,9 +25,10 @@ struct shm_fsck_stats {
 };
 
 /* The control segment.  Returns how many findings. */
-uint32_t shm_fsck_control(const struct shm_control *c, uint64_t bytes, shm_fsck_report *report, void *arg);
+uint32_t shm_fsck_control(
+	const struct shm_control *c, uint64_t bytes, shm_fsck_report *report, void *arg);
 /* A pool mapped contiguously at base (bytes: all regions).  Returns how many findings. */
-uint32_t shm_fsck_pool(const struct shm_control *c, uint32_t pool_idx, const void *base, uint64_t bytes,
-	shm_fsck_report *report, void *arg, struct shm_fsck_stats *ret);
+uint32_t shm_fsck_pool(const struct shm_control *c, uint32_t pool_idx, const void *base,
+	uint64_t bytes, shm_fsck_report *report, void *arg, struct shm_fsck_stats *ret);
 
 #endif

@@ -10,7 +10,7 @@
 uint64_t shm_journal_bytes(uint32_t n_sessions)
 {
 	return sizeof(struct shm_journal) +
-		(uint64_t)n_sessions * sizeof(struct shm_journal_session);
+	       (uint64_t)n_sessions * sizeof(struct shm_journal_session);
 }
 
 static struct shm_journal_session *session_of(const struct shm_journal *j, uint32_t session)
@@ -64,8 +64,8 @@ void shm_journal_intend(struct shm_journal *j, const struct shm_req *req, uint32
 		shm_store_rel(&in->state, SHM_INTENT_SET);
 }
 
-static void put_result(struct shm_journal *j, const struct shm_req *req, uint64_t lsn, int32_t status,
-	uint64_t value)
+static void put_result(struct shm_journal *j, const struct shm_req *req, uint64_t lsn,
+	int32_t status, uint64_t value)
 {
 	struct shm_journal_session *s = session_of(j, req->session);
 	struct shm_result *r = &s->result[req->request % SHM_RESULTS];
@@ -82,8 +82,8 @@ static void put_result(struct shm_journal *j, const struct shm_req *req, uint64_
 	shm_store_rel(&r->request, req->request);
 }
 
-void shm_journal_finish(struct shm_journal *j, const struct shm_req *req, uint64_t lsn, int32_t status,
-	uint64_t value)
+void shm_journal_finish(struct shm_journal *j, const struct shm_req *req, uint64_t lsn,
+	int32_t status, uint64_t value)
 {
 	if (req->session == SHM_REQ_ENGINE)
 		return;
@@ -94,8 +94,8 @@ void shm_journal_finish(struct shm_journal *j, const struct shm_req *req, uint64
 	STEP("journal:cleared");
 }
 
-int shm_journal_decide(struct shm_journal *j, uint8_t *const *bases, const uint64_t *bytes,
-	uint32_t n_pools)
+int shm_journal_decide(
+	struct shm_journal *j, uint8_t *const *bases, const uint64_t *bytes, uint32_t n_pools)
 {
 	struct shm_intent *in = &j->intent;
 
@@ -107,10 +107,12 @@ int shm_journal_decide(struct shm_journal *j, uint8_t *const *bases, const uint6
 		in->slot_off > bytes[in->pool_idx] - 8) {
 		verdict = -EBADMSG;
 	} else {
-		const shm_u64 *slot =
-			(const shm_u64 *)(const void *)(bases[in->pool_idx] + in->slot_off);
-		struct shm_req req = {.session = in->session, .verb = in->verb,
-			.session_id = in->session_id, .request = in->request};
+		const shm_u64 *slot = (const shm_u64 *)(const void *)(bases[in->pool_idx] +
+								      in->slot_off);
+		struct shm_req req = {.session = in->session,
+			.verb = in->verb,
+			.session_id = in->session_id,
+			.request = in->request};
 		if (shm_load_rlx(slot) == in->new_word) {
 			put_result(j, &req, in->lsn, in->status, in->value);
 			verdict = 1;

@@ -6,10 +6,10 @@
 
 /* Who asks for a mutation. */
 struct shm_req {
-	uint32_t session;    /* slot; SHM_REQ_ENGINE: the engine itself */
-	uint32_t verb;       /* enum wire_verb */
+	uint32_t session; /* slot; SHM_REQ_ENGINE: the engine itself */
+	uint32_t verb;    /* enum wire_verb */
 	uint64_t session_id;
-	uint64_t request;    /* 1.. */
+	uint64_t request; /* 1.. */
 };
 #define SHM_REQ_ENGINE 0xffffffffu
 
@@ -25,13 +25,13 @@ void shm_journal_open(struct shm_journal *j, uint32_t session, uint64_t session_
 /* The three moments around a publish; see layout/l_journal.h. */
 void shm_journal_intend(struct shm_journal *j, const struct shm_req *req, uint32_t pool_idx,
 	uint64_t lsn, uint64_t slot_off, uint64_t old_word, uint64_t new_word, uint64_t value);
-void shm_journal_finish(struct shm_journal *j, const struct shm_req *req, uint64_t lsn, int32_t status,
-	uint64_t value); /* result, then clears the intent */
+void shm_journal_finish(struct shm_journal *j, const struct shm_req *req, uint64_t lsn,
+	int32_t status, uint64_t value); /* result, then clears the intent */
 
 /* For a new engine, before anything else: completes or drops the intent by the
  * word that its slot holds now (bases[pool_idx] + slot_off; bytes[] bounds).
  * 0: there was none; 1: it had happened; 2: it had not; -EBADMSG: damaged (dropped). */
-int shm_journal_decide(struct shm_journal *j, uint8_t *const *bases, const uint64_t *bytes,
-	uint32_t n_pools);
+int shm_journal_decide(
+	struct shm_journal *j, uint8_t *const *bases, const uint64_t *bytes, uint32_t n_pools);
 
 #endif

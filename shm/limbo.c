@@ -45,13 +45,14 @@ void shm_limbo_add(struct shm_wpool *w, uint64_t off, uint64_t bytes)
 static void charge(const struct shm_pinset *pins, const struct shm_pin *first, uint64_t bytes,
 	struct shm_scan_session *sessions)
 {
-	for (const struct shm_pin *p = first; p < pins->pin + pins->n && p->where == first->where; p++)
+	for (const struct shm_pin *p = first; p < pins->pin + pins->n && p->where == first->where;
+		p++)
 		if (p == first || p->session != p[-1].session)
 			sessions[p->session].pinned_bytes += bytes;
 }
 
-uint64_t shm_pool_sweep(struct shm_wpool *w, const struct shm_pinset *pins,
-	struct shm_scan_session *sessions)
+uint64_t shm_pool_sweep(
+	struct shm_wpool *w, const struct shm_pinset *pins, struct shm_scan_session *sessions)
 {
 	struct shm_limbo *l = &w->limbo;
 	uint64_t freed = 0;

@@ -63,7 +63,7 @@ struct look {
 	uint64_t table_word; /* look-ups began here */
 	uint64_t gen;        /* pin generation */
 	uint32_t cell;
-	bool moved;          /* a MOVED was met in this chain */
+	bool moved; /* a MOVED was met in this chain */
 };
 
 /* The pinned item at off: is it the key's?  0, NEXT, READ_MISS (expired), -EBADMSG. */
@@ -76,7 +76,8 @@ static int compare(struct look *l, uint64_t off, uint64_t pin)
 		return -EBADMSG;
 	if (it->hash != l->key->hash)
 		return NEXT;
-	uint64_t lens = *(const uint64_t volatile *)&it->lens; /* bare: one read of hostile lengths */
+	uint64_t lens = *(
+		const uint64_t volatile *)&it->lens; /* bare: one read of hostile lengths */
 	uint64_t key_bytes = shm_lens_key(lens), value_bytes = shm_lens_value(lens);
 	if (shm_item_bytes(key_bytes, value_bytes) > m->bytes - off)
 		return -EBADMSG;
@@ -87,7 +88,8 @@ static int compare(struct look *l, uint64_t off, uint64_t pin)
 	if (it->epoch != l->key->epoch)
 		return NEXT;
 	uint64_t expiry = shm_load_rlx(&it->expiry_ns);
-	if (expiry && !MUTANT(2) && shm_read_now_ns(l->r) >= expiry) { /* 2: expiry is not looked at */
+	if (expiry && !MUTANT(2) &&
+		shm_read_now_ns(l->r) >= expiry) { /* 2: expiry is not looked at */
 		shm_count(&l->r->block->counter[SHM_BC_expired_seen], 1);
 		return READ_MISS;
 	}
@@ -111,7 +113,8 @@ static int try_slot(struct look *l, const shm_u64 *slot, uint64_t word)
 	if (shm_load_acq(slot) != word && !MUTANT(3)) /* 3: no second look at the slot */
 		return AGAIN;
 	/* acq:pool.table: the slot was a slot, not reused memory of a retired table (rule P7). */
-	if (shm_load_acq(&pool_of(l->m)->table) != l->table_word && !MUTANT(4)) /* 4: nor at the table */
+	if (shm_load_acq(&pool_of(l->m)->table) != l->table_word &&
+		!MUTANT(4)) /* 4: nor at the table */
 		return AGAIN;
 	STEP("reader:rechecked");
 	return compare(l, off, pin);
@@ -165,8 +168,9 @@ static int walk_tables(struct look *l)
 		int e = walk_chain(l, word);
 		if (e != READ_MISS || !l->moved || MUTANT(5)) /* 5: MOVED is taken for a miss */
 			return e;
-		const struct shm_table *t =
-			(const struct shm_table *)(const void *)(l->m->base + shm_word_off(word));
+		const struct shm_table *t = (const struct shm_table *)(const void *)(l->m->base +
+										     shm_word_off(
+											     word));
 		/* acq:pool.table: the next table is whole before a MOVED leads there. */
 		word = shm_load_acq(&t->next);
 		if (word == 0)

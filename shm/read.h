@@ -33,11 +33,11 @@ struct shm_map {
 
 /* One reading thread. */
 struct shm_reader {
-	struct shm_block *block;  /* its own, in the client's segment */
-	const shm_u64 *pin_gen;   /* its session's, in the control segment */
-	int64_t time_off_ns;      /* engine's CLOCK_MONOTONIC minus this process's */
-	uint64_t coarse_res_ns;   /* resolution of CLOCK_MONOTONIC_COARSE */
-	bool full_fence;          /* not registered for membarrier */
+	struct shm_block *block; /* its own, in the client's segment */
+	const shm_u64 *pin_gen;  /* its session's, in the control segment */
+	int64_t time_off_ns;     /* engine's CLOCK_MONOTONIC minus this process's */
+	uint64_t coarse_res_ns;  /* resolution of CLOCK_MONOTONIC_COARSE */
+	bool full_fence;         /* not registered for membarrier */
 };
 
 /* What a look-up found; the item is pinned. */

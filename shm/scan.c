@@ -23,7 +23,8 @@ static bool add_session(struct shm_pinset *set, const struct shm_control *ctl,
 	const struct shm_scan_session *s, uint32_t idx)
 {
 	const struct shm_block *block = (const struct shm_block *)(const void *)(s->seg + 1);
-	uint32_t used = shm_load32_rlx(&s->seg->blocks_used);
+	/* acq:client.blocks: the barrier has made it visible; the pins are loaded after it. */
+	uint32_t used = shm_load32_acq(&s->seg->blocks_used);
 	uint64_t gen = shm_load_rlx(&ctl->pin_gen[s->slot]) & 0xffff;
 
 	if (used > s->n_blocks)

@@ -28,7 +28,7 @@ struct shm_scan_session {
 };
 
 struct shm_pin {
-	uint64_t where; /* pin word without its generation: offset | pool */
+	uint64_t where;   /* pin word without its generation: offset | pool */
 	uint32_t session; /* index in the array of sessions */
 };
 
@@ -47,6 +47,7 @@ void shm_scan_pins(struct shm_pinset *set, const struct shm_control *ctl,
 void shm_pinset_fini(struct shm_pinset *set);
 
 /* First pin with this place, or NULL. */
-const struct shm_pin *shm_pinset_find(const struct shm_pinset *set, uint32_t pool_idx, uint64_t off);
+const struct shm_pin *shm_pinset_find(
+	const struct shm_pinset *set, uint32_t pool_idx, uint64_t off);
 
 #endif

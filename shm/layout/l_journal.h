@@ -9,8 +9,8 @@
  *
  *   intent.state = SET      STEP set:intended     slot, old word, new word, session, request
  *   slot = new word         STEP set:published
- *   result                  STEP set:resulted     request number last
- *   intent.state = NONE     STEP set:cleared
+ *   result                  STEP journal:resulted request number last
+ *   intent.state = NONE     STEP journal:cleared
  *
  * A new engine with an intent SET looks at the slot: it holds the new word: the
  * mutation happened, and the result is completed; it does not: it did not
