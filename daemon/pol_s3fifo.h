@@ -1,4 +1,4 @@
-/* pol_s3fifo.h - the policy `s3fifo`, for the registry in pol.c. */
+/* pol_s3fifo.h - the policy `s3-fifo`, for the registry in pol.c. */
 #ifndef HC_DAEMON_POL_S3FIFO_H
 #define HC_DAEMON_POL_S3FIFO_H
 
