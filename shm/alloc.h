@@ -106,7 +106,8 @@ uint32_t *shm_alloc_note(struct shm_alloc *a, uint64_t off);
 /* Compaction.  Names a slab that is worth emptying so that its pages can be used
  * by others: a class whose free places (elsewhere than in that slab) could take
  * all that is left in it, the one with the fewest items in it first.  `want`
- * (a size in bytes, or 0): not a slab of the class that `want` falls in.  Fills
+ * (a size in bytes, or 0): not a slab of the class that `want` falls in, nor one in which
+ * the last compaction had to leave something, before anything in it is given back.  Fills
  * off[] with the taken places' offsets; returns how many (0: there is no such
  * slab; a slab has at most `max`, others are passed over).  The caller moves each:
  * take of the same size goes elsewhere, because the slab is closed for takes until

@@ -45,6 +45,8 @@ struct alloc_run {
 	uint8_t bucket;       /* SLAB */
 	bool closed : 1;      /* SLAB, FREE: in the held range, so in no list */
 	bool taken : 1;       /* LARGE, TABLE: false only before it is claimed */
+	bool stuck : 1; /* SLAB, LARGE: could not be emptied when compaction or a window named it, and
+	                       * nothing in it was given back since: readers pin something in it */
 	union {
 		uint32_t note; /* LARGE */
 		struct {

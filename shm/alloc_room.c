@@ -33,6 +33,7 @@ static void hold(struct shm_alloc *a, uint32_t lo, uint32_t hi, bool slab)
 	}
 }
 
+/* What is left in the range is pinned: see stuck, alloc_i.h. */
 void shm_alloc_compact_stop(struct shm_alloc *a)
 {
 	uint32_t hi = a->hold_hi;
@@ -42,6 +43,8 @@ void shm_alloc_compact_stop(struct shm_alloc *a)
 		uint32_t id = a->map[page];
 		struct alloc_run *r = alloc_rec(a, id);
 		page += r->pages;
+		if (r->kind != SHM_PAGE_FREE)
+			r->stuck = !MUTANT(30); /* 30: named again and again */
 		if (!r->closed)
 			continue;
 		r->closed = false;
@@ -59,7 +62,9 @@ static uint32_t slab_taken(const struct shm_alloc *a, const struct alloc_run *r)
 	return a->cls[r->cls].n_items - r->n_free;
 }
 
-/* The slab of a class that has the fewest items in it, among some of its emptiest; or 0. */
+/* The slab of a class that has the fewest items in it, among some of its emptiest; or 0.
+ * One that could not be emptied a moment ago, because readers pin something in it, is
+ * passed over until they let go: else it would be named again and again. */
 static uint32_t emptiest(const struct shm_alloc *a, const struct alloc_class *c)
 {
 	uint32_t best = 0;
@@ -68,7 +73,8 @@ static uint32_t emptiest(const struct shm_alloc *a, const struct alloc_class *c)
 		return 0; /* the others could not take what is in it */
 	uint32_t id = c->head[31 - __builtin_clz(c->mask)];
 	for (uint32_t i = 0; id && i < COMPACT_LOOKS; i++, id = alloc_rec(a, id)->next)
-		if (!best || alloc_rec(a, id)->n_free > alloc_rec(a, best)->n_free)
+		if (!alloc_rec(a, id)->stuck &&
+			(!best || alloc_rec(a, id)->n_free > alloc_rec(a, best)->n_free))
 			best = id;
 	return best;
 }
@@ -166,7 +172,7 @@ static struct window slide(
 	while (w.hi < a->n_pages && looks < WINDOW_LOOKS) {
 		const struct alloc_run *r = alloc_rec(a, a->map[w.hi]);
 		window_count(a, &w, r, 1);
-		if (r->kind == SHM_PAGE_META || r->kind == SHM_PAGE_TABLE)
+		if (r->kind == SHM_PAGE_META || r->kind == SHM_PAGE_TABLE || r->stuck)
 			w = (struct window){.lo = w.hi, .hi = w.hi};
 		while (w.hi - w.lo >= pages) {
 			bool fits = w.n_items && w.n_items <= max;

@@ -197,6 +197,7 @@ uint32_t alloc_run_take(struct shm_alloc *a, uint64_t pages, enum shm_page_kind 
 	r->cls = cls;
 	r->bucket = BUCKET_NONE;
 	r->closed = false;
+	r->stuck = false;
 	r->taken = true;
 	r->note = 0;
 	a->st.free_page_bytes -= alloc_off(r->pages);

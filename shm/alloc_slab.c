@@ -238,6 +238,7 @@ void alloc_slab_give(struct shm_alloc *a, uint32_t id, uint32_t i)
 	struct alloc_class *c = &a->cls[r->cls];
 
 	r->bits[i / 64] &= ~(1ull << i % 64);
+	r->stuck = false;
 	if (i / 64 < r->hint)
 		r->hint = (uint16_t)(i / 64);
 	r->n_free++;
