@@ -169,8 +169,7 @@ static void pool_print(const struct hypercache_admin *a, uint32_t idx)
 	for (int i = 0; i < SHM_PC_N; i++)
 		n[i] = shm_load_rlx(&e->counter[i]);
 	printf("\npool %s\n", cli_text(e->name, sizeof e->name, name, sizeof name));
-	printf("  %s: %s\n", backing_name(e->region[0].backing),
-		cli_text(e->backing_why, sizeof e->backing_why, why, sizeof why));
+	printf("  %s\n", cli_text(e->backing_why, sizeof e->backing_why, why, sizeof why));
 	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
 		part_print(
 			parts[i].sign, parts[i].name, n[parts[i].counter], n[SHM_PC_limit_bytes]);
