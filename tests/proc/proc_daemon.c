@@ -20,7 +20,7 @@
 #include "layout/l_client.h"
 #include "layout/l_control.h"
 
-enum { LIMIT_MS = 20000, NOBODY = 65534 };
+enum { LIMIT_MS = 8000, KILL_MS = 20000, NOBODY = 65534 };
 
 static bool exists(const char *path)
 {
@@ -114,7 +114,7 @@ TEST_LIMIT(an_engine_that_does_not_end_is_killed, 40)
 
 	CHECK_EQ(kill(engine, SIGSTOP), 0);
 	t_proc_signal(d->proc, SIGTERM);
-	CHECK_EQ(t_proc_exit(d->proc, LIMIT_MS), 0);
+	CHECK_EQ(t_proc_exit(d->proc, KILL_MS), 0);
 	CHECK(strstr(d->proc->err.text, "was told to end and did not"));
 	CHECK(t_pid_gone(engine, LIMIT_MS));
 	CHECK(!exists(d->socket));
