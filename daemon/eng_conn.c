@@ -142,6 +142,7 @@ static void conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
 	a.request = req.request;
 	a.status = 0;
 	a.lsn = a.value = 0;
+	a.n_fds = 0;
 	switch (op(e, c, &req, &a)) {
 	case 0:
 		conn_answer(c, &a);

@@ -72,11 +72,28 @@ static void scan_remove(struct eng_session *s)
 
 /* --------------------------------------------------------------------- death */
 
+/* ENDING is over when nothing needs the slot any more. */
+static void session_release(struct eng_session *s)
+{
+	struct eng *e = s->e;
+
+	if (s->drop_unsent && eng_sup_send(e, SUP_MSG_SESSION_DROP, s, NULL, 0) == 0)
+		s->drop_unsent = false;
+	if (s->drop_unsent || s->pid_wait.armed)
+		return;
+	if (s->pidfd >= 0)
+		(void)close(s->pidfd);
+	*s = (struct eng_session){
+		.slot = s->slot, .memfd = -1, .pidfd = -1, .given_fd = -1, .e = e};
+}
+
 static void session_pid_ended(void *arg, int result)
 {
 	struct eng_session *s = arg;
 
-	if (result >= 0 && s->state != ENG_SESSION_ENDING)
+	if (s->state == ENG_SESSION_ENDING)
+		session_release(s);
+	else if (result >= 0)
 		eng_session_look(s); /* a forked child may keep it: then the ticks look on */
 }
 
@@ -108,21 +125,6 @@ void eng_session_look(struct eng_session *s)
 	}
 	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
 		eng_session_end(s, ENG_ENDED_DEAD);
-}
-
-/* ENDING is over when nothing needs the slot any more. */
-static void session_release(struct eng_session *s)
-{
-	struct eng *e = s->e;
-
-	if (s->drop_unsent && eng_sup_send(e, SUP_MSG_SESSION_DROP, s, NULL, 0) == 0)
-		s->drop_unsent = false;
-	if (s->drop_unsent || s->pid_wait.armed)
-		return;
-	if (s->pidfd >= 0)
-		(void)close(s->pidfd);
-	*s = (struct eng_session){
-		.slot = s->slot, .memfd = -1, .pidfd = -1, .given_fd = -1, .e = e};
 }
 
 static uint64_t fold_one(const shm_u64 *x, uint64_t room)
