@@ -107,6 +107,7 @@ static int try_slot(struct look *l, const shm_u64 *slot, uint64_t word)
 	uint64_t off = shm_word_off(word);
 	uint64_t pin = shm_word_make(l->gen, off, l->m->pool_idx);
 
+	STEP("reader:slot-loaded");
 	pin_set(l->r, l->cell, pin);
 	STEP("reader:pinned");
 	/* acq:index.slot: not the item's former incarnation (rule P2). */

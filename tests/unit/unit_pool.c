@@ -4,7 +4,6 @@
 #include "../kit/t.h"
 #include "../kit/t_pool.h"
 #include "../../shm/atomic.h"
-#include "../../shm/step.h"
 
 enum { POOL_BYTES = 1 << 20, VERSION = 1 };
 
@@ -301,21 +300,6 @@ TEST(expiry_is_in_the_clock_of_the_engine)
 	CHECK(shm_read_now_ns(&reader) >= now);
 	end();
 }
-
-#ifdef HC_STEPS
-/* Planted bug 2: the test above must see that expiry is not looked at. */
-TEST(planted_2_expired_entry_is_found)
-{
-	struct shm_changed c;
-
-	begin();
-	CHECK_EQ(t_pool_try(&p, 1, 1, 100, t_now_ns() - 1, &c), 0);
-	CHECK_EQ(t_pool_get(&p, &reader, 1, &(uint64_t){0}), READ_MISS);
-	shm_mutant = 2;
-	CHECK_EQ(t_pool_get(&p, &reader, 1, &(uint64_t){0}), 0);
-	end();
-}
-#endif
 
 TEST(clear_is_an_epoch)
 {
