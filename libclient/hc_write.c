@@ -19,6 +19,24 @@ struct hold {
 	int cancel_state;
 };
 
+/* 0; a positive errno, ETIMEDOUT at the deadline. */
+static int lock_until(pthread_mutex_t *m, uint64_t deadline_ns)
+{
+	struct timespec t = {
+		.tv_sec = (time_t)(deadline_ns / 1000000000u),
+		.tv_nsec = (long)(deadline_ns % 1000000000u),
+	};
+
+	if (pthread_mutex_trylock(m) == 0)
+		return 0;
+#ifdef __SANITIZE_THREAD__ /* gcc 12's does not know that clocklock locks */
+	(void)t;
+	return pthread_mutex_lock(m);
+#else
+	return pthread_mutex_clocklock(m, CLOCK_MONOTONIC, &t);
+#endif
+}
+
 /* HC_OK, or an error and nothing is held.  A thread that is cancelled while it holds the lock
  * would leave it to nobody, so cancellation waits. */
 static int hold_begin(struct hold *h, struct hc *hc)
@@ -26,14 +44,8 @@ static int hold_begin(struct hold *h, struct hc *hc)
 	if (hc_forked(hc))
 		return HC_E_FORKED;
 	*h = (struct hold){.hc = hc, .deadline_ns = hc_now_ns() + hc->timeout_ns};
-	struct timespec t = {
-		.tv_sec = (time_t)(h->deadline_ns / 1000000000u),
-		.tv_nsec = (long)(h->deadline_ns % 1000000000u),
-	};
 	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &h->cancel_state);
-	int r = pthread_mutex_trylock(&hc->lock);
-	if (r)
-		r = pthread_mutex_clocklock(&hc->lock, CLOCK_MONOTONIC, &t);
+	int r = lock_until(&hc->lock, h->deadline_ns);
 	if (r == 0 && hc->conn.stale) {
 		(void)pthread_mutex_unlock(&hc->lock);
 		r = ESTALE;

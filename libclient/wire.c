@@ -64,6 +64,8 @@ enum {
 	BUF_BYTES_MIN = 4096,
 };
 
+#define BUF_BYTES_MAX (1ull << 34) /* a few of the largest frames; more is a mistake */
+
 /* ------------------------------------------------------------------ buffer */
 
 void wire_buf_fini(struct wire_buf *b)
@@ -78,7 +80,7 @@ int wire_buf_reserve(struct wire_buf *b, size_t n)
 
 	if (n <= b->cap - b->end)
 		return 0;
-	if (n > SIZE_MAX / 2 - used)
+	if (n > BUF_BYTES_MAX - used)
 		return err_new(-ENOMEM);
 	if (used + n <= b->cap && b->begin >= used) { /* no overlap, and not again at once */
 		memcpy(b->bytes, b->bytes + b->begin, used);

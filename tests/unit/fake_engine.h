@@ -57,7 +57,7 @@ struct fake {
 	struct wire_buf in;
 	uint64_t applied; /* mutations applied, as a script counts them */
 	uint64_t seed;
-	sem_t step; /* the script has come to a certain place */
+	sem_t step, go; /* the script has come to a place; the script may go on */
 	pthread_t thread;
 	void (*script)(struct fake *f);
 };
@@ -145,6 +145,7 @@ static inline void fake_init(struct fake *f)
 		.fd = {{SHM_KIND_CONTROL, 0, 0}, {SHM_KIND_POOL, 2, 0}, {SHM_KIND_CLIENT, 0, 0}},
 	};
 	CHECK_EQ(sem_init(&f->step, 0, 0), 0);
+	CHECK_EQ(sem_init(&f->go, 0, 0), 0);
 	fake_segments(f);
 	fake_listen(f);
 }
@@ -335,16 +336,21 @@ static inline void fake_run(struct fake *f, void (*script)(struct fake *f))
 	CHECK_EQ(pthread_create(&f->thread, NULL, fake_main, f), 0);
 }
 
-/* Script: I have come to the place that fake_step_wait() waits for. */
-static inline void fake_step(struct fake *f) { CHECK_EQ(sem_post(&f->step), 0); }
-
-static inline void fake_step_wait(struct fake *f)
+static inline void fake_sem_wait(sem_t *sem)
 {
 	uint64_t until_ns = t_now_ns() + (uint64_t)t_limit_ms(FAKE_WAIT_MS) * 1000000;
 	struct timespec t = {(time_t)(until_ns / 1000000000), (long)(until_ns % 1000000000)};
 
-	CHECK_EQ(sem_clockwait(&f->step, CLOCK_MONOTONIC, &t), 0);
+	CHECK_EQ(sem_clockwait(sem, CLOCK_MONOTONIC, &t), 0);
 }
+
+/* Script: I have come to the place that fake_step_wait() waits for. */
+static inline void fake_step(struct fake *f) { CHECK_EQ(sem_post(&f->step), 0); }
+static inline void fake_step_wait(struct fake *f) { fake_sem_wait(&f->step); }
+
+/* Test: go on behind fake_go_wait(). */
+static inline void fake_go(struct fake *f) { CHECK_EQ(sem_post(&f->go), 0); }
+static inline void fake_go_wait(struct fake *f) { fake_sem_wait(&f->go); }
 
 /* Waits for the script's end. */
 static inline void fake_join(struct fake *f) { CHECK_EQ(pthread_join(f->thread, NULL), 0); }
