@@ -41,8 +41,9 @@ enum {
 	ENG_HINT_BLOCKS_TURN = 128, /* by one at the end of a turn */
 	ENG_HINT_SETS = 16,         /* entries written between two of those */
 	ENG_ROOM_TRIES = 24,        /* attempts to make room for one entry */
-	ENG_VICTIMS = 32,           /* evictions before each scan of the pins */
-	ENG_ROOM_FACTOR = 8,        /* or so many times the bytes wanted */
+	ENG_VICTIMS = 512,          /* evictions before each scan of the pins, at most */
+	ENG_ROOM_SHARE = 256,       /* they stop at this part of the pool, */
+	ENG_ROOM_FACTOR = 8,        /* or at so many times the bytes wanted */
 	ENG_COMPACT_PLACES = 1024,  /* entries moved by one compaction */
 	ENG_LIMBO_ENTRIES =
 		4096, /* more in limbo than after the last sweep: swept at the turn's end */

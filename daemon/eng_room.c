@@ -241,20 +241,29 @@ static bool fragmented(const struct eng_pool *p, uint64_t bytes)
 	       p->bytes / ENG_FRAGMENTED + ENG_ROOM_FACTOR * bytes;
 }
 
+/* What one barrier and one scan are to bring: they cost tens of microseconds where a
+ * processor has to be interrupted, an eviction a fraction of one. */
+static uint64_t batch_bytes(const struct eng_pool *p, uint64_t bytes)
+{
+	uint64_t share = p->bytes / ENG_ROOM_SHARE;
+
+	return share > ENG_ROOM_FACTOR * bytes ? share : ENG_ROOM_FACTOR * bytes;
+}
+
 bool eng_room_make(struct eng_pool *p, struct eng_store *s, uint64_t bytes, uint32_t attempt)
 {
 	bool large = bytes > p->large_bytes, odd = attempt % 2;
 
 	if (attempt == 0) {
 		eng_hint_drain(p->e, ENG_HINT_BLOCKS);
-		if (p->w.limbo.n && eng_room_sweep(p->e))
+		if (p->w.limbo.bytes >= batch_bytes(p, bytes) / 2 && eng_room_sweep(p->e))
 			return true;
 	}
 	if (odd && (large || attempt >= ENG_WINDOW_ATTEMPT) && room_window(p, bytes))
 		return true;
 	if (!large && (odd || fragmented(p, bytes)) && room_compact(p, bytes))
 		return true;
-	return room_evict(p, s, large ? bytes : ENG_ROOM_FACTOR * bytes);
+	return room_evict(p, s, large ? bytes : batch_bytes(p, bytes));
 }
 
 /* ---------------------------------------------------------------------- time */

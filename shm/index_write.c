@@ -9,6 +9,11 @@
 enum {
 	ENTRIES_PER_BUCKET =
 		5, /* growth is due above it: 13 % of the chains then have an overflow */
+	STAYS_PER_BUCKET = 4,
+	EARLY_PER_BUCKET =
+		3,        /* growth is due above it already when free pages are about to run out: */
+	EARLY_TABLES = 4, /* so many of the next table */
+	EARLY_MASK = 63,  /* looked at with every 64th entry */
 	GROW_RETRY_MASK = 1023, /* with no room for a larger table: look again every 1024 changes */
 };
 
@@ -220,26 +225,47 @@ static uint32_t move_chain(struct shm_wpool *w, uint64_t chain)
 	return lost;
 }
 
+static uint64_t next_bytes(const struct shm_wpool *w)
+{
+	uint32_t log2 = w->cur.log2_buckets + 1;
+
+	return shm_index_bytes(log2, shm_index_overflow(log2));
+}
+
+/* In a pool that fills up, a larger table is taken while there still is a run for it:
+ * later it would have to be made by eviction. */
+static bool growth_is_wise(const struct shm_wpool *w)
+{
+	struct shm_alloc_stats s;
+
+	if (w->n_entries <= EARLY_PER_BUCKET * n_buckets(&w->cur) || w->n_entries & EARLY_MASK)
+		return false;
+	shm_alloc_stats(w->alloc, &s);
+	return s.free_page_bytes < EARLY_TABLES * next_bytes(w);
+}
+
+/* Once there was no room for it, a growth stays due until clearly fewer entries are left: the
+ * room is made by eviction. */
 static bool growth_is_due(const struct shm_wpool *w)
 {
-	return w->n_entries > ENTRIES_PER_BUCKET * n_buckets(&w->cur) &&
-	       w->cur.log2_buckets < SHM_LOG2_BUCKETS_MAX;
+	uint64_t per_bucket = w->grow_failed ? STAYS_PER_BUCKET : ENTRIES_PER_BUCKET;
+
+	return w->cur.log2_buckets < SHM_LOG2_BUCKETS_MAX &&
+	       (w->n_entries > per_bucket * n_buckets(&w->cur) || growth_is_wise(w));
 }
 
 uint64_t shm_pool_grow_wants(const struct shm_wpool *w)
 {
-	uint32_t log2 = w->cur.log2_buckets + 1;
-
-	return !w->next.t && w->grow_failed && growth_is_due(w)
-	               ? shm_index_bytes(log2, shm_index_overflow(log2))
-	               : 0;
+	return !w->next.t && w->grow_failed && growth_is_due(w) ? next_bytes(w) : 0;
 }
 
-static void begin_growth(struct shm_wpool *w)
+static void begin_growth(struct shm_wpool *w, bool now)
 {
-	if (!growth_is_due(w))
+	if (!growth_is_due(w)) {
+		w->grow_failed = 0;
 		return;
-	if (w->grow_failed && (w->grow_failed++ & GROW_RETRY_MASK))
+	}
+	if (!now && w->grow_failed && (w->grow_failed++ & GROW_RETRY_MASK))
 		return;
 	if (shm_index_create(w, w->cur.log2_buckets + 1, &w->next) != 0) {
 		w->grow_failed = 1;
@@ -268,10 +294,10 @@ static void end_growth(struct shm_wpool *w)
 	STEP("grow:table-retired");
 }
 
-bool shm_index_grow(struct shm_wpool *w, uint32_t chains)
+bool shm_index_grow(struct shm_wpool *w, uint32_t chains, bool now)
 {
 	if (!w->next.t)
-		begin_growth(w);
+		begin_growth(w, now);
 	if (!w->next.t)
 		return false;
 	while (chains-- > 0 && w->grow_pos < n_buckets(&w->cur)) {

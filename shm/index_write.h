@@ -39,8 +39,9 @@ int shm_index_seek(struct shm_wpool *w, const struct shm_key *key, struct shm_re
 int shm_index_seek_off(struct shm_wpool *w, uint64_t hash, uint64_t off, struct shm_ref *ret);
 
 /* Begins a growth when one is due and there is room for it, and moves up to
- * `chains` chains; true while more is to be moved. */
-bool shm_index_grow(struct shm_wpool *w, uint32_t chains);
+ * `chains` chains; true while more is to be moved.  After a failure it looks for
+ * room again only now and then, or `now`. */
+bool shm_index_grow(struct shm_wpool *w, uint32_t chains, bool now);
 
 /* After an engine's death.  check: are the links sound (rule I10), how many overflow buckets are
  * used?  Clears what is no slot word at all (rule I12).  0, -EBADMSG, -ENOMEM.  finish: completes

@@ -103,7 +103,7 @@ int shm_pool_set(struct shm_wpool *w, struct shm_journal *j, const struct shm_re
 	if (shm_limbo_reserve(w, 2) != 0)
 		return POOL_FULL;
 	shm_pool_change(w);
-	(void)shm_index_grow(w, CHAINS_PER_CHANGE);
+	(void)shm_index_grow(w, CHAINS_PER_CHANGE, false);
 	int e = shm_index_seek(w, &set->key, &ref);
 	if (e == INDEX_FULL)
 		ret->old_off = shm_word_off(ref.word);
@@ -130,10 +130,8 @@ int shm_pool_set(struct shm_wpool *w, struct shm_journal *j, const struct shm_re
 	STEP("set:intended");
 	shm_store_rel(ref.slot, word); /* rel:index.slot */
 	STEP("set:published");
-	if (MUTANT(13)) {
-		STEP("set:mutant");
+	if (MUTANT(13))
 		fill(w, off, set, ret->lsn, created_ns);
-	}
 	count_in(w, off);
 	if (ref.word)
 		retire(w, shm_word_off(ref.word), ret);
@@ -160,7 +158,7 @@ int shm_pool_delete(struct shm_wpool *w, struct shm_journal *j, const struct shm
 	if (shm_limbo_reserve(w, 2) != 0)
 		return -ENOMEM;
 	shm_pool_change(w);
-	(void)shm_index_grow(w, CHAINS_PER_CHANGE);
+	(void)shm_index_grow(w, CHAINS_PER_CHANGE, false);
 	int e = shm_index_seek(w, key, &ref);
 	bool live = false;
 	if (e == 0) {
@@ -232,7 +230,7 @@ bool shm_pool_grow_step(struct shm_wpool *w, uint32_t chains)
 {
 	shm_pool_change(w);
 	w->grow_failed = 0; /* whoever asks for it may have made room */
-	bool more = shm_index_grow(w, chains);
+	bool more = shm_index_grow(w, chains, true);
 	shm_pool_change(w);
 	return more;
 }
