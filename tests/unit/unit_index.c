@@ -27,6 +27,7 @@ static void begin(uint64_t bytes)
 static void end(void)
 {
 	t_pool_check(&p);
+	t_pool_fsck(&p);
 	t_pool_free(&p);
 }
 
@@ -241,6 +242,7 @@ static void on_step_adopt(const char *name)
 	t_pool_restore(&q, &p);
 	CHECK_EQ(t_pool_start(&q), 0);
 	t_pool_check(&q);
+	t_pool_fsck(&q);
 	struct shm_reader r = t_pool_reader(&q, 0, 0);
 	read_all_but_one(&q, &r, 3);
 	CHECK_EQ(shm_load_rlx(&q.ctl->counter[SHM_DC_adopt_dropped]), 0);
