@@ -64,11 +64,33 @@ static const char *backing_name(uint32_t backing)
 
 /* -------------------------------------------------------------------- daemon */
 
+/* Does the kernel say that somebody stopped the engine (SIGSTOP, a debugger)?  False too where its
+ * number means another process or none: in another pid namespace. */
+static bool engine_stopped(int32_t pid)
+{
+	char path[32], line[512];
+	const char *end;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
+	FILE *f = pid > 0 ? fopen(path, "re") : NULL;
+	if (!f)
+		return false;
+	bool read = fgets(line, sizeof line, f) != NULL;
+	(void)fclose(f);
+	end = read ? strstr(line, "(hypercached-eng) ") : NULL;
+	if (!end)
+		return false;
+	end += strlen("(hypercached-eng) ");
+	return *end == 'T' || *end == 't';
+}
+
 /* In one word what the engine does, from its own word and state, and from its parent. */
 static const char *engine_state(const struct hypercache_admin *a)
 {
 	uint32_t word = shm_load32_rlx(&a->ctl->eng_word);
 
+	if (engine_stopped(a->answer.engine_pid))
+		return "stopped by a signal";
 	if (a->answer.engine == ADMIN_ENGINE_STOPPING)
 		return "stopping";
 	if (a->answer.engine == ADMIN_ENGINE_WAITING)
