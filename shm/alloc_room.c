@@ -167,9 +167,10 @@ static struct window slide(
 {
 	struct window best = {0}, w = {0};
 	uint32_t looks = 0;
+	uint64_t runs = WINDOW_LOOKS + pages; /* enough for a look, unless tables lie between */
 
 	w.lo = w.hi = next_head(a, *cursor);
-	while (w.hi < a->n_pages && looks < WINDOW_LOOKS) {
+	for (; w.hi < a->n_pages && looks < WINDOW_LOOKS && runs > 0; runs--) {
 		const struct alloc_run *r = alloc_rec(a, a->map[w.hi]);
 		window_count(a, &w, r, 1);
 		if (r->kind == SHM_PAGE_META || r->kind == SHM_PAGE_TABLE || r->stuck)

@@ -9,7 +9,6 @@
 #include "../kit/t.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -171,12 +170,15 @@ static inline void give_all(struct world *w)
 	CHECK_EQ(st.total_bytes, st.meta_bytes + st.free_page_bytes);
 }
 
-/* log-uniform in [lo, hi] */
+/* In [lo, hi], every doubling as likely as every other. */
 static inline uint64_t random_size(uint64_t lo, uint64_t hi)
 {
-	double x = (double)t_random_below(1 << 30) / (1 << 30);
+	uint64_t n = 1;
 
-	return (uint64_t)((double)lo * pow((double)hi / (double)lo, x));
+	while (lo << n < hi)
+		n++;
+	uint64_t from = lo << t_random_below(n), to = from * 2 < hi ? from * 2 : hi;
+	return from + t_random_below(to - from + 1);
 }
 
 static inline void random_step(struct world *w, uint64_t item_max)
