@@ -233,6 +233,40 @@ TEST(frames_are_golden)
 	}
 }
 
+/* The bytes that libclient/README.md shows to writers of other clients: each line of hexadecimal
+ * there has to be one of the golden frames. */
+TEST(the_readme_shows_golden_frames)
+{
+	const char *root = getenv("HC_SOURCE_ROOT");
+	char path[4096], line[512];
+	int found = 0;
+
+	if (!root)
+		SKIP("HC_SOURCE_ROOT is not set");
+	(void)snprintf(path, sizeof path, "%s/libclient/README.md", root);
+	FILE *f = fopen(path, "re");
+	CHECK(f);
+	while (fgets(line, sizeof line, f)) {
+		uint8_t bytes[sizeof line];
+		size_t n = 0;
+		int used = 0;
+		if (strncmp(line, "    ", 4) != 0 ||
+			strspn(line, " 0123456789abcdef\n") != strlen(line))
+			continue;
+		for (char *at = line; sscanf(at, " %2hhx%n", &bytes[n], &used) == 1; at += used)
+			n++;
+		bool golden_one = false;
+		for (int i = 0; i < N_GOLDEN; i++)
+			golden_one |= n == golden[i].frame.n &&
+			              memcmp(bytes, golden[i].frame.bytes, n) == 0;
+		if (!golden_one)
+			t_fail(__FILE__, __LINE__, "no golden frame: %s", line);
+		found++;
+	}
+	CHECK_EQ(fclose(f), 0);
+	CHECK_EQ(found, 2);
+}
+
 TEST(what_was_put_is_got)
 {
 	struct wire_request q;
