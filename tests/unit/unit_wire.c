@@ -237,13 +237,15 @@ TEST(frames_are_golden)
  * there has to be one of the golden frames. */
 TEST(the_readme_shows_golden_frames)
 {
-	const char *root = getenv("HC_SOURCE_ROOT");
+	const char *root = getenv("HC_SOURCE_ROOT"), *slash = strrchr(__FILE__, '/');
 	char path[4096], line[512];
 	int found = 0;
 
-	if (!root)
-		SKIP("HC_SOURCE_ROOT is not set");
-	(void)snprintf(path, sizeof path, "%s/libclient/README.md", root);
+	if (root)
+		(void)snprintf(path, sizeof path, "%s/libclient/README.md", root);
+	else
+		(void)snprintf(path, sizeof path, "%.*s/../../libclient/README.md",
+			slash ? (int)(slash - __FILE__) : 1, slash ? __FILE__ : ".");
 	FILE *f = fopen(path, "re");
 	CHECK(f);
 	while (fgets(line, sizeof line, f)) {
