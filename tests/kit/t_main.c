@@ -146,14 +146,15 @@ static int wait_forked(const struct t_test *t, pid_t pid)
 
 static void print_repeat(const char *program, const struct t_test *t)
 {
+	static const char *const names[] = {"HC_BINDIR", "HC_SOURCE_ROOT", "HC_DATA", "HC_MUTANT"};
 	char path[PATH_MAX];
-	const char *bin = getenv("HC_BINDIR"), *data = getenv("HC_DATA");
 
 	printf("     repeat: T_SEED=%#llx", (unsigned long long)t_seed());
-	if (bin)
-		printf(" HC_BINDIR=%s", bin);
-	if (data && *data)
-		printf(" HC_DATA=%s", data);
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		const char *value = getenv(names[i]);
+		if (value && *value)
+			printf(" %s=%s", names[i], value);
+	}
 	printf(" %s %s\n", realpath(program, path) ? path : program, t->name);
 }
 
