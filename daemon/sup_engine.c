@@ -151,6 +151,7 @@ int sup_engine_start(struct sup *sup)
 	if (heritage_fd < 0)
 		return log_fail(heritage_fd, "an engine's heritage cannot be written");
 	panic_clear(sup->panic_fd);
+	e->started_ns = sup_host_mono_ns();
 	pid_t pid = fork();
 	if (pid < 0)
 		return log_fail(err_new(-errno), "cannot fork an engine");
@@ -162,7 +163,6 @@ int sup_engine_start(struct sup *sup)
 	e->channel = steal_fd(ours);
 	e->state = ADMIN_ENGINE_STARTING;
 	e->n_started++;
-	e->started_ns = sup_host_mono_ns();
 	e->ready_ns = 0;
 	e->reply_waits = false;
 	log_debug("engine %d started, the %u. on this memory, with %u sessions", pid, e->n_started,

@@ -15,35 +15,32 @@ static int cli_help(const struct cli *c);
 
 static const struct cli_verb verbs[] = {
 	{"get", "KEY", "print the value of a key",
-		"The value's bytes go to standard output as they are; a newline follows only if "
-                "that\n"
-		"is a terminal.  Exit status 1 if there is no such entry.\n",
+		"The value's bytes go to standard output as they are; a newline follows\n"
+		"only if that is a terminal.  Exit status 1 if there is no such entry.\n",
 		1, 1, cli_get},
 	{"set", "KEY [VALUE|-]", "set a key to a value",
-		"Without VALUE, or with -, the value is all that comes from standard input, byte "
-                "for\n"
-		"byte.  --ttl is its time to live (10s, 5m, never), --flags a number of your own\n"
-		"that is kept with it.\n",
+		"Without VALUE, or with -, the value is all that comes from standard\n"
+		"input, byte for byte.  --ttl is its time to live (10s, 5m, never),\n"
+		"--flags a number of your own that is kept with it.\n",
 		1, 2, cli_set},
 	{"delete", "KEY", "delete a key", "Exit status 1 if there is no such entry.\n", 1, 1,
 		cli_delete},
 	{"ping", "", "ask the engine for a sign of life", "Prints how long the round trip took.\n",
 		0, 0, cli_ping},
 	{"stat", "", "show the daemon, its pools and stores",
-		"Read from shared memory: it works while the engine hangs or is dead.  --verbose\n"
-		"shows all counters and what they mean.  The memory of a pool adds up:\n"
+		"Read from shared memory: it works while the engine hangs or is dead.\n"
+		"--verbose shows all counters and what they mean.  A pool adds up:\n"
 		"limit = live + overhead + free + limbo + unusable.\n",
 		0, 0, cli_stat},
 	{"clients", "", "show who is connected",
-		"Read from shared memory.  Names and numbers are what the clients say of "
-                "themselves.\n",
+		"Read from shared memory.  Process and user are what the kernel says,\n"
+		"name and numbers the client's own words.\n",
 		0, 0, cli_clients},
 	{"fsck", "", "check the shared memory",
-		"Reads all of it and prints each invariant that is broken, by the number under "
-                "which\n"
-		"the headers in shm/layout list it.  Nothing is changed or locked; the daemon may "
-                "go\n"
-		"on meanwhile.  Exit status 1 if something is wrong.\n",
+		"Reads all of it and prints each invariant that is broken, by the number\n"
+		"under which the headers in shm/layout list it.  Nothing is changed or\n"
+		"locked; the daemon may go on meanwhile.  Exit status 1 if something is\n"
+		"wrong.\n",
 		0, 0, cli_fsck},
 	{"help", "[VERB]", "explain a verb", "", 0, 1, cli_help},
 };

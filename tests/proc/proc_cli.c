@@ -158,7 +158,7 @@ TEST(keys_may_be_any_bytes)
 	hc_close(hc);
 	struct result r = run(d, ARGS("get", "--base64", "AP8=", "--json"));
 	CHECK_STR(r.out, "{\"result\":\"hit\",\"key_base64\":\"AP8=\",\"value\":"
-	                 "\"\\u0000\\u0001\\u0002\"}\n");
+			 "\"\\u0000\\u0001\\u0002\"}\n");
 	result_free(&r);
 	check_status(d, 2, ARGS("get", "--base64", "AP8"));
 	check_status(d, 2, ARGS("get", "--base64", "A*8="));

@@ -125,14 +125,15 @@ static unsigned long switches(pid_t pid)
 {
 	char path[64], line[256];
 	unsigned long n = 0;
+	bool found = false;
 
 	(void)snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
 	FILE *f = fopen(path, "re");
 	CHECK(f != NULL);
-	while (fgets(line, sizeof line, f))
-		(void)sscanf(line, "voluntary_ctxt_switches: %lu", &n);
+	while (fgets(line, sizeof line, f) && !found)
+		found = sscanf(line, "voluntary_ctxt_switches: %lu", &n) == 1;
 	fclose(f);
-	CHECK(n > 0);
+	CHECK(found);
 	return n;
 }
 
@@ -143,7 +144,7 @@ TEST(an_idle_daemon_lets_the_machine_sleep)
 	unsigned long sup = switches(d->proc->pid), eng = switches(engine);
 
 	CHECK(!t_wait_fd(d->proc->pidfd, POLLIN, 2000)); /* the time is what is measured */
-	CHECK(switches(d->proc->pid) <= sup + 1); /* it may just have gone to sleep */
+	CHECK(switches(d->proc->pid) <= sup + 1);        /* it may just have gone to sleep */
 	CHECK(switches(engine) - eng <= (unsigned long)(t_limit_ms(2000) / 1000 * 5));
 	t_daemon_stop(d);
 }
@@ -436,6 +437,19 @@ TEST(a_view_outlives_the_engine_and_its_session_is_handed_on)
 	t_daemon_stop(d);
 }
 
+TEST(a_supervisor_that_crashes_says_why)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	pid_t engine = t_daemon_engine(d);
+
+	t_proc_signal(d->proc, SIGSEGV);
+	CHECK_EQ(t_proc_exit(d->proc, LIMIT_MS), 128 + SIGSEGV);
+	CHECK(strstr(d->proc->err.text, "signal SIGSEGV, sent by process "));
+	CHECK(strstr(d->proc->err.text, "backtrace:"));
+	CHECK(t_pid_gone(engine, LIMIT_MS));
+	t_daemon_free(d);
+}
+
 TEST(the_engine_ends_when_its_supervisor_is_killed)
 {
 	struct t_daemon *d = t_daemon_start(NULL, NULL);
@@ -648,6 +662,33 @@ TEST(other_users_are_denied_unless_admin_uids_names_them)
 }
 
 /* ---------------------------------------------------------------- without root */
+
+TEST(few_descriptors_mean_fewer_clients_and_it_says_so)
+{
+	const char *config = t_path("c.yaml"), *home = t_path("home");
+	char text[T_PATH_BYTES * 3], command[T_PATH_BYTES * 2];
+
+	if (geteuid() != 0)
+		SKIP("not run by root");
+	CHECK_EQ(chmod(t_dir(), 0711), 0);
+	CHECK_EQ(mkdir(home, 0700), 0);
+	CHECK_EQ(chown(home, NOBODY, NOBODY), 0);
+	(void)snprintf(text, sizeof text,
+		"socket: %s/s\ndata_dir: %s/data\nmax_clients: 4000\n"
+		"pools: { main: { size: 8MiB, huge_pages: off } }\n",
+		home, home);
+	file_write(config, text);
+	CHECK_EQ(chmod(config, 0644), 0);
+	(void)snprintf(command, sizeof command, "ulimit -n 400; exec %s --config %s",
+		t_bin("hypercached"), config);
+	struct t_proc *p = t_spawn((const char *[]){"/bin/sh", "-c", command, NULL},
+		&(struct t_spawn_opts){.uid = NOBODY}); /* root could raise the limit */
+	free(t_proc_line(p, "only 48 clients instead of max_clients = 4000", LIMIT_MS));
+	free(t_proc_line(p, "hypercached: ready on ", LIMIT_MS));
+	t_proc_signal(p, SIGTERM);
+	CHECK_EQ(t_proc_exit(p, LIMIT_MS), 0);
+	t_proc_free(p);
+}
 
 TEST(it_works_for_a_user_without_rights)
 {
