@@ -111,10 +111,11 @@ static int hello_send(struct hc_conn *c, struct wire_buf *b, uint64_t deadline_n
 	return 0;
 }
 
-/* The descriptors of one message.  All of them are stored or closed.  0 or -EPROTO. */
+/* The descriptors of one message.  All of them are stored or closed.  0; -EPROTO: too many; -EMFILE:
+ * this process may not have so many open. */
 static int descriptors_take(struct msghdr *m, struct hc_handed *h)
 {
-	int r = m->msg_flags & MSG_CTRUNC ? -EPROTO : 0;
+	int r = 0;
 
 	for (struct cmsghdr *k = CMSG_FIRSTHDR(m); k; k = CMSG_NXTHDR(m, k)) {
 		if (k->cmsg_level != SOL_SOCKET || k->cmsg_type != SCM_RIGHTS)
@@ -131,6 +132,8 @@ static int descriptors_take(struct msghdr *m, struct hc_handed *h)
 			}
 		}
 	}
+	if (m->msg_flags & MSG_CTRUNC)
+		r = h->n_fds < WIRE_FDS_MAX ? -EMFILE : -EPROTO;
 	return r < 0 ? err_new(r) : 0;
 }
 

@@ -144,9 +144,11 @@ static int fork_word_new(const uint32_t **ret)
 	return 0;
 }
 
-/* Undoes whatever there is; also of a half-built one, and in a forked child. */
+/* Undoes whatever there is; also of a half-built one, and in a forked child.  Keeps errno. */
 static void hc_free(struct hc *hc)
 {
+	int keep = errno;
+
 	hc_threads_free(hc->threads);
 	hc_conn_fini(&hc->conn);
 	if (hc->fork_word) {
@@ -161,6 +163,7 @@ static void hc_free(struct hc *hc)
 		}
 	}
 	free(hc);
+	errno = keep;
 }
 DEFINE_CLEANUP(struct hc *, hc_free)
 

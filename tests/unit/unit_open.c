@@ -7,6 +7,7 @@
  */
 #include <dirent.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include "fake_engine.h"
 
@@ -675,6 +676,35 @@ TEST(descriptors_are_counted)
 		fake_join(&f);
 		CHECK_EQ(count_fds(), fds);
 	}
+	fake_fini(&f);
+}
+
+static void hand_too_many_for_us(struct fake *f)
+{
+	const int fds[FAKE_FDS] = {f->control_fd, f->pool_fd, f->seg_fd};
+	struct wire_buf b = fake_hello_bytes(f);
+	struct rlimit limit;
+
+	fake_hello_get(f);
+	CHECK_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = (rlim_t)f->fd + 2; /* the last that was opened: room for one more */
+	CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	CHECK(fake_send(f, b.bytes, b.end, fds, FAKE_FDS));
+	wire_buf_fini(&b);
+	(void)fake_more(f);
+}
+
+TEST(a_process_without_free_descriptors)
+{
+	struct fake f;
+	struct hc *hc;
+
+	fake_init(&f);
+	fake_run(&f, hand_too_many_for_us);
+	errno = 0;
+	CHECK_EQ(open_with(&f, &hc, 0), HC_E_SYSTEM);
+	CHECK_EQ(errno, EMFILE);
+	fake_join(&f);
 	fake_fini(&f);
 }
 
