@@ -97,6 +97,8 @@ struct sup {
 /* sup_folder.c: creates data_dir (0700, with its parents) and takes its lock.  Descriptor, or -errno:
  * -EBUSY another daemon has it. */
 int sup_folder_lock(const char *dir);
+/* The folder that `path` is in. */
+void sup_folder_of(const char *path, char ret_dir[CONFIG_TEXT_BYTES]);
 /* Creates the folder that a socket is to lie in, if there is none, and checks that nobody but us and
  * root may change what is in it (or that it is sticky).  0 or -errno. */
 int sup_folder_socket(const char *socket_path);

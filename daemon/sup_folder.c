@@ -57,17 +57,22 @@ static int folder_check(const char *path)
 	return 0;
 }
 
+void sup_folder_of(const char *path, char ret_dir[CONFIG_TEXT_BYTES])
+{
+	(void)snprintf(ret_dir, CONFIG_TEXT_BYTES, "%s", path);
+	char *slash = strrchr(ret_dir, '/');
+	if (!slash)
+		(void)snprintf(ret_dir, CONFIG_TEXT_BYTES, ".");
+	else
+		slash[slash == ret_dir] = 0; /* that of /s is / */
+}
+
 int sup_folder_socket(const char *socket_path)
 {
 	char dir[CONFIG_TEXT_BYTES];
 	int r;
 
-	(void)snprintf(dir, sizeof dir, "%s", socket_path);
-	char *slash = strrchr(dir, '/');
-	if (!slash)
-		(void)snprintf(dir, sizeof dir, ".");
-	else
-		slash[slash == dir] = 0;
+	sup_folder_of(socket_path, dir);
 	r = folder_make(dir, geteuid() == 0 ? 0755 : 0700);
 	return r < 0 ? err_fwd(r) : err_fwd(folder_check(dir));
 }

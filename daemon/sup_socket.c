@@ -44,10 +44,8 @@ static int address_make(struct sockaddr_un *a, const char *path)
 static int folder_lock(const char *path)
 {
 	char dir[CONFIG_TEXT_BYTES];
-	const char *slash = strrchr(path, '/');
 
-	(void)snprintf(
-		dir, sizeof dir, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+	sup_folder_of(path, dir);
 	_cleanup_close_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return log_fail(err_new(-errno), "cannot open the folder %s", dir);
