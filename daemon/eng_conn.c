@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "hypercache.h"
 #include "op.h"
+#include "step.h"
 
 static size_t bytes_in(const struct wire_buf *b) { return b->end - b->begin; }
 
@@ -197,7 +198,9 @@ static bool conn_make_room(struct eng_conn *c)
 
 static bool conn_may_decode(const struct eng_conn *c)
 {
-	return !c->dead && !c->closing && !c->held && bytes_in(&c->out) < ENG_OUT_BYTES;
+	return !c->dead && !c->closing && !c->held &&
+	       (bytes_in(&c->out) < ENG_OUT_BYTES ||
+		       MUTANT(54)); /* 54: answers gather without end */
 }
 
 static void conn_add_ready(struct eng_conn *c)
@@ -350,7 +353,7 @@ static void conn_accepted(void *arg, int fd)
 		return;
 	}
 	struct eng_conn *c = NULL;
-	if (!e->quit && e->n_conns < e->max_conns)
+	if (!e->quit && e->n_conns < e->max_conns - MUTANT(60)) /* 60: one fewer than promised */
 		c = conn_new(e, fd);
 	if (!c) {
 		eng_count(e, SHM_DC_connections_refused, 1);
@@ -385,7 +388,8 @@ static const char *conn_overdue(const struct eng_conn *c)
 {
 	uint64_t now = c->e->now_ns;
 
-	if (!c->session && !c->held && now - c->opened_ns > ENG_HELLO_S * ENG_NS_PER_S)
+	if (!c->session && !c->held && now - c->opened_ns > ENG_HELLO_S * ENG_NS_PER_S &&
+		!MUTANT(59)) /* 59: who says nothing stays */
 		return "it did not say HELLO in time, or did not take the answer";
 	if (c->out_wait.armed && now - c->out_ns > ENG_STALL_S * ENG_NS_PER_S)
 		return "it does not read its answers";

@@ -7,6 +7,7 @@
  * each than fits into it.
  */
 #include "eng.h"
+#include "step.h"
 
 #define ACCESS_COUNT_MASK ((1ull << 20) - 1)
 #define LOST_MAX (1ull << 32) /* what one ring can claim to have lost at a time */
@@ -25,14 +26,16 @@ static bool hint_obey(struct eng *e, uint64_t word, uint64_t now_ms)
 	uint64_t pool_idx = shm_word_low(word), off = shm_word_off(word);
 	struct eng_pool *p = &e->pool[pool_idx]; /* four bits: SHM_POOLS_MAX */
 
-	if (!p->base || !shm_alloc_is_taken(p->w.alloc, off))
+	if (!p->base ||
+		(!shm_alloc_is_taken(p->w.alloc, off) && !MUTANT(56))) /* 56: hints are believed */
 		return false;
 	uint32_t note = *shm_alloc_note(p->w.alloc, off);
 	if (note == POL_NONE)
 		return false;
 	struct shm_item *it = shm_pool_item(&p->w, off);
 	struct eng_store *s = eng_store_by_id(e, it->store_id);
-	s->pol->ops->touch(s->pol, note, now_ms);
+	if (!MUTANT(55)) /* 55: reads do not count */
+		s->pol->ops->touch(s->pol, note, now_ms);
 	hint_stamp(it, now_ms);
 	return true;
 }

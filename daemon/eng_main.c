@@ -442,7 +442,7 @@ int eng_main(int heritage_fd)
 	r = main_run(e);
 	if (r < 0 && r != -ECANCELED)
 		(void)log_fail(r, "the engine ends");
-	else
+	else if (!MUTANT(61)) /* 61: a clean end looks like a crash */
 		shm_store_rlx(&e->ctl->state, SHM_ENGINE_ENDED);
 	STEP("engine:ended");
 	bool failed = r < 0 && r != -ECANCELED;

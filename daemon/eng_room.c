@@ -60,7 +60,8 @@ static bool room_revoke(struct eng *e, const struct eng_pool *p)
 	bool revoked = false;
 
 	for (uint32_t i = 0; i < e->n_scan; i++) {
-		if (e->scan[i].pinned_bytes <= p->limbo_cap_bytes)
+		/* 53: a client may hold all there is */
+		if (e->scan[i].pinned_bytes <= p->limbo_cap_bytes || MUTANT(53))
 			continue;
 		eng_session_revoke(&e->session[e->scan_slot[i]], e->scan[i].pinned_bytes);
 		revoked = true;
@@ -216,7 +217,7 @@ static bool room_window(struct eng_pool *p, uint64_t bytes)
 	struct eng *e = p->e;
 	uint64_t max = bytes / ENG_WINDOW_BYTES_PER_PLACE + 2 * SHM_PAGE;
 
-	if (!room_places(e, max))
+	if (!room_places(e, max) || MUTANT(58)) /* 58: no contiguous room is ever made */
 		return false;
 	uint32_t n = shm_alloc_window(
 		p->w.alloc, bytes, &p->window_cursor, e->places, (uint32_t)max);

@@ -123,7 +123,8 @@ void eng_session_look(struct eng_session *s)
 			strerror(-fd));
 		return;
 	}
-	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+	/* 51: whoever is looked at counts as dead; 52: nobody ever does */
+	if (MUTANT(51) || (flock(fd, LOCK_EX | LOCK_NB) == 0 && !MUTANT(52)))
 		eng_session_end(s, ENG_ENDED_DEAD);
 }
 
@@ -131,7 +132,7 @@ static uint64_t fold_one(const shm_u64 *x, uint64_t room)
 {
 	uint64_t v = shm_load_rlx(x);
 
-	return v < room ? v : room;
+	return v < room || MUTANT(57) ? v : room; /* 57: a client's counts are believed */
 }
 
 /* What the client has counted goes to the totals; it can lie up to FOLD_MAX. */

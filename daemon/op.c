@@ -1,6 +1,7 @@
 /* op.c - the table of verbs, and what the mutations have in common. */
 #include "op.h"
 #include "hypercache.h"
+#include "step.h"
 
 #define OP_ENTRY_(name, number) [number] = OP_##name##_FN,
 op_fn *const op_table[WIRE_VERB_END] = {WIRE_VERBS(OP_ENTRY_)};
@@ -60,5 +61,6 @@ void op_refuse(struct eng *e, const struct shm_req *req, struct wire_answer *a, 
 {
 	a->status = status;
 	a->lsn = a->value = 0;
-	shm_journal_finish(e->journal, req, 0, status, 0);
+	if (!MUTANT(50)) /* 50: a refusal is not recorded */
+		shm_journal_finish(e->journal, req, 0, status, 0);
 }

@@ -58,7 +58,8 @@ int op_hello(struct eng *e, struct eng_conn *c, const struct wire_request *r, st
 		return OP_CLOSE;
 	}
 	s = eng_session_find(e, r->session);
-	if (!s || s->uid != peer.uid) {
+	if (!s || (s->uid != peer.uid &&
+			  !MUTANT(62))) { /* 62: whoever knows the id has the session */
 		a->status = HC_E_STALE;
 		return OP_CLOSE;
 	}

@@ -17,7 +17,7 @@
 #include "hc_i.h"
 #include "hypercache.h"
 
-enum { WAIT_MS = 20000, SMALL_VALUE = 100 };
+enum { WAIT_MS = 10000, SMALL_VALUE = 100 };
 
 struct client {
 	struct hc *hc;
@@ -145,6 +145,30 @@ TEST(what_is_out_of_range_is_refused_and_changes_nothing)
 	o.ttl_ms = 11ull * 365 * 24 * 3600 * 1000;
 	CHECK_EQ(hc_set(c.s, "k", 1, "x", 1, &o), HC_E_INVAL);
 	CHECK_STR(get_text(&c, "k"), "as it was");
+	hc_close(c.hc);
+	t_daemon_stop(d);
+}
+
+TEST(a_large_value_arrives_whole)
+{
+	enum { BYTES = 12 << 20 };
+	struct t_daemon *d = t_daemon_start(
+		"pools:\n  main: {size: 64MiB, huge_pages: \"off\"}\n", NULL);
+	struct client c = client_open(d);
+	uint64_t *sent = malloc(BYTES), *got = malloc(BYTES);
+	size_t n = 0;
+
+	CHECK(sent && got);
+	for (int round = 0; round < 8; round++) { /* more than the pool holds */
+		for (size_t i = 0; i < BYTES / 8; i++)
+			sent[i] = t_random();
+		CHECK_EQ(hc_set(c.s, &round, sizeof round, sent, BYTES, NULL), HC_OK);
+		CHECK_EQ(hc_get(c.s, &round, sizeof round, got, BYTES, &n), HC_OK);
+		CHECK_EQ(n, BYTES);
+		CHECK(memcmp(sent, got, BYTES) == 0);
+	}
+	free(sent);
+	free(got);
 	hc_close(c.hc);
 	t_daemon_stop(d);
 }
