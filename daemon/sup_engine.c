@@ -157,6 +157,7 @@ int sup_engine_start(struct sup *sup)
 		return log_fail(err_new(-errno), "cannot fork an engine");
 	if (pid == 0)
 		child_exec(h, heritage_fd);
+	STEP("sup:engine-started");
 	e->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	CHECK(e->pidfd >= 0); /* our own child, not yet waited for, and descriptors to spare */
 	e->pid = pid;
@@ -233,6 +234,7 @@ static int on_message(struct sup *sup, const struct sup_msg *m, int *fds, uint32
 		r = sup_session_put(sup, m, fds, n_fds);
 		if (r < 0)
 			return err_fwd(r);
+		STEP("sup:session-kept");
 		e->reply = (struct sup_msg){
 			.kind = SUP_MSG_SESSION_KEPT, .slot = m->slot, .id = m->id};
 		r = channel_send(e->channel, &e->reply);
@@ -244,6 +246,7 @@ static int on_message(struct sup *sup, const struct sup_msg *m, int *fds, uint32
 		break;
 	case SUP_MSG_SESSION_DROP:
 		r = sup_session_drop(sup, m);
+		STEP("sup:session-dropped");
 		break;
 	default:
 		r = err_new(-EBADMSG);
@@ -338,6 +341,7 @@ void sup_engine_on_death(struct sup *sup)
 	channel_drain(sup, MESSAGES_AFTER_DEATH);
 	channel_close(e);
 	death_tell(sup, &how);
+	STEP("sup:engine-died");
 	cleanup_closep_(&e->pidfd);
 	e->pidfd = -1;
 	e->pid = 0;
@@ -398,4 +402,5 @@ void sup_engine_stop(struct sup *sup)
 	/* An engine that does not read its channel gets no QUIT; the limit is for that one. */
 	if (e->channel >= 0)
 		(void)channel_send(e->channel, &quit);
+	STEP("sup:quit-sent");
 }

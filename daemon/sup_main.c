@@ -14,6 +14,7 @@
 #include "log.h"
 #include "panic.h"
 #include "journal.h"
+#include "step.h"
 #include "sup.h"
 #include "sup_control.h"
 #include "sup_life.h"
@@ -202,12 +203,14 @@ static int sup_start(struct sup *sup)
 	r = segments_make(sup);
 	if (r == 0)
 		r = segments_format(sup);
+	STEP("sup:segments-made");
 	if (r == 0)
 		r = memfds_make(sup);
 	if (r == 0)
 		r = signals_open(sup);
 	if (r == 0)
 		r = sockets_open(sup);
+	STEP("sup:sockets-made");
 	if (r == 0)
 		r = sup_engine_start(sup);
 	return err_fwd(r);

@@ -1,0 +1,109 @@
+/* crash_sup.c - the supervisor killed at every STEP of its life: its engine ends by itself, nothing of it
+ * is in the way of another daemon on the same folder and sockets, and no tool or client hangs. */
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "../kit/t.h"
+#include "../kit/t_proc.h"
+#include "../kit/t_step.h"
+
+enum { LIMIT_MS = 20000, CHILDREN_MAX = 8 };
+
+/* Starts the daemon of this test's folder; order: what HC_STEP says, or NULL. */
+static struct t_proc *daemon_start(const char *order)
+{
+	char step[512];
+	FILE *f = fopen(t_path("c.yaml"), "we");
+
+	CHECK(f != NULL);
+	fprintf(f, "socket: %s\n", t_path("s"));
+	fprintf(f, "data_dir: %s\n", t_path("data"));
+	fputs("pools: { main: { size: 8MiB, huge_pages: off } }\n", f);
+	CHECK_EQ(fclose(f), 0);
+	(void)snprintf(step, sizeof step, "HC_STEP=%s", order ? order : "");
+	return t_spawn((const char *[]){t_bin("hypercached"), "--config", t_path("c.yaml"), NULL},
+		&(struct t_spawn_opts){.env = (const char *[]){order ? step : "HC_STEP", NULL}});
+}
+
+/* The command line; its exit status, whatever it is: it ends. */
+static int cli(const char *verb, const char *key, const char *value)
+{
+	return t_run((const char *[]){t_bin("hypercache"), "--socket", t_path("s"), "--timeout",
+			     "2s", verb, key, value, NULL},
+		NULL, 0, NULL, NULL, NULL, LIMIT_MS);
+}
+
+static bool has_ended(const struct t_proc *p) { return t_wait_fd(p->pidfd, POLLIN, 0); }
+
+/* Until it answers, or has ended. */
+static void wait_answer(const struct t_proc *p)
+{
+	uint64_t end_ns = t_now_ns() + (uint64_t)t_limit_ms(LIMIT_MS) * 1000000;
+
+	while (!has_ended(p) && cli("ping", NULL, NULL) != 0)
+		CHECK(t_now_ns() < end_ns);
+}
+
+/* Takes the supervisor past all its marks, as far as it lives. */
+static void live(struct t_proc *p)
+{
+	pid_t engine[CHILDREN_MAX];
+
+	wait_answer(p);
+	(void)cli("set", "key", "value");
+	(void)cli("stat", NULL, NULL);
+	if (t_children(p->pid, engine, CHILDREN_MAX) == 1)
+		(void)kill(engine[0], SIGKILL);
+	wait_answer(p);
+	(void)cli("get", "key", NULL);
+	if (!has_ended(p))
+		t_proc_signal(p, SIGTERM);
+}
+
+/* Whatever was left behind, another daemon starts there and works. */
+static void survive(void)
+{
+	struct t_proc *p = daemon_start(NULL);
+
+	free(t_proc_line(p, "hypercached: ready on ", LIMIT_MS));
+	CHECK_EQ(cli("get", "key", NULL), 1); /* memory of its own */
+	CHECK_EQ(cli("set", "key", "value"), 0);
+	CHECK_EQ(cli("fsck", NULL, NULL), 0);
+	t_proc_signal(p, SIGTERM);
+	CHECK_EQ(t_proc_exit(p, LIMIT_MS), 0);
+	t_proc_free(p);
+}
+
+TEST_LIMIT(supervisor_is_killed_at_every_step_of_its_life, 200)
+{
+	static struct t_steps steps;
+	char order[512];
+	int n = 0;
+
+	(void)snprintf(order, sizeof order, "record:%s", t_path("steps"));
+	struct t_proc *p = daemon_start(order);
+	live(p);
+	CHECK_EQ(t_proc_exit(p, LIMIT_MS), 0);
+	t_proc_free(p);
+	t_steps_load(&steps, t_path("steps"));
+	for (int i = 0; i < steps.n; i++) {
+		if (strncmp(steps.name[i], "sup:", 4) != 0)
+			continue;
+		int fd = open(t_path("once"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+		CHECK(fd >= 0);
+		close(fd);
+		fprintf(stderr, "  killed at %s\n", steps.name[i]);
+		(void)snprintf(order, sizeof order, "kill:%s:1:%s", steps.name[i], t_path("once"));
+		p = daemon_start(order);
+		live(p);
+		CHECK_EQ(t_proc_exit(p, LIMIT_MS), 128 + SIGKILL);
+		t_proc_free(p);
+		survive();
+		t_step_killed(steps.name[i]);
+		n++;
+	}
+	CHECK(n >= 7);
+}
