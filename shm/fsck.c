@@ -239,7 +239,9 @@ static void check_slot(struct fsck *f, const shm_u64 *slot, uint64_t chain, uint
 		if (!why)
 			break;
 	}
-	if (why && shm_load_acq(slot) == word) { /* acq:index.slot: not somebody's progress */
+	if (why) {
+		if (shm_load_acq(slot) != word) /* acq:index.slot: somebody's progress */
+			return;
 		found(f, invariant, shm_word_off(word), "%s", why);
 		f->stats->damaged++;
 		return;

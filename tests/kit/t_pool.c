@@ -5,12 +5,14 @@
 #include <sys/mman.h>
 #include <time.h>
 #include "../../shm/atomic.h"
+#include "../../shm/fsck.h"
 #include "../../shm/index_write.h"
 
 enum { JOURNAL_SESSIONS = T_POOL_SESSIONS, EVICT_TRIES = 4096 };
 
 #define STORE_ID 0x1234567890ull
 #define POOL_ID 77ull
+#define DAEMON_ID 0xdae1ull
 #define SESSION_ID(i) (0x5e5500000000ull + (i))
 
 /* ------------------------------------------------------------ memory */
@@ -57,14 +59,29 @@ static void map(struct t_pool *p)
 	CHECK(p->fifo);
 }
 
+static void fill_segment(struct shm_segment *s, enum shm_kind kind, uint64_t bytes)
+{
+	s->byte_order = SHM_BYTE_ORDER;
+	s->major = SHM_LAYOUT_MAJOR;
+	s->minor = SHM_LAYOUT_MINOR;
+	s->kind = kind;
+	s->total_bytes = bytes;
+	s->daemon_id = DAEMON_ID;
+	shm_store_rlx(&s->magic, SHM_MAGIC);
+}
+
 static void fill_directory(struct t_pool *p, uint32_t n_regions)
 {
 	struct shm_pool_entry *e = &p->ctl->pool[T_POOL_IDX];
 	struct shm_store_entry *s = &p->ctl->store[T_POOL_STORE];
 
-	for (uint32_t i = 0; i < n_regions; i++)
+	fill_segment(&p->ctl->seg, SHM_KIND_CONTROL, sizeof *p->ctl);
+	for (uint32_t i = 0; i < n_regions; i++) {
 		e->region[i] = (struct shm_region){
 			.base_off = i * p->opts.pool_bytes, .bytes = p->opts.pool_bytes};
+		fill_segment((struct shm_segment *)(void *)(p->base + i * p->opts.pool_bytes),
+			SHM_KIND_POOL, p->opts.pool_bytes);
+	}
 	shm_store32_rlx(&e->n_regions, n_regions);
 	(void)snprintf(e->name, sizeof e->name, "test");
 	e->max_value_bytes = p->opts.pool_bytes / 4;
@@ -452,4 +469,21 @@ void t_pool_check(struct t_pool *p)
 	uint64_t tables = p->w.next.t ? 2 : 1;
 	CHECK_EQ(s.n_taken, p->w.n_entries + p->w.limbo.n + tables);
 	CHECK(!(shm_load_rlx(&e->counter[SHM_PC_changes]) & 1));
+}
+
+static void print_finding(void *arg, const struct shm_fsck_finding *f)
+{
+	(void)arg;
+	fprintf(stderr, "  I%u at %#llx: %s\n", f->invariant, (unsigned long long)f->off, f->text);
+}
+
+void t_pool_fsck(struct t_pool *p)
+{
+	struct shm_fsck_stats s;
+
+	shm_pool_account(&p->w);
+	CHECK_EQ(shm_fsck_control(p->ctl, sizeof *p->ctl, print_finding, NULL), 0);
+	CHECK_EQ(shm_fsck_pool(p->ctl, T_POOL_IDX, p->base, p->bytes, print_finding, NULL, &s), 0);
+	CHECK(s.quiet);
+	CHECK_EQ(s.entries, p->w.n_entries);
 }

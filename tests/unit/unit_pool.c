@@ -23,6 +23,7 @@ static void begin(void) { begin_bytes(POOL_BYTES); }
 static void end(void)
 {
 	t_pool_check(&p);
+	t_pool_fsck(&p);
 	t_pool_free(&p);
 }
 
