@@ -467,15 +467,21 @@ int shm_index_finish(struct shm_wpool *w, uint64_t *dropped)
 	return w->next.overflow_used + needed <= w->next.n_overflow ? 0 : -EBADMSG;
 }
 
+static void walk_chain(
+	struct shm_wpool *w, struct shm_wtable *t, uint64_t chain, shm_index_each *f, void *arg)
+{
+	for (struct shm_bucket *b = bucket_at(t, chain); b; b = next_of(w, t, b))
+		for (int i = 0; i < SHM_BUCKET_SLOTS; i++) {
+			uint64_t word = shm_load_rlx(&b->slot[i]);
+			if (word && !(word & SHM_SLOT_MOVED))
+				f(arg, &b->slot[i], word, chain, t->log2_buckets);
+		}
+}
+
 static void walk_table(struct shm_wpool *w, struct shm_wtable *t, shm_index_each *f, void *arg)
 {
 	for (uint64_t c = 0; c < n_buckets(t); c++)
-		for (struct shm_bucket *b = bucket_at(t, c); b; b = next_of(w, t, b))
-			for (int i = 0; i < SHM_BUCKET_SLOTS; i++) {
-				uint64_t word = shm_load_rlx(&b->slot[i]);
-				if (word && !(word & SHM_SLOT_MOVED))
-					f(arg, &b->slot[i], word, c, t->log2_buckets);
-			}
+		walk_chain(w, t, c, f, arg);
 }
 
 void shm_index_walk(struct shm_wpool *w, shm_index_each *f, void *arg)
@@ -483,4 +489,19 @@ void shm_index_walk(struct shm_wpool *w, shm_index_each *f, void *arg)
 	walk_table(w, &w->cur, f, arg);
 	if (w->next.t)
 		walk_table(w, &w->next, f, arg);
+}
+
+uint64_t shm_index_walk_from(
+	struct shm_wpool *w, uint64_t cursor, uint32_t chains, shm_index_each *f, void *arg)
+{
+	uint64_t c = shm_hash_bucket(cursor, w->cur.log2_buckets);
+
+	for (; chains > 0 && c < n_buckets(&w->cur); chains--, c++) {
+		walk_chain(w, &w->cur, c, f, arg);
+		if (w->next.t && has_moved(&w->cur, c)) {
+			walk_chain(w, &w->next, 2 * c, f, arg);
+			walk_chain(w, &w->next, 2 * c + 1, f, arg);
+		}
+	}
+	return c < n_buckets(&w->cur) ? c << (64 - w->cur.log2_buckets) : 0;
 }

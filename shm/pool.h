@@ -46,13 +46,13 @@ struct shm_wpool {
 	struct shm_pool_entry *entry; /* in ctl */
 	struct shm_pool *hdr;
 	struct shm_alloc *alloc;
-	struct shm_wtable cur, next;  /* next: while growing */
-	uint64_t grow_pos;            /* chains of cur below this have moved */
-	uint32_t grow_failed;         /* changes since there was no room for a larger table */
-	uint64_t n_entries;           /* live entries */
-	uint64_t live_bytes;          /* keys and values of live entries */
-	uint64_t waste_bytes;         /* their places, less that: headers and rounding */
-	uint64_t unusable_bytes;      /* given up by adoption */
+	struct shm_wtable cur, next; /* next: while growing */
+	uint64_t grow_pos;           /* chains of cur below this have moved */
+	uint32_t grow_failed;        /* changes since there was no room for a larger table */
+	uint64_t n_entries;          /* live entries */
+	uint64_t live_bytes;         /* keys and values of live entries */
+	uint64_t waste_bytes;        /* their places, less that: headers and rounding */
+	uint64_t unusable_bytes;     /* given up by adoption */
 	struct shm_limbo limbo;
 };
 
@@ -73,9 +73,23 @@ int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, uint
 	shm_pool_scan *scan, shm_pool_each *each, void *arg);
 void shm_pool_close(struct shm_wpool *w);
 
+/* On which condition something is written, and how. */
+enum shm_set_mode {
+	SHM_SET = 0,        /* whatever there is */
+	SHM_ADD = 1,        /* only if there is none */
+	SHM_REPLACE = 2,    /* only if there is one */
+	SHM_IF_VERSION = 3, /* only if there is one, of this version */
+	SHM_IF_NEWER = 4,   /* only if there is none, or its stamp is lower */
+	SHM_APPEND = 5,  /* value goes behind the one that is there; version: 0, or as IF_VERSION */
+	SHM_PREPEND = 6, /* before it */
+	SHM_SET_MODES
+};
+
 /* What is written. */
 struct shm_set {
 	struct shm_key key;
+	enum shm_set_mode mode;
+	uint64_t version; /* see the modes */
 	const void *value;
 	uint64_t value_bytes;
 	uint32_t flags;
@@ -88,16 +102,27 @@ struct shm_set {
 
 struct shm_changed {
 	uint64_t lsn;
-	uint64_t off;     /* where the entry is now; 0: nowhere */
-	uint64_t old_off; /* what it replaced or removed, in limbo now (its note is still there); 0: nothing */
+	uint64_t off; /* where the entry is now; 0: nowhere */
+	uint64_t
+		old_off; /* what it replaced or removed, in limbo now (its note is still there); 0: nothing */
 	uint64_t old_kv_bytes; /* key and value bytes of that */
 	uint64_t place_bytes;  /* of the new place */
 	uint64_t old_store_id; /* store of what went */
 };
 
-enum { POOL_MISS = 1, POOL_FULL = 2, POOL_CHAIN_FULL = 3 };
+enum {
+	POOL_MISS = 1, /* there is no such entry */
+	POOL_FULL = 2,
+	POOL_CHAIN_FULL = 3,
+	POOL_EXISTS = 4,     /* ADD: there is one; ret->lsn is its version */
+	POOL_CONFLICT = 5,   /* it has another version: ret->lsn */
+	POOL_OLDER = 6,      /* IF_NEWER: its stamp is as high or higher; ret->lsn is its version */
+	POOL_TOO_LARGE = 7,  /* APPEND, PREPEND: the sum is more than the pool's max_value */
+	POOL_NOT_NUMBER = 8, /* incr: the value is not a decimal number of 64 bits */
+};
 
-/* Sets a key.  0 and *ret; POOL_FULL: no place of that size: make room and call
+/* Sets a key.  0 and *ret; POOL_MISS, POOL_EXISTS, POOL_CONFLICT, POOL_OLDER, POOL_TOO_LARGE
+ * by its mode; POOL_FULL: no place of that size: make room and call
  * again; POOL_CHAIN_FULL: the key's chain has no free slot and cannot get one:
  * unlink *ret->old_off (a live entry of that chain) and call again.  Nothing has changed then.
  * req and the result go through the journal; *ret_value for the answer is 1 when
@@ -105,10 +130,43 @@ enum { POOL_MISS = 1, POOL_FULL = 2, POOL_CHAIN_FULL = 3 };
 int shm_pool_set(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
 	const struct shm_set *set, struct shm_changed *ret);
 
-/* Deletes a key.  0 and *ret, or POOL_MISS.  An expired entry counts as absent, but goes
- * (*ret is set: old_off).  STEPs delete:*. */
-int shm_pool_delete(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
-	const struct shm_key *key, uint64_t now_ns, struct shm_changed *ret);
+/* A number in an entry: ASCII decimal, as other caches keep them. */
+struct shm_incr {
+	struct shm_set
+		set; /* key, times, ttl and flags of a new entry; value and mode are not used */
+	int64_t delta, initial;
+	bool wrap;       /* past the end of 64 bits; else it stays there (saturates) */
+	bool must_exist; /* POOL_MISS instead of a new entry with `initial` */
+};
+
+/* Adds delta.  0, *ret and *ret_number (the sum, or initial for a new entry);
+ * POOL_NOT_NUMBER, POOL_MISS, POOL_FULL, POOL_CHAIN_FULL as shm_pool_set. */
+int shm_pool_incr(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
+	const struct shm_incr *in, struct shm_changed *ret, int64_t *ret_number);
+
+/* Gives an entry another expiry (engine's CLOCK_MONOTONIC, 0: never): one store, no new item, the
+ * same version.  0 (ret->lsn: its version) or POOL_MISS.  */
+int shm_pool_touch(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
+	const struct shm_key *key, uint64_t now_ns, uint64_t expiry_ns, struct shm_changed *ret);
+
+/* Deletes a key.  0 and *ret; POOL_MISS; POOL_CONFLICT: version is not 0 and not the
+ * entry's.  An expired entry counts as absent, but goes (*ret is set: old_off).  -ENOMEM.
+ * STEPs delete:*. */
+int shm_pool_delete_if(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
+	const struct shm_key *key, uint64_t version, uint64_t now_ns, struct shm_changed *ret);
+static inline int shm_pool_delete(struct shm_wpool *w, struct shm_journal *j,
+	const struct shm_req *req, const struct shm_key *key, uint64_t now_ns,
+	struct shm_changed *ret)
+{
+	return shm_pool_delete_if(w, j, req, key, 0, now_ns, ret);
+}
+
+/* Names entries whose store was cleared or dropped, in `chains` chains from *cursor on (a hash
+ * prefix, 0: from the beginning).  Fills off[], returns how many.  When all of them fitted
+ * into max, *cursor moves on, to 0 behind the last chain; else the caller unlinks those
+ * and calls again. */
+uint32_t shm_pool_find_void(
+	struct shm_wpool *w, uint64_t *cursor, uint32_t chains, uint64_t *off, uint32_t max);
 
 /* Removes the live entry at off.  0 and *ret, or POOL_MISS: no slot names it. */
 int shm_pool_unlink(struct shm_wpool *w, uint64_t off, struct shm_changed *ret);
@@ -119,8 +177,8 @@ int shm_pool_move(struct shm_wpool *w, uint64_t off, uint64_t *ret_off);
 
 /* Frees what is in limbo and not in `pins`.  Returns bytes freed.  Adds each
  * session's share to sessions[].pinned_bytes.  pins->complete == false: frees nothing. */
-uint64_t shm_pool_sweep(struct shm_wpool *w, const struct shm_pinset *pins,
-	struct shm_scan_session *sessions);
+uint64_t shm_pool_sweep(
+	struct shm_wpool *w, const struct shm_pinset *pins, struct shm_scan_session *sessions);
 
 /* A bounded step of index growth when one is under way or due; true: more is left.
  * shm_pool_set does a few steps itself. */

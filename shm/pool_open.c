@@ -16,9 +16,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include "atomic.h"
-#include "index_write.h"
-#include "pool.h"
+#include "pool_i.h"
 #include "step.h"
 
 struct adopt {
@@ -30,15 +28,6 @@ struct adopt {
 };
 
 /* ------------------------------------------------------------ checking items */
-
-static bool store_is_current(const struct shm_control *ctl, const struct shm_item *it)
-{
-	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
-		/* acq:entry.id */
-		if (shm_load_acq(&ctl->store[i].id) == it->store_id)
-			return (uint32_t)shm_load_rlx(&ctl->store[i].epoch) == it->epoch;
-	return false;
-}
 
 static bool item_fits(const struct shm_wpool *w, uint64_t word, uint64_t chain, uint32_t log2)
 {
@@ -78,7 +67,7 @@ static void claim_one(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, u
 
 	(void)chain;
 	(void)log2;
-	if (!store_is_current(w->ctl, it)) {
+	if (!pool_is_current(w->ctl, it)) {
 		shm_store_rel(
 			slot, 0); /* rel:index.slot: void since its store was cleared or dropped */
 		return;

@@ -1,0 +1,294 @@
+/* pool_set.c - what makes or changes an entry: set and its conditions, numbers, touch.
+ *
+ * A condition is decided by the word that the slot holds, in the same change that
+ * publishes: there is one writer, so nothing comes in between.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/check.h"
+#include "crc.h"
+#include "pool_i.h"
+#include "step.h"
+
+#define NS_PER_MS 1000000ull
+#define ACCESS_SHIFT 20
+
+enum { NUMBER_BYTES = 24, NUMBER_DIGITS_MAX = 20 };
+
+/* A value in two parts: head, then tail. */
+struct pieces {
+	const void *head, *tail;
+	uint64_t head_bytes, tail_bytes;
+};
+
+/* Everything about one publish that is known before it begins. */
+struct publish {
+	struct shm_wpool *w;
+	struct shm_journal *j;
+	const struct shm_req *req;
+	struct shm_set set; /* what the new item has; value is in `value` */
+	struct pieces value;
+	struct shm_ref ref;
+	uint64_t created_ns;
+	uint64_t answer; /* value of the result */
+};
+
+/* Writes the whole item at off.  Nobody sees it yet. */
+static void fill(const struct publish *p, uint64_t off, uint64_t lsn)
+{
+	struct shm_item *it = shm_pool_item(p->w, off);
+	uint64_t key_bytes = p->set.key.n_bytes;
+	uint64_t value_bytes = p->value.head_bytes + p->value.tail_bytes;
+
+	it->created_ns = p->created_ns;
+	it->modified_ns = p->set.now_wall_ns;
+	shm_store_rlx(&it->access, p->set.now_ms << ACCESS_SHIFT);
+	it->ttl_ms = p->set.ttl_ms;
+	it->stamp = p->set.stamp;
+	it->version = lsn;
+	it->hash = p->set.key.hash;
+	it->store_id = p->set.key.store_id;
+	it->epoch = p->set.key.epoch;
+	it->flags = p->set.flags;
+	it->lens = shm_lens_make(key_bytes, value_bytes);
+	shm_store_rlx(&it->expiry_ns, p->set.expiry_ns);
+	memcpy(it + 1, p->set.key.bytes, key_bytes);
+	uint8_t *value = (uint8_t *)it + shm_item_value_off(key_bytes);
+	if (p->value.head_bytes)
+		memcpy(value, p->value.head, p->value.head_bytes);
+	if (p->value.tail_bytes)
+		memcpy(value + p->value.head_bytes, p->value.tail, p->value.tail_bytes);
+	it->crc = shm_item_crc(it, key_bytes, value_bytes);
+}
+
+/* Makes the item, intends, publishes in one store, retires the old, records.  0 or POOL_FULL. */
+static int publish(struct publish *p, struct shm_changed *ret)
+{
+	struct shm_wpool *w = p->w;
+	uint64_t off, value_bytes = p->value.head_bytes + p->value.tail_bytes;
+
+	if (shm_alloc_take(w->alloc, shm_item_bytes(p->set.key.n_bytes, value_bytes), &off,
+		    &ret->place_bytes) != 0)
+		return POOL_FULL;
+	uint64_t word = shm_word_make(shm_hash_tag(p->set.key.hash), off, 0);
+	ret->lsn = pool_next_lsn(w);
+	ret->off = off;
+	if (!MUTANT(13)) /* 13: the slot names an item that is not yet written */
+		fill(p, off, ret->lsn);
+	STEP("set:filled");
+	shm_journal_intend(
+		p->j, p->req, w->pool_idx, ret->lsn, p->ref.slot_off, p->ref.word, word, p->answer);
+	STEP("set:intended");
+	shm_store_rel(p->ref.slot, word); /* rel:index.slot */
+	STEP("set:published");
+	if (MUTANT(13))
+		fill(p, off, ret->lsn);
+	pool_count_in(w, off);
+	if (p->ref.word)
+		pool_retire(w, shm_word_off(p->ref.word), ret);
+	shm_journal_finish(p->j, p->req, ret->lsn, 0, p->answer);
+	return 0;
+}
+
+/* Begins a change: grows the index a little, finds the key's slot.  0: p->ref, and *ret_old is the
+ * live entry there or NULL; POOL_CHAIN_FULL, POOL_FULL. */
+static int begin(struct publish *p, struct shm_changed *ret, const struct shm_item **ret_old)
+{
+	const struct shm_item *old = NULL;
+
+	*ret = (struct shm_changed){0};
+	*ret_old = NULL;
+	if (shm_limbo_reserve(p->w, 2) != 0)
+		return POOL_FULL;
+	(void)shm_index_grow(p->w, POOL_CHAINS_PER_CHANGE, false);
+	if (shm_index_seek(p->w, &p->set.key, &p->ref) == INDEX_FULL) {
+		ret->old_off = shm_word_off(p->ref.word);
+		return POOL_CHAIN_FULL;
+	}
+	if (p->ref.word)
+		old = shm_pool_item(p->w, shm_word_off(p->ref.word));
+	if (old && pool_is_live(old, p->set.key.epoch, p->set.now_ms * NS_PER_MS))
+		*ret_old = old;
+	p->created_ns = *ret_old ? old->created_ns : p->set.now_wall_ns;
+	return 0;
+}
+
+/* ------------------------------------------------------------ conditions */
+
+/* 0: it may be written; else what the caller is told. */
+static int judge(const struct shm_set *set, const struct shm_item *old)
+{
+	switch (set->mode) {
+	case SHM_ADD:
+		return old ? POOL_EXISTS : 0;
+	case SHM_REPLACE:
+		return old ? 0 : POOL_MISS;
+	case SHM_IF_NEWER:
+		return old && old->stamp >= set->stamp ? POOL_OLDER : 0;
+	case SHM_IF_VERSION:
+		if (!old)
+			return POOL_MISS;
+		return old->version == set->version ? 0 : POOL_CONFLICT;
+	case SHM_APPEND:
+	case SHM_PREPEND:
+		if (!old)
+			return POOL_MISS;
+		return set->version && old->version != set->version ? POOL_CONFLICT : 0;
+	default:
+		return 0;
+	}
+}
+
+static const uint8_t *value_of(const struct shm_item *it)
+{
+	return (const uint8_t *)it + shm_item_value_off(shm_lens_key(it->lens));
+}
+
+/* A joined value: the entry keeps what else it has.  0 or POOL_TOO_LARGE. */
+static int join(struct publish *p, const struct shm_item *old)
+{
+	uint64_t old_bytes = shm_lens_value(old->lens);
+	struct pieces add = p->value, had = {.head = value_of(old), .head_bytes = old_bytes};
+	bool after = p->set.mode == SHM_APPEND;
+
+	if (old_bytes + add.head_bytes > p->w->entry->max_value_bytes)
+		return POOL_TOO_LARGE;
+	p->value = (struct pieces){
+		.head = after ? had.head : add.head,
+		.head_bytes = after ? had.head_bytes : add.head_bytes,
+		.tail = after ? add.head : had.head,
+		.tail_bytes = after ? add.head_bytes : had.head_bytes,
+	};
+	p->set.flags = old->flags;
+	p->set.ttl_ms = old->ttl_ms;
+	p->set.stamp = old->stamp;
+	p->set.expiry_ns = shm_load_rlx(&old->expiry_ns);
+	return 0;
+}
+
+static int set_in_change(struct publish *p, struct shm_changed *ret)
+{
+	const struct shm_item *old;
+	int e = begin(p, ret, &old);
+
+	if (e != 0)
+		return e;
+	e = judge(&p->set, old);
+	if (e == 0 && (p->set.mode == SHM_APPEND || p->set.mode == SHM_PREPEND))
+		e = join(p, old);
+	if (e != 0) {
+		ret->lsn = old ? old->version : 0;
+		return e;
+	}
+	p->answer = old != NULL;
+	return publish(p, ret);
+}
+
+int shm_pool_set(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
+	const struct shm_set *set, struct shm_changed *ret)
+{
+	struct publish p = {.w = w,
+		.j = j,
+		.req = req,
+		.set = *set,
+		.value = {.head = set->value, .head_bytes = set->value_bytes}};
+
+	shm_pool_change(w);
+	int e = set_in_change(&p, ret);
+	shm_pool_change(w);
+	return e;
+}
+
+/* ------------------------------------------------------------ numbers */
+
+/* The whole value as a decimal number.  0 or POOL_NOT_NUMBER. */
+static int parse(const struct shm_item *it, int64_t *ret)
+{
+	uint64_t n = shm_lens_value(it->lens);
+	char text[NUMBER_BYTES], *end;
+
+	if (n == 0 || n > NUMBER_DIGITS_MAX)
+		return POOL_NOT_NUMBER;
+	memcpy(text, value_of(it), n);
+	text[n] = 0;
+	if ((text[0] < '0' || text[0] > '9') && text[0] != '-')
+		return POOL_NOT_NUMBER; /* strtoll would take spaces and signs */
+	errno = 0;
+	*ret = strtoll(text, &end, 10);
+	return errno == 0 && end == text + n ? 0 : POOL_NOT_NUMBER;
+}
+
+static int64_t sum(int64_t a, int64_t b, bool wrap)
+{
+	int64_t r;
+
+	if (!__builtin_add_overflow(a, b, &r) || wrap)
+		return r; /* the builtin's result is the wrapped one */
+	return b < 0 ? INT64_MIN : INT64_MAX;
+}
+
+static int incr_in_change(
+	struct publish *p, const struct shm_incr *in, struct shm_changed *ret, int64_t *ret_number)
+{
+	const struct shm_item *old;
+	char text[NUMBER_BYTES];
+	int64_t number = in->initial;
+	int e = begin(p, ret, &old);
+
+	if (e == 0 && !old && in->must_exist)
+		e = POOL_MISS;
+	if (e == 0 && old) {
+		e = parse(old, &number);
+		number = e == 0 ? sum(number, in->delta, in->wrap) : 0;
+		p->set.flags = old->flags;
+		p->set.ttl_ms = old->ttl_ms;
+		p->set.stamp = old->stamp;
+		p->set.expiry_ns = shm_load_rlx(&old->expiry_ns);
+	}
+	if (e != 0)
+		return e;
+	int n = snprintf(text, sizeof text, "%lld", (long long)number);
+	p->value = (struct pieces){.head = text, .head_bytes = (uint64_t)n};
+	p->answer = (uint64_t)number;
+	*ret_number = number;
+	return publish(p, ret);
+}
+
+int shm_pool_incr(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
+	const struct shm_incr *in, struct shm_changed *ret, int64_t *ret_number)
+{
+	struct publish p = {.w = w, .j = j, .req = req, .set = in->set};
+
+	shm_pool_change(w);
+	int e = incr_in_change(&p, in, ret, ret_number);
+	shm_pool_change(w);
+	return e;
+}
+
+/* ------------------------------------------------------------ touch */
+
+int shm_pool_touch(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
+	const struct shm_key *key, uint64_t now_ns, uint64_t expiry_ns, struct shm_changed *ret)
+{
+	struct shm_ref ref;
+	int e = POOL_MISS;
+
+	*ret = (struct shm_changed){0};
+	shm_pool_change(w);
+	if (shm_index_seek(w, key, &ref) == 0) {
+		struct shm_item *it = shm_pool_item(w, shm_word_off(ref.word));
+		if (pool_is_live(it, key->epoch, now_ns)) {
+			/* One of the two words of an item that may change (rule P1).  Done again
+			 * after a death it does the same: no intent. */
+			shm_store_rlx(&it->expiry_ns, expiry_ns);
+			ret->lsn = it->version;
+			ret->off = shm_word_off(ref.word);
+			shm_journal_finish(j, req, ret->lsn, 0, 0);
+			e = 0;
+		}
+	}
+	shm_pool_change(w);
+	return e;
+}
