@@ -68,8 +68,8 @@ static void claim_one(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, u
 	(void)chain;
 	(void)log2;
 	if (!pool_is_current(w->ctl, it)) {
-		shm_store_rel(
-			slot, 0); /* rel:index.slot: void since its store was cleared or dropped */
+		/* rel:index.slot: void since its store was cleared or dropped */
+		shm_store_rel(slot, 0);
 		return;
 	}
 	if (shm_alloc_claim_item(w->alloc, off,
