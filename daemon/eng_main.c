@@ -16,6 +16,7 @@
 #include "eng.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include "base/check.h"
@@ -105,6 +107,17 @@ static int heritage_read(int fd, struct heritage **ret)
 	return 0;
 }
 
+/* What runs here reads everybody's bytes: it keeps no right that it does not need, and can get none.
+ * All that it opens from now on are new descriptions of its own files. */
+static void lock_down(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || syscall(SYS_capset, &head, none) != 0)
+		log_warn("the engine keeps its capabilities: %s", strerror(errno));
+}
+
 /* Descriptors do not go on to a child, signals are the supervisor's business: it says
  * QUIT over the channel, also when a terminal or a service manager signals everybody. */
 static void main_process(struct eng *e)
@@ -122,7 +135,6 @@ static void main_process(struct eng *e)
 	(void)signal(SIGHUP, SIG_IGN);
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	uint64_t want = MAIN_FDS_SPARE + MAIN_FDS_HELLO +
 	                (uint64_t)e->config->max_clients * (2 + MAIN_FDS_SESSION);
 	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < want) {
@@ -133,6 +145,7 @@ static void main_process(struct eng *e)
 				e->config->max_clients, (unsigned long long)want,
 				(unsigned long long)rl.rlim_cur);
 	}
+	lock_down();
 }
 
 /* ---------------------------------------------------------------- taking over */

@@ -513,24 +513,42 @@ TEST(an_engine_ends_when_its_supervisor_was_killed)
 	hc_close(c.hc);
 }
 
-/* Times that the process gave up the processor by itself: each wake-up is followed by one. */
-static long switches_of(pid_t pid)
+/* The number behind `name:` in the process's status, in this base. */
+static uint64_t status_of(pid_t pid, const char *name, int base)
 {
 	char path[64], line[256];
-	long n = -1;
+	uint64_t n = UINT64_MAX;
 
 	(void)snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
 	FILE *f = fopen(path, "re");
 	CHECK(f != NULL);
 	while (fgets(line, sizeof line, f))
-		(void)sscanf(line, "voluntary_ctxt_switches: %ld", &n);
+		if (strncmp(line, name, strlen(name)) == 0 && line[strlen(name)] == ':')
+			n = strtoull(line + strlen(name) + 1, NULL, base);
 	fclose(f);
-	CHECK(n >= 0);
+	CHECK(n != UINT64_MAX);
 	return n;
+}
+
+TEST(an_engine_has_no_rights_but_its_users)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+
+	for (int i = 0; i < 2; i++) { /* the next engine, too */
+		pid_t engine = t_daemon_engine(d);
+		CHECK_EQ(status_of(engine, "CapEff", 16), 0);
+		CHECK_EQ(status_of(engine, "CapPrm", 16), 0);
+		CHECK_EQ(status_of(engine, "NoNewPrivs", 10), 1);
+		if (i == 0)
+			(void)t_daemon_wait_engine(d, t_daemon_kill_engine(d, SIGKILL));
+	}
+	t_daemon_stop(d);
 }
 
 TEST(an_idle_daemon_wakes_up_only_for_its_heartbeat)
 {
+	/* A process that wakes up falls asleep again: once each. */
+	static const char sleeps[] = "voluntary_ctxt_switches";
 	struct t_daemon *d = t_daemon_start("heartbeat: 500ms\n", NULL);
 	struct client c = client_open(d);
 	pid_t engine = t_daemon_engine(d);
@@ -538,12 +556,12 @@ TEST(an_idle_daemon_wakes_up_only_for_its_heartbeat)
 
 	CHECK_EQ(pipe(quiet), 0);
 	uint64_t beat = shm_load_rlx(&c.hc->ctl->heartbeat_ns);
-	long eng = switches_of(engine), sup = switches_of(d->proc->pid);
+	uint64_t eng = status_of(engine, sleeps, 10), sup = status_of(d->proc->pid, sleeps, 10);
 	CHECK(!t_wait_fd(quiet[0], 1 /* POLLIN */, 3000)); /* nothing comes: so long is it idle */
-	eng = switches_of(engine) - eng;
-	sup = switches_of(d->proc->pid) - sup;
+	eng = status_of(engine, sleeps, 10) - eng;
+	sup = status_of(d->proc->pid, sleeps, 10) - sup;
 	CHECK(shm_load_rlx(&c.hc->ctl->heartbeat_ns) > beat);
-	CHECK(eng >= 4 && eng <= 10 * t_limit_ms(1)); /* two beats a second */
+	CHECK(eng >= 4 && eng <= 10 * (uint64_t)t_limit_ms(1)); /* two beats a second */
 	CHECK(sup <= 1); /* none; one if it was still about to fall asleep at the beginning */
 	(void)close(quiet[0]);
 	(void)close(quiet[1]);
