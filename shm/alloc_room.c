@@ -71,11 +71,14 @@ static uint32_t emptiest(const struct shm_alloc *a, const struct alloc_class *c)
 
 	if (!c->mask || (c->n_free < c->n_items && !MUTANT(24)))
 		return 0; /* the others could not take what is in it */
-	uint32_t id = c->head[31 - __builtin_clz(c->mask)];
-	for (uint32_t i = 0; id && i < COMPACT_LOOKS; i++, id = alloc_rec(a, id)->next)
-		if (!alloc_rec(a, id)->stuck &&
-			(!best || alloc_rec(a, id)->n_free > alloc_rec(a, best)->n_free))
-			best = id;
+	uint32_t looks = 0;
+	for (int b = BUCKETS - 1; b >= 0 && !best; b--)
+		for (uint32_t id = c->head[b]; id && looks < COMPACT_LOOKS; looks++) {
+			const struct alloc_run *r = alloc_rec(a, id);
+			if (!r->stuck && (!best || r->n_free > alloc_rec(a, best)->n_free))
+				best = id;
+			id = r->next;
+		}
 	return best;
 }
 

@@ -374,11 +374,49 @@ TEST(compaction_spares_the_class_that_wants_room)
 	CHECK_EQ(shm_alloc_compact(w.a, 1000, off, MAX), 0);
 	uint32_t n = shm_alloc_compact(w.a, 5000, off, MAX);
 	CHECK(n > 0);
-	/* not emptied: open again for the next compaction, or when it is stopped */
-	uint64_t first = off[0];
-	CHECK_EQ(shm_alloc_compact(w.a, 5000, off, MAX), n);
-	CHECK_EQ(off[0], first);
 	shm_alloc_compact_stop(w.a);
+	check_accounts(&w);
+	give_all(&w);
+	world_end(&w);
+}
+
+/* What compact names now: this many places, the first of them this one. */
+static void check_named(struct world *w, uint32_t n, uint64_t first)
+{
+	uint64_t off[64];
+
+	CHECK_EQ(shm_alloc_compact(w->a, 0, off, 64), n);
+	if (n)
+		CHECK_EQ(off[0], first);
+}
+
+TEST(a_slab_that_was_not_emptied_waits_for_a_give)
+{
+	enum { SLABS = 3 };
+	const uint32_t keep[SLABS] = {2, 3, 4};
+	uint64_t first[SLABS];
+	const uint64_t bytes[] = {4 * MIB};
+	struct world w;
+	uint32_t n = 0;
+
+	world_make(&w, bytes, 1);
+	for (const struct shm_class *c = pool_of(&w)->cls; n == 0; c++)
+		n = c->item_bytes >= 300 ? c->n_items : 0;
+	CHECK(n > 4);
+	for (uint32_t i = 0; i < SLABS * n; i++)
+		CHECK(take(&w, 300, false));
+	for (uint32_t s = SLABS; s-- > 0;) {
+		first[s] = w.thing[s * n].off;
+		for (uint32_t i = n; i > keep[s]; i--)
+			give(&w, s * n + i - 1);
+	}
+	check_named(&w, keep[0], first[0]);
+	check_named(&w, keep[1], first[1]); /* somebody pins what is in the first */
+	check_named(&w, keep[2], first[2]);
+	check_named(&w, 0, 0);
+	give(&w, find(&w, first[1]));
+	check_named(&w, keep[1] - 1, first[1] + shm_alloc_place_bytes(w.a, w.thing[0].off));
+	check_named(&w, 0, 0);
 	check_accounts(&w);
 	give_all(&w);
 	world_end(&w);
