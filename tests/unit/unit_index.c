@@ -311,6 +311,43 @@ TEST_LIMIT(engine_adopts_every_state, 120)
 	t_pool_free(&q);
 	end();
 }
+
+/* Rule P15: a reader whose call began before its store was cleared may pin an item until the moment
+ * that adoption clears its slot; so that is when the pins that count are looked at. */
+static struct shm_found adopted;
+static struct shm_key adopted_key;
+
+static void pin_while_adopting(const char *name)
+{
+	struct shm_map m = t_pool_map(&p);
+
+	if (strcmp(name, "adopt:attached") != 0)
+		return;
+	shm_step_hook = NULL;
+	CHECK_EQ(shm_read_find(&reader, &m, &adopted_key, SHM_PIN_VIEW, &adopted), 0);
+	hook_calls++;
+}
+
+TEST(pin_that_is_set_while_an_engine_adopts_holds)
+{
+	uint8_t bytes[T_KEY_BYTES_MAX];
+
+	begin(256 << 10);
+	for (uint32_t key = 0; key < 20; key++)
+		put(key, 1);
+	t_pool_key(&p, 7, bytes, &adopted_key);
+	t_pool_stop(&p);
+	shm_count(&p.ctl->store[T_POOL_STORE].epoch, 1);
+	shm_step_hook = pin_while_adopting;
+	CHECK_EQ(t_pool_start(&p), 0);
+	CHECK_EQ(hook_calls, 1);
+	CHECK_EQ(p.w.n_entries, 0);
+	CHECK_EQ(p.w.limbo.n, 1);
+	for (uint32_t key = 100; key < 2000; key++)
+		CHECK_EQ(t_pool_set(&p, key, 2, 16 + key % 50), 0);
+	CHECK_EQ(t_value_version(7, adopted.value, adopted.value_bytes), 1);
+	end();
+}
 #endif
 
 /* ------------------------------------------------------------ damage */
