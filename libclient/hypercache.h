@@ -257,6 +257,63 @@ struct hc_mget_item {
  * HC_E_FORKED, HC_E_THREADS: nothing was done.  Not a snapshot.  No system call. */
 HC_API int hc_mget(struct hc_store *s, struct hc_mget_item *items, size_t n);
 
+/* Is there a live entry?  HC_OK or HC_MISS; errors as hc_get.  Not counted as a read, and no
+ * hint to the eviction policy.  No system call. */
+HC_API int hc_exists(struct hc_store *s, const void *key, size_t key_bytes);
+
+/* What is known of an entry besides its value. */
+struct hc_meta {
+	size_t size;           /* HC_OPTS */
+	uint64_t version;      /* grows with every mutation in the daemon */
+	uint64_t created_ns;   /* CLOCK_REALTIME of the entry's first set */
+	uint64_t modified_ns;  /* CLOCK_REALTIME of its last set */
+	uint64_t stamp;        /* the caller's own order mark; 0: none */
+	int64_t expires_in_ms; /* -1: never */
+	uint64_t idle_ms;      /* since the last use that the engine has heard of (hints may be lost) */
+	size_t value_bytes;
+	uint32_t flags;     /* the caller's own */
+	uint32_t ttl_ms;    /* the time to live that was asked for; 0: none */
+	uint32_t hits_seen; /* hints of hits that the engine has heard of; saturates at 2^20 - 1 */
+	uint32_t reserved;
+};
+/* Fills *ret, whose size the caller has set.  HC_OK or HC_MISS (*ret is unchanged); errors as
+ * hc_get.  Not counted as a read.  No system call. */
+HC_API int hc_meta(struct hc_store *s, const void *key, size_t key_bytes, struct hc_meta *ret);
+
+/* An entry that a scan has found.  Valid during the call of the function. */
+struct hc_scan_entry {
+	const void *key, *value;
+	size_t key_bytes, value_bytes;
+	uint64_t version;
+	uint32_t flags;
+	uint32_t reserved;
+};
+/* Called for each; may use the library (at most hc_info.views_max - 1 views).  Other than 0:
+ * wants no more in this call. */
+typedef int hc_scan_fn(void *arg, const struct hc_scan_entry *entry);
+
+struct hc_scan {
+	size_t size;         /* HC_OPTS */
+	const void *prefix;  /* of the keys wanted; NULL: all */
+	size_t prefix_bytes; /* 0..65536 */
+	uint64_t cursor;     /* 0: from the beginning; moved on by each call */
+	size_t max_entries;  /* of a page: a call ends soon after so many; 0: 256 */
+};
+
+/* Reports a page of a store's entries, in no order, and moves scan->cursor behind it.
+ *
+ * Returns HC_OK: there is more: call again with the same *scan; HC_MISS: that was the last
+ * page (cursor is 0 again).  Errors: HC_E_INVAL, HC_E_THREADS, HC_E_VIEWS, HC_E_BUSY,
+ * HC_E_DAMAGED, HC_E_STALE, HC_E_NO_STORE, HC_E_FORKED; HC_E_REVOKED: what was reported last may be
+ * wrong.  After an error the same cursor may be used again.
+ *
+ * A key that is there from the first page to the last is reported at least once, whatever else
+ * changes meanwhile; it may be reported more than once.  If fn stops the page, the next one may begin
+ * with entries that were reported already.  A page may be empty though there is more.  The cursor is a number
+ * without state behind it: it may be kept, and given to another process.  No system call;
+ * looks at every entry of its stretch, so a rare prefix costs as much as all keys. */
+HC_API int hc_scan(struct hc_store *s, struct hc_scan *scan, hc_scan_fn *fn, void *arg);
+
 /* ------------------------------------------------------------------ writing */
 
 struct hc_set_opts {

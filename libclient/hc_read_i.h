@@ -1,0 +1,76 @@
+/* hc_read_i.h - what every read begins with.  Internal to libclient. */
+#ifndef HC_READ_I_H
+#define HC_READ_I_H
+
+#include "hc_thread.h"
+#include "hypercache.h"
+
+enum { HC_COPY_TRIES = 8 }; /* reads that a revocation may spoil before HC_E_BUSY */
+
+/* What every read tests first.  0 or an error. */
+static inline int hc_may_read(const struct hc_store *s)
+{
+	if (hc_forked(s->hc))
+		return HC_E_FORKED;
+	if (__builtin_expect(shm_load32_rlx(&s->hc->ctl->sup_word) & SHM_FUTEX_OWNER_DIED, 0) &&
+		s->hc->stale_policy == HC_STALE_FAIL)
+		return HC_E_STALE;
+	return 0;
+}
+
+static inline bool hc_key_is_bad(const void *key, size_t key_bytes)
+{
+	return !key || key_bytes == 0 || key_bytes > HC_KEY_BYTES_MAX;
+}
+
+/* The key as the store is now.  0, or HC_E_NO_STORE. */
+static inline int hc_key_of(
+	const struct hc_store *s, const void *key, size_t n, struct shm_key *ret)
+{
+	/* acq:entry.id */
+	if (__builtin_expect(shm_load_acq(&s->entry->id) != s->id, 0))
+		return HC_E_NO_STORE;
+	*ret = (struct shm_key){.bytes = key,
+		.n_bytes = (uint32_t)n,
+		.store_id = s->id,
+		.epoch = (uint32_t)shm_load_rlx(&s->entry->epoch),
+		.hash = shm_key_hash(key, n, s->hc->ctl->hash_seed, s->id)};
+	return 0;
+}
+
+static inline int hc_read_result(int e)
+{
+	switch (e) {
+	case 0:
+		return HC_OK;
+	case READ_MISS:
+		return HC_MISS;
+	case READ_BUSY:
+		return HC_E_BUSY;
+	default:
+		return HC_E_DAMAGED;
+	}
+}
+
+/* What every read of a key begins with: may it, this thread's block, the key.  0 or an error. */
+static inline int hc_read_begin(const struct hc_store *s, const void *key, size_t key_bytes,
+	struct hc_thread **ret_thread, struct shm_key *ret_key)
+{
+	int r = hc_may_read(s);
+
+	if (r == 0)
+		r = hc_thread_of(s->hc, ret_thread);
+	return r == 0 ? hc_key_of(s, key, key_bytes, ret_key) : r;
+}
+
+static inline struct shm_map hc_map_of(const struct hc_store *s)
+{
+	return (struct shm_map){
+		.base = s->pool->base, .bytes = s->pool->bytes, .pool_idx = s->pool->pool_idx};
+}
+
+/* A free view cell of this thread; ~0: none.  Only this thread takes cells of its
+ * block; any thread may free one. */
+uint32_t hc_free_cell(struct hc_thread *th);
+
+#endif

@@ -1,0 +1,77 @@
+/* hc_thread.h - which thread reads with which block.  Internal to libclient.
+ *
+ * Each thread that reads has a block of the session's segment to itself (rule P11):
+ * its pins, its counters, its ring of hints.  It claims one at its first read
+ * and gives it back when it ends; a block whose views are still held is not
+ * claimed again before they are released.
+ *
+ *   struct hc_threads  one per session: the blocks and who has them
+ *   struct hc_thread   one per block: private to the thread that owns it
+ *   hc_held (TLS)      which blocks this thread has, for which sessions
+ *
+ * A session is known to a thread by its serial number, not by its address, so that
+ * a thread that outlives a session cannot mistake a new one for it.
+ */
+#ifndef HC_THREAD_H
+#define HC_THREAD_H
+
+#include "hc_i.h"
+#include "read.h"
+
+enum {
+	HC_FILTER = 64,   /* items whose hint was given lately */
+	HC_HELD_MAX = 16, /* sessions that one thread reads from */
+};
+
+/* [owner: the thread that claimed it, until it ends or the session is closed] */
+struct hc_thread {
+	struct shm_reader reader;
+	struct hc *hc;
+	uint64_t hint_head; /* hints written */
+	uint64_t hits;      /* counts for the filter */
+	uint64_t
+		filter[HC_FILTER]; /* hints given lately: word, times << 48; by hash of the place */
+	uint32_t view_next;        /* where to look for a free view cell first */
+	bool owned;                /* by a thread; under registry_lock */
+};
+
+struct hc_threads {
+	struct hc *hc;
+	uint64_t serial;
+	struct hc_threads *next; /* in `sessions` */
+	uint32_t n;
+	struct hc_thread thread[];
+};
+
+/* What this thread holds: looked at in every read, so kept small and first-hit. */
+struct hc_held {
+	uint64_t serial;
+	struct hc_thread *thread;
+};
+extern _Thread_local struct hc_held hc_held[HC_HELD_MAX];
+
+/* A thread's first read of a session: one mutex, once.  0, HC_E_THREADS, HC_E_NO_MEMORY. */
+int hc_thread_claim(struct hc_threads *t, struct hc_thread **ret);
+
+/* This thread's block of the session.  0, or as hc_thread_claim. */
+static inline int hc_thread_of(struct hc *hc, struct hc_thread **ret)
+{
+	uint64_t serial = hc->threads->serial;
+
+	if (__builtin_expect(hc_held[0].serial == serial, 1)) {
+		*ret = hc_held[0].thread;
+		return 0;
+	}
+	for (int i = 1; i < HC_HELD_MAX; i++) {
+		if (hc_held[i].serial != serial)
+			continue;
+		struct hc_held h = hc_held[i];
+		hc_held[i] = hc_held[0];
+		hc_held[0] = h;
+		*ret = h.thread;
+		return 0;
+	}
+	return hc_thread_claim(hc->threads, ret);
+}
+
+#endif

@@ -1,0 +1,46 @@
+/* read_i.h - what read.c and read_scan.c share: bounds, and the pin. */
+#ifndef HC_SHM_READ_I_H
+#define HC_SHM_READ_I_H
+
+#include "read.h"
+#include "step.h"
+
+enum { TRIES = 64, TABLES_MAX = 4, AGAIN = 10, NEXT = 11 };
+
+static inline const struct shm_pool *pool_of(const struct shm_map *m)
+{
+	return (const struct shm_pool *)(const void *)m->base;
+}
+
+/* The buckets that a table word names, or NULL: they would not fit the mapping. */
+static inline const struct shm_bucket *buckets_of(const struct shm_map *m, uint64_t word)
+{
+	uint64_t off = shm_word_off(word), log2 = shm_word_top(word);
+
+	if (off == 0 || log2 > SHM_LOG2_BUCKETS_MAX || off > m->bytes ||
+		m->bytes - off < sizeof(struct shm_table) + (sizeof(struct shm_bucket) << log2))
+		return NULL;
+	return (const struct shm_bucket *)(const void *)(m->base + off + sizeof(struct shm_table));
+}
+
+static inline const struct shm_bucket *overflow_of(const struct shm_map *m, uint64_t off)
+{
+	if (off > m->bytes - sizeof(struct shm_bucket) || off % sizeof(struct shm_bucket))
+		return NULL;
+	return (const struct shm_bucket *)(const void *)(m->base + off);
+}
+
+/* Stores a pin and lets no later load run before it: by the engine's membarrier, or here. */
+static inline void pin_set(const struct shm_reader *r, uint32_t cell, uint64_t pin)
+{
+	if (MUTANT(1)) /* 1: the reader forgets to pin */
+		return;
+	/* rel:pin.word: what the cell pinned before is no longer read. */
+	shm_store_rel(&r->block->pin[cell], pin);
+	if (r->full_fence)
+		atomic_thread_fence(memory_order_seq_cst);
+	else
+		atomic_signal_fence(memory_order_seq_cst);
+}
+
+#endif
