@@ -32,6 +32,9 @@
 
 /* The words of each enum key, X(constant, word), in the order of the constants. */
 #define CONFIG_CHOICES_membarrier(X)     X(CONFIG_MEMBARRIER_AUTO, "auto") X(CONFIG_MEMBARRIER_OFF, "off")
+#define CONFIG_CHOICES_io(X)             X(CONFIG_IO_AUTO, "auto") X(CONFIG_IO_URING, "io_uring") \
+                                         X(CONFIG_IO_URING_PLAIN, "io_uring-plain") X(CONFIG_IO_EPOLL, "epoll")
+#define CONFIG_CHOICES_peer_pidfd(X)     X(CONFIG_PEER_PIDFD_AUTO, "auto") X(CONFIG_PEER_PIDFD_OFF, "off")
 #define CONFIG_CHOICES_log_level(X)      X(CONFIG_LOG_ERROR, "error") X(CONFIG_LOG_WARN, "warn") \
                                          X(CONFIG_LOG_INFO, "info") X(CONFIG_LOG_DEBUG, "debug")
 #define CONFIG_CHOICES_huge_pages(X)     X(CONFIG_HUGE_TRY, "try") X(CONFIG_HUGE_ON, "on") X(CONFIG_HUGE_OFF, "off")
@@ -71,6 +74,14 @@
 	ROOT(membarrier, enum, "", CONFIG_WORDS(membarrier), "", "auto", \
 		"auto: readers use a compiler barrier where the kernel offers membarrier, else a full fence. " \
 		"off: all readers use a full fence, at 7 to 15 ns a read.") \
+	ROOT(io, enum, "", CONFIG_WORDS(io), "", "auto", \
+		"How the engine waits for sockets. auto: io_uring if it may be used here, else epoll. " \
+		"io_uring: that, or the engine does not start. io_uring-plain: without the deferred " \
+		"completions of kernel 6.1. epoll: epoll and plain system calls.") \
+	ROOT(peer_pidfd, enum, "", CONFIG_WORDS(peer_pidfd), "", "auto", \
+		"auto: the engine asks the socket for a descriptor of the client's process, where the kernel has " \
+		"SO_PEERPIDFD, 6.5. off: it looks the process up by its number, as on older kernels; a client " \
+		"of another container has none.") \
 	ROOT(limbo_cap, bytes, "", "64KiB", "512GiB", "auto", \
 		"Bytes of replaced or deleted items of one pool that the pins of one client may keep from " \
 		"being reused; above it the pins are revoked, loudly. auto: an eighth of the pool.") \

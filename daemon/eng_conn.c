@@ -12,7 +12,6 @@
  */
 #include "eng.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -53,7 +52,7 @@ static void conn_free(struct eng_conn *c)
 	wire_buf_fini(&c->in);
 	wire_buf_fini(&c->out);
 	wire_buf_fini(&c->sending);
-	(void)close(c->fd);
+	eng_loop_close(e->loop, c->fd);
 	free(c);
 	eng_gauge(e, SHM_DC_connections, e->n_conns);
 }
@@ -365,8 +364,6 @@ static void conn_accepted(void *arg, int fd)
 
 int eng_conn_start(struct eng *e)
 {
-	int flags = fcntl(e->h->listen_fd, F_GETFL);
-
 	e->max_conns = 2 * e->config->max_clients;
 	e->conn = calloc(e->max_conns, sizeof(*e->conn));
 	if (!e->conn)
@@ -374,9 +371,6 @@ int eng_conn_start(struct eng *e)
 	e->in_max_bytes = 2 * e->config->max_frame_bytes;
 	if (e->in_max_bytes < ENG_IN_TOTAL_BYTES)
 		e->in_max_bytes = ENG_IN_TOTAL_BYTES;
-	/* The loop waits itself; of a non-blocking socket io_uring reports EAGAIN instead. */
-	if (flags < 0 || fcntl(e->h->listen_fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
-		return err_new(-errno);
 	e->accept_wait = (struct eng_wait){.done = conn_accepted, .arg = e};
 	eng_loop_accept(e->loop, e->h->listen_fd, &e->accept_wait);
 	return 0;

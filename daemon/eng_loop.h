@@ -2,8 +2,9 @@
  *
  *   eng_loop_recv(l, fd, buf, n, &w)  ...  w.done(w.arg, bytes or -errno)
  *
- * What stands here is all that the rest of the engine knows of io_uring, so that
- * another implementation can take its place behind the same calls.
+ * What stands here is all that the rest of the engine knows of how it waits.  There
+ * are two implementations behind it (eng_loop_i.h), one on io_uring and one on
+ * epoll and plain system calls, for kernels and containers that forbid io_uring.
  *
  * Rules.
  *  1. Every operation is one struct eng_wait of the caller's, which lives until
@@ -14,6 +15,8 @@
  *  3. Buffers belong to the operation until `done`.
  *  4. Nothing here blocks but eng_loop_wait(wait = true), and that until something
  *     is done: a timer bounds it.
+ *  5. Of one descriptor at most one send is under way, and at most one of the
+ *     others.  A descriptor that was ever used here is closed by eng_loop_close().
  *
  * Threads: one.  Fork: the child must not touch it.
  */
@@ -23,6 +26,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "config.h"
 
 struct eng_loop;
 
@@ -30,24 +34,43 @@ struct eng_wait {
 	void (*done)(void *arg, int result); /* see each call for result; < 0: -errno */
 	void *arg;
 	bool armed; /* an operation is under way: written by the loop */
-	/* the loop's own: */
-	uint8_t kind;
-	int fd;
 	struct {
-		long long s, ns;
-	} period;
+		uint8_t kind, state;
+		int fd, result;
+		union {
+			void *to;
+			const void *from;
+		} buf;
+		size_t bytes;
+		struct {
+			long long s, ns;
+		} time;
+		struct eng_wait *next;
+	} own; /* the loop's */
 };
 
-/* A loop for about n_waits operations at one time (a bound for its completion
- * queue).  0; -errno, with one line in *ret_why (static): ENOSYS, EPERM: this kernel or its
- * administrator offers no io_uring. */
-int eng_loop_new(uint32_t n_waits, struct eng_loop **ret, const char **ret_why);
-void eng_loop_free(struct eng_loop *l);
+/* What it waits with.  The numbers are those of the counter `loop` (l_counters.h). */
+enum eng_loop_kind {
+	ENG_LOOP_URING = 1,
+	ENG_LOOP_URING_PLAIN = 2, /* without deferred completions */
+	ENG_LOOP_EPOLL = 3,
+};
+
+/* A loop for about n_waits operations at one time (a bound for the completion queue of
+ * io_uring).  io: as configured; CONFIG_IO_AUTO takes io_uring if it may be used, else epoll.
+ *
+ * 0, with *ret_why NULL, or a line on why it is not what auto would have preferred; -errno, with
+ * a line in *ret_why.  Lines are static.  ENOSYS, EPERM: this kernel or its administrator offers
+ * no io_uring, and nothing else was asked for. */
+int eng_loop_new(enum config_io io, uint32_t n_waits, struct eng_loop **ret, const char **ret_why);
+void eng_loop_free(struct eng_loop *l); /* NULL is allowed */
+enum eng_loop_kind eng_loop_kind(const struct eng_loop *l);
 /* How it works here, in words, for the log; static. */
 const char *eng_loop_how(const struct eng_loop *l);
 
-/* Each connection that comes to fd: done(descriptor), close-on-exec, blocking mode.
- * After done(-errno) it is no longer armed; the caller decides when to call again. */
+/* Each connection that comes to fd, a listening socket: done(descriptor), close-on-exec, blocking
+ * mode.  Here alone `armed` is still true in `done`.  After done(-errno) it is no longer armed; the
+ * caller decides when to call again.  Sets O_NONBLOCK of fd as the implementation needs it. */
 void eng_loop_accept(struct eng_loop *l, int fd, struct eng_wait *w);
 /* At least one byte of n into buf: done(bytes), 0 at the end of the stream. */
 void eng_loop_recv(struct eng_loop *l, int fd, void *buf, size_t n, struct eng_wait *w);
@@ -59,6 +82,8 @@ void eng_loop_readable(struct eng_loop *l, int fd, struct eng_wait *w);
 void eng_loop_timer(struct eng_loop *l, uint64_t ns, struct eng_wait *w);
 /* Asks for an early end: done(-ECANCELED) comes, or the result if it was faster. */
 void eng_loop_cancel(struct eng_loop *l, struct eng_wait *w);
+/* close(2); nothing of fd is under way. */
+void eng_loop_close(struct eng_loop *l, int fd);
 
 /* Hands over what was started; wait: until something is done.  0 or -errno (fatal). */
 int eng_loop_wait(struct eng_loop *l, bool wait);

@@ -204,6 +204,7 @@ static int claim_life(struct eng *e)
 	if (r < 0)
 		return err_fwd(r);
 	eng_count(e, SHM_DC_engine_starts, 1);
+	eng_gauge(e, SHM_DC_loop, eng_loop_kind(e->loop));
 	shm_store_rlx(&e->ctl->engine_gen, shm_load_rlx(&e->ctl->engine_gen) + 1);
 	shm_store_rlx(&e->ctl->state, SHM_ENGINE_ADOPTING);
 	shm_store_rlx(&e->ctl->heartbeat_ns, eng_clock_ns());
@@ -292,13 +293,15 @@ static int adopt_all(struct eng *e)
 static int main_loop_new(struct eng *e)
 {
 	const char *why;
-	int r = eng_loop_new(5 * e->config->max_clients + MAIN_FDS_SPARE, &e->loop, &why);
+	int r = eng_loop_new(
+		e->config->io, 5 * e->config->max_clients + MAIN_FDS_SPARE, &e->loop, &why);
 
 	if (r < 0) {
 		log_error("%s", why);
 		return err_fwd(r);
 	}
-	log_info("loop: %s", eng_loop_how(e->loop));
+	log_info("loop: %s%s%s%s", eng_loop_how(e->loop), why ? " (" : "", why ? why : "",
+		why ? ")" : "");
 	return 0;
 }
 

@@ -82,7 +82,7 @@ static void session_release(struct eng_session *s)
 	if (s->drop_unsent || s->pid_wait.armed)
 		return;
 	if (s->pidfd >= 0)
-		(void)close(s->pidfd);
+		eng_loop_close(e->loop, s->pidfd);
 	*s = (struct eng_session){
 		.slot = s->slot, .memfd = -1, .pidfd = -1, .given_fd = -1, .e = e};
 }
@@ -350,15 +350,20 @@ static int session_make(struct eng_session *s, const struct wire_request *r)
 	return err_fwd(session_map(s));
 }
 
-/* A descriptor that becomes readable when the peer's process ends, or -1. */
-static int peer_pidfd(int sock, int32_t pid)
+/* A descriptor that becomes readable when the peer's process ends, or -1.  By its number it
+ * cannot be had in another pid namespace (0), and a reused number would be somebody else:
+ * then the descriptor only tells too late when to look, and ticks look as well. */
+static int peer_pidfd(const struct config *config, int sock, int32_t pid)
 {
 	int fd = -1;
 	socklen_t n = sizeof fd;
 
-	if (getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &n) == 0)
+	if (config->peer_pidfd == CONFIG_PEER_PIDFD_AUTO && !MUTANT(67) && /* 67: never asked for */
+		getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &n) == 0)
 		return fd;
-	return pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	if (pid <= 0 || MUTANT(68)) /* 68: there is no other way */
+		return -1;
+	return (int)syscall(SYS_pidfd_open, pid, 0);
 }
 
 static void session_undo(struct eng_session *s)
@@ -398,7 +403,7 @@ int eng_session_open(struct eng *e, struct eng_conn *c, const struct ucred *peer
 	s->id = random_id(e);
 	int rc = s->id ? session_make(s, r) : err_new(-EIO);
 	if (rc == 0) {
-		s->pidfd = peer_pidfd(c->fd, s->pid);
+		s->pidfd = peer_pidfd(e->config, c->fd, s->pid);
 		shm_journal_open(e->journal, s->slot, s->id);
 		s->compiler_fence = e->may_barrier && r->fence == SHM_FENCE_COMPILER;
 		int fds[2] = {s->memfd, s->pidfd};

@@ -109,6 +109,15 @@ static const char *engine_state(const struct hypercache_admin *a)
 	}
 }
 
+/* The word of the configuration (key io) for how it waits; "" before it has said so. */
+static const char *loop_name(const struct hypercache_admin *a)
+{
+	static const char *const words[] = {"", "io_uring", "io_uring-plain", "epoll"};
+	uint64_t kind = daemon_counter(a, SHM_DC_loop);
+
+	return kind < sizeof words / sizeof *words ? words[kind] : "another loop";
+}
+
 /* Age of the engine's last turn, ns, whatever time namespace we are in; 0 if it is ahead of us. */
 static uint64_t heartbeat_age_ns(const struct hypercache_admin *a)
 {
@@ -154,6 +163,8 @@ static void daemon_print(const struct hypercache_admin *a)
 		a->answer.engine_restarts);
 	if (a->answer.crashes)
 		printf(" (%u crashes in a row)", a->answer.crashes);
+	if (*loop_name(a))
+		printf(", waits with %s", loop_name(a));
 	printf("\n%-*s%s%s\n", LABEL_COLUMNS, "last heartbeat", age, has_beaten(a) ? " ago" : "");
 	printf("%-*s%" PRIu64 "\n", LABEL_COLUMNS, "LSN", shm_load_rlx(&a->ctl->lsn));
 	printf("%-*s%" PRIu64 " of at most %u, each with %u threads that may read\n", LABEL_COLUMNS,
@@ -321,6 +332,7 @@ static void daemon_json(const struct hypercache_admin *a, struct json *j)
 	if (has_beaten(a))
 		json_double(j, "heartbeat_age_s", (double)heartbeat_age_ns(a) / 1e9);
 	json_u64(j, "lsn", shm_load_rlx(&a->ctl->lsn));
+	json_string(j, "io", loop_name(a));
 	json_end(j, '}');
 }
 

@@ -31,6 +31,8 @@ static void write_config(const struct t_daemon *d, const char *more)
 		t_fail(__FILE__, __LINE__, "%s: %s", d->config, strerror(errno));
 	fprintf(f, "socket: %s\nadmin_socket: %s\ndata_dir: %s\n%s\n", d->socket, d->admin, d->data,
 		more ? more : "");
+	if (getenv("T_IO") && !(more && (strncmp(more, "io:", 3) == 0 || strstr(more, "\nio:"))))
+		fprintf(f, "io: %s\n", getenv("T_IO"));
 	if (!more || (strncmp(more, "pools:", 6) != 0 && !strstr(more, "\npools:")))
 		fputs(default_pools, f);
 	fclose(f);
