@@ -306,7 +306,7 @@ static void sup_run(struct sup *sup)
 		if (p[P_DEATH].revents)
 			sup_engine_on_death(sup);
 		if (p[P_LISTEN].revents)
-			sup_admin_accept(sup, now_ns);
+			sup_admin_accept(sup, sup_host_mono_ns()); /* poll may have lasted */
 		on_due(sup);
 	}
 }
