@@ -1,6 +1,7 @@
 /* index_write.c - chains, slots and growth; see index_write.h and layout/l_table.h. */
 #include "index_write.h"
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include "atomic.h"
 #include "base/check.h"
@@ -10,6 +11,7 @@ enum {
 	ENTRIES_PER_BUCKET =
 		5, /* growth is due above it: 13 % of the chains then have an overflow */
 	STAYS_PER_BUCKET = 4,
+	TIGHT_PER_BUCKET = 2, /* or above it, when all overflow buckets are in use */
 	EARLY_PER_BUCKET =
 		3,        /* growth is due above it already when free pages are about to run out: */
 	EARLY_TABLES = 4, /* so many of the next table */
@@ -60,6 +62,11 @@ int shm_index_create(struct shm_wpool *w, uint32_t log2_buckets, struct shm_wtab
 
 	if (e)
 		return e;
+	uint8_t *linked = calloc(n_overflow, 1);
+	if (!linked) {
+		shm_alloc_give(w->alloc, off);
+		return ALLOC_FULL;
+	}
 	struct shm_table *t = (struct shm_table *)(void *)(w->base + off);
 	memset(t, 0, bytes);
 	t->magic = SHM_TABLE_MAGIC;
@@ -69,7 +76,8 @@ int shm_index_create(struct shm_wpool *w, uint32_t log2_buckets, struct shm_wtab
 		.off = off,
 		.log2_buckets = log2_buckets,
 		.word = shm_word_make(log2_buckets, off, 0),
-		.n_overflow = n_overflow};
+		.n_overflow = n_overflow,
+		.linked = linked};
 	return 0;
 }
 
@@ -102,8 +110,12 @@ static struct shm_bucket *append(
 {
 	if (t->overflow_used + spare >= t->n_overflow)
 		return NULL;
-	struct shm_bucket *b = bucket_at(t, n_buckets(t) + t->overflow_used++);
-	/* Nobody has written here since the table was made, but for damage. */
+	while (t->linked[t->overflow_hint])
+		CHECK(++t->overflow_hint < t->n_overflow);
+	struct shm_bucket *b = bucket_at(t, n_buckets(t) + t->overflow_hint);
+	t->linked[t->overflow_hint] = 1;
+	t->overflow_used++;
+	/* It is empty already, but for damage. */
 	for (int i = 0; i < SHM_BUCKET_SLOTS; i++)
 		shm_store_rlx(&b->slot[i], 0);
 	shm_store_rlx(&b->link, 0);
@@ -111,6 +123,36 @@ static struct shm_bucket *append(
 	shm_store_rel(&last->link, off_of(w, b));
 	STEP("index:linked");
 	return b;
+}
+
+static bool is_empty(const struct shm_bucket *b)
+{
+	for (int i = 0; i < SHM_BUCKET_SLOTS; i++)
+		if (shm_load_rlx(&b->slot[i]))
+			return false;
+	return true;
+}
+
+/* Takes an empty last overflow bucket off its chain, for any other.  True: done, there may be one more.
+ *
+ * A reader may stand on it, and go on in another chain: rule P5 says why it misses nothing. */
+static bool trim_last(struct shm_wpool *w, struct shm_wtable *t, struct shm_bucket *first)
+{
+	struct shm_bucket *last = first, *before = NULL, *b;
+
+	while ((b = next_of(w, t, last)) != NULL) {
+		before = last;
+		last = b;
+	}
+	if (!before || (!is_empty(last) && !MUTANT(18))) /* 18: entries go with their bucket */
+		return false;
+	uint64_t idx = (uint64_t)(last - bucket_at(t, n_buckets(t)));
+	shm_store_rel(&before->link, 0); /* rel:index.slot */
+	STEP("index:unlinked");
+	t->linked[idx] = 0;
+	t->overflow_used--;
+	t->overflow_hint = idx < t->overflow_hint ? idx : t->overflow_hint;
+	return true;
 }
 
 /* Walks a chain: a slot for which `fits` says yes, else a free one. */
@@ -251,7 +293,8 @@ static bool growth_is_due(const struct shm_wpool *w)
 	uint64_t per_bucket = w->grow_failed ? STAYS_PER_BUCKET : ENTRIES_PER_BUCKET;
 
 	return w->cur.log2_buckets < SHM_LOG2_BUCKETS_MAX &&
-	       (w->n_entries > per_bucket * n_buckets(&w->cur) || growth_is_wise(w));
+	       (w->n_entries > per_bucket * n_buckets(&w->cur) || growth_is_wise(w) ||
+		       (w->tight && w->n_entries > TIGHT_PER_BUCKET * n_buckets(&w->cur)));
 }
 
 uint64_t shm_pool_grow_wants(const struct shm_wpool *w)
@@ -272,6 +315,7 @@ static void begin_growth(struct shm_wpool *w, bool now)
 		return;
 	}
 	w->grow_failed = 0;
+	w->tight = false;
 	w->grow_pos = 0;
 	STEP("grow:created");
 	/* rel:pool.table: an empty table is whole before anybody is sent there. */
@@ -290,6 +334,7 @@ static void end_growth(struct shm_wpool *w)
 	STEP("grow:table-published");
 	w->cur = w->next;
 	w->next = (struct shm_wtable){0};
+	free(old.linked);
 	shm_limbo_add(w, old.off, shm_alloc_place_bytes(w->alloc, old.off));
 	STEP("grow:table-retired");
 }
@@ -324,12 +369,23 @@ static struct shm_wtable *table_for(struct shm_wpool *w, uint64_t hash)
 	return &w->next;
 }
 
-int shm_index_seek(struct shm_wpool *w, const struct shm_key *key, struct shm_ref *ret)
+static int seek_key(struct shm_wpool *w, const struct shm_key *key, struct shm_ref *ret)
 {
 	struct shm_wtable *t = table_for(w, key->hash);
 	struct want want = {.key = key, .hash = key->hash};
 
-	return seek_chain(w, t, &want, true, w->next.t ? w->cur.n_overflow : 0, ret);
+	return seek_chain(w, t, &want, true, w->next.t ? w->cur.overflow_used : 0, ret);
+}
+
+int shm_index_seek(struct shm_wpool *w, const struct shm_key *key, struct shm_ref *ret)
+{
+	int e = seek_key(w, key, ret);
+
+	if (e != INDEX_FULL || w->next.t)
+		return e;
+	w->tight = true; /* by chance, in a small table: a larger one before an entry has to go */
+	(void)shm_index_grow(w, 0, false);
+	return w->next.t ? seek_key(w, key, ret) : e;
 }
 
 int shm_index_seek_off(struct shm_wpool *w, uint64_t hash, uint64_t off, struct shm_ref *ret)
@@ -339,40 +395,42 @@ int shm_index_seek_off(struct shm_wpool *w, uint64_t hash, uint64_t off, struct 
 	return seek_chain(w, table_for(w, hash), &want, false, 0, ret) ? INDEX_MISS : 0;
 }
 
+void shm_index_clear(struct shm_wpool *w, const struct shm_ref *ref, uint64_t hash)
+{
+	struct shm_wtable *t = w->next.t ? &w->next : &w->cur; /* seek has moved the chain */
+
+	shm_store_rel(ref->slot, 0); /* rel:index.slot */
+	STEP("delete:published");
+	if (ref->slot < bucket_at(t, n_buckets(t))->slot)
+		return;
+	while (trim_last(w, t, bucket_at(t, shm_hash_bucket(hash, t->log2_buckets))))
+		;
+}
+
 /* ------------------------------------------------------------ adoption */
 
-/* Walks every chain by its links, bounded; finds out how many overflow buckets are used.
- * A predecessor's links are not trusted: two chains never share a bucket, because links
- * were given out in ascending order and each bucket may be met once. */
-static int count_overflow(struct shm_wpool *w, struct shm_wtable *t, uint8_t *seen)
+/* Walks every chain by its links, bounded; finds out which overflow buckets are in use.
+ * A predecessor's links are not trusted: each bucket may be met once (rule I10). */
+static int check_links(struct shm_wpool *w, struct shm_wtable *t)
 {
 	uint64_t first = off_of(w, bucket_at(t, n_buckets(t)));
 
+	t->linked = calloc(t->n_overflow, 1);
+	if (!t->linked)
+		return -ENOMEM;
 	for (uint64_t c = 0; c < n_buckets(t); c++) {
 		uint64_t off = shm_word_off(shm_load_rlx(&bucket_at(t, c)->link));
 		for (int n = 1; off != 0; n++) {
 			uint64_t idx = (off - first) / sizeof(struct shm_bucket);
 			if (off < first || (off - first) % sizeof(struct shm_bucket) ||
-				idx >= t->n_overflow || n >= SHM_CHAIN_MAX || seen[idx])
+				idx >= t->n_overflow || n >= SHM_CHAIN_MAX || t->linked[idx])
 				return -EBADMSG;
-			seen[idx] = 1;
-			if (idx >= t->overflow_used)
-				t->overflow_used = idx + 1;
+			t->linked[idx] = 1;
+			t->overflow_used++;
 			off = shm_word_off(shm_load_rlx(&bucket_at(t, n_buckets(t) + idx)->link));
 		}
 	}
 	return 0;
-}
-
-static int check_links(struct shm_wpool *w, struct shm_wtable *t)
-{
-	uint8_t *seen = calloc(t->n_overflow ? t->n_overflow : 1, 1);
-
-	if (!seen)
-		return -ENOMEM;
-	int r = count_overflow(w, t, seen);
-	free(seen);
-	return r;
 }
 
 /* Words that no engine has written (layout/l_word.h, rule I12): MOVED where nothing moves, MOVED with

@@ -38,6 +38,10 @@ int shm_index_seek(struct shm_wpool *w, const struct shm_key *key, struct shm_re
 /* The slot that names the item at off, whose hash is given.  0 or INDEX_MISS. */
 int shm_index_seek_off(struct shm_wpool *w, uint64_t hash, uint64_t off, struct shm_ref *ret);
 
+/* Clears the slot that a seek of this hash has found: the entry is gone in this one store.  Gives an
+ * overflow bucket back that became empty by it.  STEPs delete:published, index:unlinked. */
+void shm_index_clear(struct shm_wpool *w, const struct shm_ref *ref, uint64_t hash);
+
 /* Begins a growth when one is due and there is room for it, and moves up to
  * `chains` chains; true while more is to be moved.  After a failure it looks for
  * room again only now and then, or `now`. */

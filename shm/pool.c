@@ -55,9 +55,10 @@ void pool_retire(struct shm_wpool *w, uint64_t off, struct shm_changed *ret)
 
 static void unlink_slot(struct shm_wpool *w, const struct shm_ref *ref, struct shm_changed *ret)
 {
-	shm_store_rel(ref->slot, 0); /* rel:index.slot */
-	STEP("delete:published");
-	pool_retire(w, shm_word_off(ref->word), ret);
+	uint64_t off = shm_word_off(ref->word);
+
+	shm_index_clear(w, ref, shm_pool_item(w, off)->hash);
+	pool_retire(w, off, ret);
 }
 
 /* A live entry of this version goes by request; an expired or void one just goes. */

@@ -35,7 +35,9 @@ struct shm_wtable {
 	struct shm_table *t; /* NULL: none */
 	uint64_t off, word;
 	uint32_t log2_buckets;
-	uint64_t n_overflow, overflow_used;
+	uint64_t n_overflow, overflow_used; /* overflow buckets; those in a chain */
+	uint64_t overflow_hint;             /* none is free below it */
+	uint8_t *linked; /* 1: the overflow bucket is in a chain; private memory */
 };
 
 struct shm_wpool {
@@ -49,6 +51,7 @@ struct shm_wpool {
 	struct shm_wtable cur, next; /* next: while growing */
 	uint64_t grow_pos;           /* chains of cur below this have moved */
 	uint32_t grow_failed;        /* changes since there was no room for a larger table */
+	bool tight;                  /* the overflow buckets did not suffice: growth is due early */
 	uint64_t n_entries;          /* live entries */
 	uint64_t live_bytes;         /* keys and values of live entries */
 	uint64_t waste_bytes;        /* their places, less that: headers and rounding */

@@ -209,6 +209,9 @@ void shm_pool_close(struct shm_wpool *w)
 	if (w->alloc)
 		shm_alloc_free(w->alloc);
 	free(w->limbo.entry);
+	free(w->cur.linked);
+	free(w->next.linked);
 	w->alloc = NULL;
 	w->limbo = (struct shm_limbo){0};
+	w->cur = w->next = (struct shm_wtable){0};
 }

@@ -82,7 +82,7 @@ static int try_slot(struct look *l, const shm_u64 *slot, uint64_t word)
 	return compare(l, off, pin);
 }
 
-/* Walks one chain of the table that `word` names.  0, READ_MISS, AGAIN, -EBADMSG. */
+/* Walks one chain of the table that `word` names.  0, READ_MISS, AGAIN, LONG, -EBADMSG. */
 static int walk_chain(struct look *l, uint64_t word)
 {
 	const struct shm_bucket *b = buckets_of(l->m, word);
@@ -117,7 +117,7 @@ static int walk_chain(struct look *l, uint64_t word)
 		if (!b)
 			return -EBADMSG;
 	}
-	return -EBADMSG;
+	return LONG;
 }
 
 /* The chain of the key in the first table, and where it moved to.  As walk_chain. */
@@ -155,7 +155,7 @@ static int try_once(struct look *l)
 	int e = walk_tables(l);
 	/* What a retired table said, or an item that was reused because our pins were
 	 * revoked meanwhile, does not count. */
-	if ((e == READ_MISS || e < 0) &&
+	if ((e == READ_MISS || e == LONG || e < 0) &&
 		(shm_load_acq(&p->table) != l->table_word || /* acq:pool.table */
 			!shm_read_ok(l->r->pin_gen, l->gen)))
 		return AGAIN;
@@ -168,11 +168,13 @@ int shm_read_find(const struct shm_reader *r, const struct shm_map *m, const str
 	struct look l = {.r = r, .m = m, .key = key, .ret = ret, .cell = cell};
 	int e = AGAIN;
 
-	for (int n = 0; n < TRIES && e == AGAIN; n++) {
+	for (int n = 0; n < TRIES && (e == AGAIN || e == LONG); n++) {
 		e = try_once(&l);
-		if (e == AGAIN)
+		if (e == AGAIN || e == LONG)
 			shm_count(&r->block->counter[SHM_BC_retries], 1);
 	}
+	if (e == LONG)
+		e = -EBADMSG; /* at every try: it has no end */
 	if (e != 0)
 		shm_read_unpin(r->block, cell);
 	shm_read_unpin(r->block, SHM_PIN_TABLE);

@@ -5,7 +5,7 @@
 #include "read.h"
 #include "step.h"
 
-enum { TRIES = 64, TABLES_MAX = 4, AGAIN = 10, NEXT = 11 };
+enum { TRIES = 64, TABLES_MAX = 4, AGAIN = 10, NEXT = 11, LONG = 12 };
 
 static inline const struct shm_pool *pool_of(const struct shm_map *m)
 {

@@ -107,7 +107,7 @@ static int walk_chain(struct walk *w, uint64_t table_word, uint64_t chain)
 		if (!b)
 			return -EBADMSG;
 	}
-	return -EBADMSG;
+	return LONG;
 }
 
 /* The chain of the first table, and the two that it has become, as far as it has. */
@@ -157,8 +157,10 @@ int shm_read_scan(const struct shm_reader *r, const struct shm_map *m, const str
 	struct walk w = {.r = r, .m = m, .scan = scan, .fn = fn, .arg = arg};
 	int e = AGAIN;
 
-	for (int n = 0; n < TRIES && e == AGAIN; n++)
+	for (int n = 0; n < TRIES && (e == AGAIN || e == LONG); n++)
 		e = scan_once(&w, cursor);
+	if (e == LONG)
+		e = -EBADMSG; /* at every try: the chain has no end */
 	shm_read_unpin(r->block, scan->cell);
 	shm_read_unpin(r->block, SHM_PIN_TABLE);
 	STEP("reader:scanned");

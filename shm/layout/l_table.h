@@ -12,8 +12,9 @@
  *          or MOVED (with the old offset kept): the whole chain has moved
  *
  * No slot moves inside a table (rule P5): a reader that walks the chain once sees
- * every key that was there all along.  Overflow buckets belong to their table,
- * never change chain, and go only with the table.
+ * every key that was there all along.  Overflow buckets belong to their table and go
+ * only with it.  The last one of a chain, when it is empty, may be taken off and
+ * used by another chain; a reader that stands on it misses nothing (shm/README.md, P5).
  *
  * Growth (rule P6), bucket by bucket, chain as a whole, before any other change
  * of that chain:
