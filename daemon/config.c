@@ -126,6 +126,26 @@ static uint64_t frame_value_bytes(const struct config *c)
 	return c->max_frame_bytes > 2 * rest ? c->max_frame_bytes - rest : c->max_frame_bytes / 2;
 }
 
+/* Who may change a pool has to be able to read it.  Groups may contain anybody. */
+static int rights_check(const struct config_pool *p, uint32_t i, struct config_fault *ret)
+{
+	if (p->read.kind != CONFIG_RIGHTS_LIST || p->write.kind != CONFIG_RIGHTS_LIST)
+		return 0;
+	for (uint32_t k = 0; k < p->read.n; k++)
+		if (p->read.who[k].is_group)
+			return 0;
+	for (uint32_t k = 0; k < p->write.n; k++) {
+		if (p->write.who[k].is_group ||
+			config_rights_name(&p->read, p->write.who[k].id, NULL, 0))
+			continue;
+		return fault(ret, CONFIG_KEY_pool_write, i,
+			"user %u may write but not read, and writing needs both; use a list of "
+			"those in read",
+			(unsigned)p->write.who[k].id);
+	}
+	return 0;
+}
+
 static int pool_check(const struct config *c, uint32_t i, struct config_fault *ret)
 {
 	const struct config_pool *p = &c->pool[i];
@@ -144,6 +164,8 @@ static int pool_check(const struct config *c, uint32_t i, struct config_fault *r
 			"most %s",
 			config_bytes_format(c->limbo_cap_bytes, have), p->name, size,
 			config_bytes_format(p->size_bytes / 2, want));
+	if (rights_check(p, i, ret))
+		return 1;
 	if (p->max_value_bytes == CONFIG_AUTO)
 		return 0;
 	(void)config_bytes_format(p->max_value_bytes, have);
@@ -266,8 +288,18 @@ static int data_dir_fill(
 	return err_fwd(path_fill(CONFIG_KEY_data_dir, c->data_dir, a, below, ret_err, err_bytes));
 }
 
+static void rights_fill(struct config *c, const struct config_env *env)
+{
+	for (struct config_pool *p = c->pool; p < c->pool + c->n_pools; p++)
+		if (p->read.kind == CONFIG_RIGHTS_AUTO)
+			p->read = (struct config_rights){
+				.kind = env->uid == 0 ? CONFIG_RIGHTS_ANY : CONFIG_RIGHTS_LIST};
+}
+
 static void pools_fill(struct config *c)
 {
+	if (c->max_clients_per_user == CONFIG_AUTO32)
+		c->max_clients_per_user = c->max_clients - c->max_clients / 8;
 	for (struct config_pool *p = c->pool; p < c->pool + c->n_pools; p++) {
 		uint64_t quarter = p->size_bytes / 4, frame = frame_value_bytes(c);
 		if (p->max_value_bytes == CONFIG_AUTO)
@@ -292,6 +324,7 @@ int config_resolve_for(
 		r = data_dir_fill(&full, env, ret_err, err_bytes);
 	if (r < 0)
 		return err_fwd(r);
+	rights_fill(&full, env);
 	if (config_check(&full, &f)) {
 		const char *of = f.key->scope == CONFIG_POOL    ? full.pool[f.idx].name
 		                 : f.key->scope == CONFIG_STORE ? full.store[f.idx].name

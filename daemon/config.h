@@ -31,6 +31,7 @@ enum {
 	CONFIG_POOLS_MAX = 16,
 	CONFIG_STORES_MAX = 64,
 	CONFIG_UIDS_MAX = 16,
+	CONFIG_RIGHTS_MAX = 16,
 	CONFIG_NAME_BYTES = 32,  /* of a pool or store, with its final NUL: [A-Za-z0-9_.-]{1,31} */
 	CONFIG_TEXT_BYTES = 256, /* of a path or string, with its final NUL */
 	CONFIG_ERROR_BYTES = 1024, /* enough for every message of this module but for a long FILE */
@@ -40,14 +41,29 @@ enum {
 /* The value of a `bytes` key that says auto and has not been resolved.  A path or name says "auto".
  */
 #define CONFIG_AUTO UINT64_MAX
+#define CONFIG_AUTO32 UINT32_MAX /* of a u32 key */
 
 struct config_uids {
 	uint32_t n;
 	uint32_t uid[CONFIG_UIDS_MAX]; /* [0, n) are used, the rest is 0 */
 };
 
+enum config_rights_kind {
+	CONFIG_RIGHTS_LIST, /* who[0..n); none of them: "owner" */
+	CONFIG_RIGHTS_ANY,
+	CONFIG_RIGHTS_AUTO, /* not resolved yet */
+};
+
+/* Who may do something.  Names have become numbers when the file was read. */
+struct config_rights {
+	uint32_t kind, n; /* enum config_rights_kind; used in who[], the rest is 0 */
+	struct {
+		uint32_t is_group, id;
+	} who[CONFIG_RIGHTS_MAX];
+};
+
 /* Type -> the member's name, and the member. */
-#define CONFIG_MEMBER_bool(name) name
+#define CONFIG_MEMBER_flag(name) name
 #define CONFIG_MEMBER_u32(name) name
 #define CONFIG_MEMBER_bytes(name) name##_bytes
 #define CONFIG_MEMBER_duration(name) name##_ns
@@ -57,9 +73,10 @@ struct config_uids {
 #define CONFIG_MEMBER_string(name) name
 #define CONFIG_MEMBER_name(name) name
 #define CONFIG_MEMBER_uids(name) name
+#define CONFIG_MEMBER_rights(name) name
 
 #define CONFIG_CONSTANT_(constant, word) constant,
-#define CONFIG_FIELD_bool(name) bool name;
+#define CONFIG_FIELD_flag(name) bool name;
 #define CONFIG_FIELD_u32(name) uint32_t name;
 #define CONFIG_FIELD_bytes(name) uint64_t name##_bytes;
 #define CONFIG_FIELD_duration(name) uint64_t name##_ns;
@@ -69,6 +86,7 @@ struct config_uids {
 #define CONFIG_FIELD_string(name) char name[CONFIG_TEXT_BYTES];
 #define CONFIG_FIELD_name(name) char name[CONFIG_NAME_BYTES];
 #define CONFIG_FIELD_uids(name) struct config_uids name;
+#define CONFIG_FIELD_rights(name) struct config_rights name;
 
 #define CONFIG_FIELD(name, type, ...) CONFIG_FIELD_##type(name)
 #define CONFIG_NONE(...)
@@ -131,6 +149,13 @@ int config_resolve_for(
 void config_help(FILE *to);
 void config_man(FILE *to);
 void config_print(const struct config *c, FILE *to);
+
+/* Does the list, resolved, name this user or one of these groups?  The owner, root and others who
+ * are never asked are the caller's business. */
+bool config_rights_name(
+	const struct config_rights *r, uint32_t uid, const uint32_t *gid, size_t n_gids);
+/* The list as it stands in a file.  Returns `to`, terminated and cut to to_bytes. */
+const char *config_rights_format(const struct config_rights *r, char *to, size_t to_bytes);
 
 static inline uint64_t config_huge_page_bytes(const struct config_pool *p)
 {

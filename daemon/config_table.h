@@ -11,7 +11,7 @@
  *            STORE   a key of one store:  stores: NAME: key
  *   name     the word in the file; the field of the same name, with the unit of its type behind it
  *   type     decides the field, and how min and max are meant:
- *              bool      bool NAME
+ *              flag      bool NAME
  *              u32       uint32_t NAME           number
  *              bytes     uint64_t NAME_bytes     number with B KiB MiB GiB TiB
  *              duration  uint64_t NAME_ns        number with ns us ms s m h d
@@ -21,7 +21,8 @@
  *              string    char NAME[]             min and max are lengths in bytes
  *              name      char NAME[]             the name of a pool or store
  *              uids      struct config_uids NAME max is the number of user ids
- *   default  as it would stand in the file.  "auto" (bytes, path, name) means that config_resolve()
+ *              rights    struct config_rights NAME   max is the number of users and groups
+ *   default  as it would stand in the file.  "auto" (u32, bytes, path, name, rights) means that config_resolve()
  *            works it out; only a key whose default is auto accepts the word.
  *   meaning  whole sentences, of plain words: they go to a terminal and into a manual page.
  */
@@ -41,6 +42,8 @@
 #define CONFIG_CHOICES_huge_page_size(X) X(CONFIG_HUGE_2MIB, "2MiB") X(CONFIG_HUGE_1GIB, "1GiB")
 #define CONFIG_CHOICES_type(X)           X(CONFIG_TYPE_GENERAL, "general")
 #define CONFIG_CHOICES_policy(X)         X(CONFIG_POLICY_S3_FIFO, "s3-fifo")
+#define CONFIG_CHOICES_hardening(X)      X(CONFIG_HARDENING_NONE, "none") X(CONFIG_HARDENING_STRICT, "strict")
+#define CONFIG_CHOICES_lockdown(X)       X(CONFIG_LOCKDOWN_AUTO, "auto") X(CONFIG_LOCKDOWN_OFF, "off")
 
 #define CONFIG_WORD_(constant, word)     word "|"
 #define CONFIG_WORDS(name)               CONFIG_CHOICES_##name(CONFIG_WORD_)
@@ -62,12 +65,30 @@
 		".local/state of the home folder.") \
 	ROOT(max_clients, u32, "clients", "1", "4096", "256", \
 		"Clients connected at one time; one more is refused with a named error.") \
+	ROOT(max_clients_per_user, u32, "clients", "1", "4096", "auto", \
+		"Of these, clients of one user; one more is refused with a named error. " \
+		"auto: max_clients less an eighth, so that nobody keeps all others out.") \
 	ROOT(threads_per_client, u32, "threads", "1", "64", "16", \
 		"Threads of one client that may read at one time: each has pins and a touch ring of its own.") \
 	ROOT(max_inflight, u32, "requests", "1", "64", "64", \
 		"Requests of one connection that may wait for their answer at one time.") \
 	ROOT(max_frame, bytes, "", "64KiB", "1GiB", "65MiB", \
 		"The longest frame that a client may send, a key and its value included.") \
+	ROOT(max_unread, bytes, "", "64KiB", "1GiB", "4MiB", \
+		"Answers that one connection may leave unread: above it no more of its requests are read.") \
+	ROOT(hello_timeout, duration, "", "100ms", "60s", "5s", \
+		"How long a new connection has to begin a session, before it is closed.") \
+	ROOT(stall_timeout, duration, "", "100ms", "1h", "30s", \
+		"How long a connection may stop in the middle of a request, or not take an answer, " \
+		"before it is closed.") \
+	ROOT(hardening, enum, "", CONFIG_WORDS(hardening), "", "none", \
+		"strict: the memory is sealed against new writers, of the daemon's own user too, once the " \
+		"engine has it. The price: an engine that crashes costs all entries, and clients have to " \
+		"open new sessions. none: the next engine takes the memory over, and nothing is lost.") \
+	ROOT(lockdown, enum, "", CONFIG_WORDS(lockdown), "", "auto", \
+		"auto: the engine gives up every right that it does not need, as far as the kernel and the " \
+		"build offer it: capabilities, new privileges, being debugged or dumped, most system calls. " \
+		"off: only capabilities and new privileges, for debuggers and profilers.") \
 	ROOT(heartbeat, duration, "", "100ms", "10s", "500ms", \
 		"How often the engine says in shared memory that it is alive. " \
 		"Clients tell from it that an engine hangs; nobody is declared dead by it.") \
@@ -101,6 +122,16 @@
 	POOL(max_value, bytes, "", "1B", "256GiB", "auto", \
 		"The largest value that the pool accepts; at most a quarter of the pool, and no more than a " \
 		"frame can carry (max_frame less 1MiB). auto: the smaller of these two.") \
+	POOL(read, rights, "", "", "16", "auto", \
+		"Who may read the pool, that is every store in it, and is handed its memory: a list of " \
+		"user:NAME, uid:N, group:NAME and gid:N, or any, or owner. " \
+		"Root, the user of the daemon and those of admin_uids always may. " \
+		"auto: any if root runs the daemon, else owner.") \
+	POOL(write, rights, "", "", "16", "any", \
+		"Who of those who may read the pool may also change it; a list as of read. " \
+		"Root and the user of the daemon always may.") \
+	POOL(scrub, flag, "", "", "", "false", \
+		"Overwrite the memory of entries that are gone with zeroes before it is used again.") \
 	STORE(pool, name, "", "1", "31", "auto", \
 		"The pool that holds the entries of the store. auto: the first pool of the file.") \
 	STORE(type, enum, "", CONFIG_WORDS(type), "", "general", \

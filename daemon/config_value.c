@@ -31,9 +31,8 @@ static bool auto_allowed(const struct config_key *k)
 	return k->type != CONFIG_T_enum && strcmp(k->def, "auto") == 0;
 }
 
-/* Writes the problem and what would be right; returns -EINVAL. */
-__attribute__((format(printf, 3, 4))) static int refuse(
-	const struct config_key *k, char *why, const char *fmt, ...)
+int config_value_refuse(
+	const struct config_key *k, char why[CONFIG_WHY_BYTES], const char *fmt, ...)
 {
 	char problem[CONFIG_QUOTE_BYTES + 128], allowed[192];
 	va_list ap;
@@ -72,11 +71,7 @@ const char *config_quote(const char *text, size_t n, char to[CONFIG_QUOTE_BYTES]
 
 /* -- numbers -- */
 
-enum { DIGITS_NONE = 1, DIGITS_HUGE };
-
-/* Reads decimal digits at *text and moves it behind them.
- * Returns 0; DIGITS_NONE: there is no number as we write it; DIGITS_HUGE: over 64 bits. */
-static int digits_parse(const char **text, uint64_t *ret)
+int config_digits_parse(const char **text, uint64_t *ret)
 {
 	const char *p = *text;
 	uint64_t v = 0;
@@ -96,7 +91,8 @@ static int out_of_range(const struct config_key *k, const char *text, char *why)
 {
 	char q[CONFIG_QUOTE_BYTES];
 
-	return refuse(k, why, "%s is out of range", config_quote(text, strlen(text), q));
+	return config_value_refuse(
+		k, why, "%s is out of range", config_quote(text, strlen(text), q));
 }
 
 /* A unit that does not exist: "KB" is answered with the one that was meant. */
@@ -107,7 +103,7 @@ static int unit_refuse(const struct config_key *k, const char *word, char *why)
 
 	(void)config_quote(word, strlen(word), q);
 	if (!which)
-		return refuse(k, why, "%s is no unit of %s", q,
+		return config_value_refuse(k, why, "%s is no unit of %s", q,
 			k->type == CONFIG_T_bytes ? "size (B KiB MiB GiB TiB)"
 						  : "time (ns us ms s m h d)");
 	static const char *const meant[] = {
@@ -123,16 +119,16 @@ static int scaled_parse(const struct config_key *k, const char *text, uint64_t *
 	const char *p = text;
 	char q[CONFIG_QUOTE_BYTES];
 	uint64_t v = 0;
-	int r = digits_parse(&p, &v);
+	int r = config_digits_parse(&p, &v);
 
 	if (r == DIGITS_NONE || *p == '.' || *p == '_')
-		return refuse(k, why, "%s is not a whole number with a unit",
+		return config_value_refuse(k, why, "%s is not a whole number with a unit",
 			config_quote(text, strlen(text), q));
 	while (*p == ' ')
 		p++;
 	if (*p == '\0') {
 		if (k->type == CONFIG_T_duration && (v != 0 || r))
-			return refuse(k, why, "%s lacks a unit (ns us ms s m h d)",
+			return config_value_refuse(k, why, "%s lacks a unit (ns us ms s m h d)",
 				config_quote(text, strlen(text), q));
 	} else {
 		while (u->word && strcmp(u->word, p) != 0)
@@ -152,10 +148,10 @@ static int u32_parse(const struct config_key *k, const char *text, uint64_t *ret
 {
 	const char *p = text;
 	char q[CONFIG_QUOTE_BYTES];
-	int r = digits_parse(&p, ret);
+	int r = config_digits_parse(&p, ret);
 
 	if (r == DIGITS_NONE || *p != '\0')
-		return refuse(
+		return config_value_refuse(
 			k, why, "%s is not a whole number", config_quote(text, strlen(text), q));
 	if (r == DIGITS_HUGE || *ret > UINT32_MAX)
 		return out_of_range(k, text, why);
@@ -168,7 +164,7 @@ static int fraction_parse(const struct config_key *k, const char *text, uint64_t
 	const char *p = text;
 	char q[CONFIG_QUOTE_BYTES];
 	uint64_t v = 0, part = PPM;
-	int r = digits_parse(&p, &v);
+	int r = config_digits_parse(&p, &v);
 
 	if (r == DIGITS_HUGE || v > PPM)
 		return out_of_range(k, text, why);
@@ -189,7 +185,7 @@ static int fraction_parse(const struct config_key *k, const char *text, uint64_t
 		p++;
 	}
 	if (r || *p != '\0')
-		return refuse(k, why, "%s is not a fraction of up to %d decimals",
+		return config_value_refuse(k, why, "%s is not a fraction of up to %d decimals",
 			config_quote(text, strlen(text), q), PPM_DIGITS);
 	*ret = v;
 	return 0;
@@ -212,9 +208,8 @@ static int number_parse_ranged(const struct config_key *k, const char *text, voi
 	char ignored[CONFIG_WHY_BYTES];
 	uint64_t v = 0, min = 0, max = 0;
 
-	if (k->type == CONFIG_T_bytes && auto_allowed(k) && strcmp(text, "auto") == 0) {
-		v = CONFIG_AUTO;
-		memcpy(field, &v, sizeof v);
+	if (auto_allowed(k) && strcmp(text, "auto") == 0) {
+		memset(field, 0xff, k->bytes); /* CONFIG_AUTO, CONFIG_AUTO32 */
 		return 0;
 	}
 	int r = number_parse(k, text, &v, why);
@@ -241,7 +236,7 @@ static int bool_parse(const struct config_key *k, const char *text, void *field,
 	bool v = strcmp(text, "true") == 0;
 
 	if (!v && strcmp(text, "false") != 0)
-		return refuse(k, why, "%s is neither true nor false",
+		return config_value_refuse(k, why, "%s is neither true nor false",
 			config_quote(text, strlen(text), q));
 	memcpy(field, &v, sizeof v);
 	return 0;
@@ -259,7 +254,7 @@ static int enum_parse(const struct config_key *k, const char *text, void *field,
 		memcpy(field, &v, sizeof v);
 		return 0;
 	}
-	return refuse(k, why, "%s is not a choice", config_quote(text, n, q));
+	return config_value_refuse(k, why, "%s is not a choice", config_quote(text, n, q));
 }
 
 /* One code point of well-formed UTF-8 (RFC 3629) that can stand in a message and in a double-quoted
@@ -302,15 +297,15 @@ static int text_parse(
 	CHECK(max < k->bytes);
 	(void)config_quote(text, n, q);
 	if (!is_auto && k->type == CONFIG_T_name && !config_name_ok(text, n))
-		return refuse(k, why, "%s cannot be a name", q);
+		return config_value_refuse(k, why, "%s cannot be a name", q);
 	if (!is_auto && k->type == CONFIG_T_path && text[0] != '/')
-		return refuse(k, why, "%s does not begin with a slash", q);
+		return config_value_refuse(k, why, "%s does not begin with a slash", q);
 	if (n < min || n > max)
-		return refuse(k, why, "%s has %zu bytes", q, n);
+		return config_value_refuse(k, why, "%s has %zu bytes", q, n);
 	for (size_t i = 0, step; i < n; i += step) {
 		step = glyph_bytes((const unsigned char *)text + i);
 		if (step == 0)
-			return refuse(
+			return config_value_refuse(
 				k, why, "%s contains a character that is not printable UTF-8", q);
 	}
 	memset(field, 0, k->bytes);
@@ -330,33 +325,61 @@ static int uids_parse(const struct config_key *k, const char *text, void *field,
 	while (strcmp(text, "none") != 0) {
 		uint64_t uid = 0;
 		p += strspn(p, " ");
-		if (digits_parse(&p, &uid) || uid >= UINT32_MAX)
-			return refuse(k, why, "%s is not a list of user ids", q);
+		if (config_digits_parse(&p, &uid) || uid >= UINT32_MAX)
+			return config_value_refuse(k, why, "%s is not a list of user ids", q);
 		if (v.n == most)
-			return refuse(k, why, "%s has too many user ids", q);
+			return config_value_refuse(k, why, "%s has too many user ids", q);
 		v.uid[v.n++] = (uint32_t)uid;
 		p += strspn(p, " ");
 		if (*p == '\0')
 			break;
 		if (*p++ != ',')
-			return refuse(k, why, "%s is not a list of user ids", q);
+			return config_value_refuse(k, why, "%s is not a list of user ids", q);
 	}
 	memcpy(field, &v, sizeof v);
 	return 0;
+}
+
+const char *config_value_join(const struct config_key *k, void *all, const void *one)
+{
+	if (k->type == CONFIG_T_uids) {
+		const struct config_uids *from = one;
+		struct config_uids *to = all;
+		if (from->n != 1)
+			return "this is not one user id";
+		if (to->n == strtoul(k->max, NULL, 10))
+			return "there are too many user ids";
+		to->uid[to->n++] = from->uid[0];
+		return NULL;
+	}
+	const struct config_rights *from = one;
+	struct config_rights *to = all;
+	if (from->kind == CONFIG_RIGHTS_ANY || to->kind == CONFIG_RIGHTS_ANY) {
+		if (to->n || to->kind == CONFIG_RIGHTS_ANY)
+			return "any stands alone";
+		*to = *from;
+		return NULL;
+	}
+	if (from->kind != CONFIG_RIGHTS_LIST || from->n != 1)
+		return "this is not one user or group";
+	if (to->n == strtoul(k->max, NULL, 10))
+		return "there are too many users and groups";
+	to->who[to->n++] = from->who[0];
+	return NULL;
 }
 
 int config_value_parse(const struct config_key *k, const char *text, size_t n, void *field,
 	char why[CONFIG_WHY_BYTES])
 {
 	if (memchr(text, '\0', n))
-		return refuse(k, why, "the value contains a NUL byte");
+		return config_value_refuse(k, why, "the value contains a NUL byte");
 	switch (k->type) {
 	case CONFIG_T_u32:
 	case CONFIG_T_bytes:
 	case CONFIG_T_duration:
 	case CONFIG_T_fraction:
 		return err_fwd(number_parse_ranged(k, text, field, why));
-	case CONFIG_T_bool:
+	case CONFIG_T_flag:
 		return err_fwd(bool_parse(k, text, field, why));
 	case CONFIG_T_enum:
 		return err_fwd(enum_parse(k, text, field, why));
@@ -366,6 +389,8 @@ int config_value_parse(const struct config_key *k, const char *text, size_t n, v
 		return err_fwd(text_parse(k, text, n, field, why));
 	case CONFIG_T_uids:
 		return err_fwd(uids_parse(k, text, field, why));
+	case CONFIG_T_rights:
+		return err_fwd(config_rights_parse(k, text, field, why));
 	}
 	CHECK(!"a type of the table");
 }
@@ -436,7 +461,7 @@ static void fraction_print(uint32_t ppm, FILE *to)
 
 void config_value_print(const struct config_key *k, const void *field, FILE *to)
 {
-	char number[CONFIG_NUMBER_BYTES];
+	char number[CONFIG_NUMBER_BYTES], list[CONFIG_TEXT_BYTES * 2];
 	uint64_t v = 0; /* little or big end: read with the width it has */
 	uint32_t v32 = 0;
 
@@ -445,11 +470,14 @@ void config_value_print(const struct config_key *k, const void *field, FILE *to)
 	else if (k->bytes == sizeof v32)
 		memcpy(&v32, field, sizeof v32);
 	switch (k->type) {
-	case CONFIG_T_bool:
+	case CONFIG_T_flag:
 		fputs(*(const bool *)field ? "true" : "false", to);
 		break;
 	case CONFIG_T_u32:
-		fprintf(to, "%" PRIu32, v32);
+		if (v32 == CONFIG_AUTO32 && auto_allowed(k))
+			fputs("auto", to);
+		else
+			fprintf(to, "%" PRIu32, v32);
 		break;
 	case CONFIG_T_bytes:
 		fputs(v == CONFIG_AUTO ? "auto" : config_bytes_format(v, number), to);
@@ -471,6 +499,9 @@ void config_value_print(const struct config_key *k, const void *field, FILE *to)
 	case CONFIG_T_uids:
 		uids_print(field, to);
 		break;
+	case CONFIG_T_rights:
+		fputs(config_rights_format(field, list, sizeof list), to);
+		break;
 	}
 }
 
@@ -488,11 +519,12 @@ const char *config_value_allowed(const struct config_key *k, char *to, size_t to
 	const char *or_auto = auto_allowed(k) ? ", or auto" : "";
 
 	switch (k->type) {
-	case CONFIG_T_bool:
+	case CONFIG_T_flag:
 		(void)snprintf(to, to_bytes, "true or false");
 		break;
 	case CONFIG_T_u32:
-		(void)snprintf(to, to_bytes, "a number of %s, %s..%s", k->unit, k->min, k->max);
+		(void)snprintf(
+			to, to_bytes, "a number of %s, %s..%s%s", k->unit, k->min, k->max, or_auto);
 		break;
 	case CONFIG_T_bytes:
 		(void)snprintf(to, to_bytes, "a size, %s..%s%s", k->min, k->max, or_auto);
@@ -520,6 +552,12 @@ const char *config_value_allowed(const struct config_key *k, char *to, size_t to
 	case CONFIG_T_uids:
 		(void)snprintf(to, to_bytes,
 			"a list of at most %s user ids like [0, 1000], or none", k->max);
+		break;
+	case CONFIG_T_rights:
+		(void)snprintf(to, to_bytes,
+			"a list of at most %s like [user:NAME, uid:N, group:NAME, gid:N], or any, "
+			"or owner%s",
+			k->max, or_auto);
 		break;
 	}
 	return to;

@@ -7,7 +7,7 @@
 #include "config.h"
 
 enum config_value_type {
-	CONFIG_T_bool,
+	CONFIG_T_flag,
 	CONFIG_T_u32,
 	CONFIG_T_bytes,
 	CONFIG_T_duration,
@@ -17,6 +17,7 @@ enum config_value_type {
 	CONFIG_T_string,
 	CONFIG_T_name,
 	CONFIG_T_uids,
+	CONFIG_T_rights,
 };
 
 enum config_scope { CONFIG_ROOT, CONFIG_POOL, CONFIG_STORE };
@@ -50,6 +51,23 @@ void config_value_print(const struct config_key *k, const void *field, FILE *to)
 
 /* What `k` accepts, as a phrase: "a size, 64KiB..1GiB, or auto".  Returns `to`, terminated. */
 const char *config_value_allowed(const struct config_key *k, char *to, size_t to_bytes);
+
+/* One element of a list (a field that config_value_parse() filled) behind those that `all` has.
+ * NULL, or what is wrong with it, static; *all is then unchanged. */
+const char *config_value_join(const struct config_key *k, void *all, const void *one);
+
+/* "problem; use what is allowed" into why; returns -EINVAL. */
+int config_value_refuse(const struct config_key *k, char why[CONFIG_WHY_BYTES], const char *fmt,
+	...) __attribute__((format(printf, 3, 4)));
+
+/* Reads decimal digits at *text and moves it behind them.
+ * 0; DIGITS_NONE: there is no number as we write it; DIGITS_HUGE: over 64 bits. */
+enum { DIGITS_NONE = 1, DIGITS_HUGE };
+int config_digits_parse(const char **text, uint64_t *ret);
+
+/* config_rights.c: the value of a `rights` key.  As config_value_parse(). */
+int config_rights_parse(
+	const struct config_key *k, const char *text, void *field, char why[CONFIG_WHY_BYTES]);
 
 /* A size with the largest unit that divides it, "65MiB".  Returns `to`. */
 enum { CONFIG_NUMBER_BYTES = 32 };

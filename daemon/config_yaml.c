@@ -190,7 +190,7 @@ static int scalar_read(struct reader *r, const struct target *t, const struct co
 	const yaml_event_t *e, void *field)
 {
 	char why[CONFIG_WHY_BYTES];
-	bool number = k->type == CONFIG_T_u32 || k->type == CONFIG_T_bool ||
+	bool number = k->type == CONFIG_T_u32 || k->type == CONFIG_T_flag ||
 	              k->type == CONFIG_T_fraction;
 
 	if (event_is_null(e))
@@ -203,10 +203,12 @@ static int scalar_read(struct reader *r, const struct target *t, const struct co
 }
 
 /* [1000, 1001], after its start. */
-static int uids_read(struct reader *r, const struct target *t, const struct config_key *k)
+static int list_read(struct reader *r, const struct target *t, const struct config_key *k)
 {
-	struct config_uids all = {.n = 0}, one;
-	uint64_t most = strtoul(k->max, NULL, 10);
+	union {
+		struct config_uids uids;
+		struct config_rights rights;
+	} all = {0}, one = {0};
 
 	for (;;) {
 		_cleanup_event_ yaml_event_t e;
@@ -216,17 +218,16 @@ static int uids_read(struct reader *r, const struct target *t, const struct conf
 		if (e.type == YAML_SEQUENCE_END_EVENT)
 			break;
 		if (e.type != YAML_SCALAR_EVENT)
-			return err_fwd(fail_value(r, t, k, &e, "a user id is no list or mapping"));
+			return err_fwd(fail_value(
+				r, t, k, &e, "a list or mapping stands where one name should be"));
 		ret = scalar_read(r, t, k, &e, &one);
 		if (ret < 0)
 			return err_fwd(ret);
-		if (one.n != 1)
-			return err_fwd(fail_value(r, t, k, &e, "this is not one user id"));
-		if (all.n == most)
-			return err_fwd(fail_value(r, t, k, &e, "there are too many user ids"));
-		all.uid[all.n++] = one.uid[0];
+		const char *problem = config_value_join(k, &all, &one);
+		if (problem)
+			return err_fwd(fail_value(r, t, k, &e, problem));
 	}
-	memcpy((char *)t->obj + k->offset, &all, sizeof all);
+	memcpy((char *)t->obj + k->offset, &all, k->bytes);
 	return 0;
 }
 
@@ -239,8 +240,9 @@ static int value_read(struct reader *r, const struct target *t, const struct con
 		return err_fwd(ret);
 	if (e.type == YAML_SCALAR_EVENT)
 		return err_fwd(scalar_read(r, t, k, &e, (char *)t->obj + k->offset));
-	if (e.type == YAML_SEQUENCE_START_EVENT && k->type == CONFIG_T_uids)
-		return err_fwd(uids_read(r, t, k));
+	if (e.type == YAML_SEQUENCE_START_EVENT &&
+		(k->type == CONFIG_T_uids || k->type == CONFIG_T_rights))
+		return err_fwd(list_read(r, t, k));
 	return err_fwd(fail_value(r, t, k, &e,
 		e.type == YAML_SEQUENCE_START_EVENT
 			? "a list stands where one value should be"

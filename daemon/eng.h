@@ -4,6 +4,7 @@
  *   eng_loop.c     what waits: sockets, timers, descriptors          (eng_loop.h)
  *   eng_conn.c     connections: frames in and out, limits
  *   op_*.c         one request each                                  (op.h)
+ *   eng_peer.c     who is at the other end of a connection, and what he may
  *   eng_session.c  sessions: their segments, death
  *   eng_sup.c      the channel to the supervisor
  *   eng_store.c    stores and pools, the policies' bookkeeping
@@ -31,13 +32,10 @@ enum {
 	ENG_FRAMES_PER_TURN = 64, /* of one connection, before the next one's turn */
 	ENG_READ_BYTES =
 		64 << 10, /* what one receive may bring, unless a longer frame was announced */
-	ENG_OUT_BYTES = 4 << 20, /* answers of one connection that wait: above it, it is not read */
-	ENG_HELLO_S = 5,         /* a connection says HELLO within this time */
-	ENG_STALL_S = 30,        /* half a frame, or an answer not taken, for so long: dropped */
-	ENG_KEPT_S = 5,          /* the supervisor acknowledges a session within this time */
-	ENG_QUIT_S = 1,          /* what is buffered is sent within this time */
-	ENG_LOOKS_PER_TICK = 64, /* sessions looked at for death by one tick */
-	ENG_HINT_BLOCKS = 1024,  /* touch rings looked at by a drain of a tick or for eviction */
+	ENG_KEPT_S = 5,   /* the supervisor acknowledges a session within this time */
+	ENG_QUIT_S = 1,   /* what is buffered is sent within this time */
+	ENG_LOOKS_PER_TICK = 64,    /* sessions looked at for death by one tick */
+	ENG_HINT_BLOCKS = 1024,     /* touch rings looked at by a drain of a tick or for eviction */
 	ENG_HINT_BLOCKS_TURN = 128, /* by one at the end of a turn */
 	ENG_HINT_SETS = 16,         /* entries written between two of those */
 	ENG_ROOM_TRIES = 24,        /* attempts to make room for one entry */
@@ -55,6 +53,14 @@ enum {
 struct eng;
 struct eng_conn;
 
+/* Who is at the other end of a socket, as the kernel tells, and which pools he may read and change:
+ * bit i is pool i.  write_pools is always a part of read_pools. */
+struct eng_peer {
+	uint32_t uid, gid;
+	int32_t pid; /* 0: unknown, in another pid namespace */
+	uint32_t read_pools, write_pools;
+};
+
 /* ---------------------------------------------------------------- sessions */
 
 enum eng_session_state {
@@ -68,8 +74,7 @@ struct eng_session {
 	enum eng_session_state state;
 	uint32_t slot; /* index in eng.session[], of pin_gen[] and of the journal */
 	uint64_t id;
-	uint32_t uid, gid;
-	int32_t pid;                  /* 0: unknown */
+	struct eng_peer peer;         /* when it was opened; rights only ever get fewer */
 	int memfd;                    /* a description that nobody locks */
 	int pidfd;                    /* -1: none */
 	int given_fd;                 /* the locked description, until the client has it; else -1 */
@@ -92,6 +97,7 @@ struct eng_session {
 struct eng_conn {
 	struct eng *e;
 	int fd;
+	uint32_t uid; /* of the process that connected */
 	uint32_t idx; /* in eng.conn[] */
 	struct eng_session *session;
 	struct wire_buf in;      /* what came; not touched while in_wait is armed */
@@ -195,12 +201,16 @@ void eng_conn_resume(struct eng_conn *c); /* a held request was answered */
 /* Answers what cannot be understood, and closes. */
 void eng_conn_protocol_error(struct eng_conn *c, uint32_t verb, uint64_t request);
 
+/* eng_peer.c: 0 and *ret, or -errno.  The first asks the kernel for no more than the user. */
+int eng_peer_uid(int sock, uint32_t *ret);
+int eng_peer_get(struct eng *e, int sock, struct eng_peer *ret);
+
 /* eng_session.c */
 int eng_session_adopt(struct eng *e);  /* those of the heritage; 0 or -errno */
 void eng_session_serve(struct eng *e); /* after the journal was decided: watches them */
 /* A new one for a connection: SESSION_PUT is sent.  0 and *ret; 1: refused, by a limit or for
  * want of memory or descriptors (logged). */
-int eng_session_open(struct eng *e, struct eng_conn *c, const struct ucred *peer,
+int eng_session_open(struct eng *e, struct eng_conn *c, const struct eng_peer *peer,
 	const struct wire_request *r, struct eng_session **ret);
 void eng_session_live(struct eng_session *s); /* the client has its descriptors */
 struct eng_session *eng_session_find(struct eng *e, uint64_t id); /* LIVE, or NULL */

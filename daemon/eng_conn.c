@@ -198,7 +198,7 @@ static bool conn_make_room(struct eng_conn *c)
 static bool conn_may_decode(const struct eng_conn *c)
 {
 	return !c->dead && !c->closing && !c->held &&
-	       (bytes_in(&c->out) < ENG_OUT_BYTES ||
+	       (bytes_in(&c->out) < c->e->config->max_unread_bytes ||
 		       MUTANT(54)); /* 54: answers gather without end */
 }
 
@@ -325,7 +325,23 @@ static void conn_refuse(int fd)
 	(void)close(fd);
 }
 
-static struct eng_conn *conn_new(struct eng *e, int fd)
+/* May this user have one connection more?  0: the user is in *ret; 1: no. */
+static int conn_admit(const struct eng *e, int fd, uint32_t *ret_uid)
+{
+	uint32_t n = 0;
+
+	if (eng_peer_uid(fd, ret_uid) < 0)
+		return 1;
+	for (uint32_t i = 0; i < e->n_conns; i++)
+		n += e->conn[i]->uid == *ret_uid && !e->conn[i]->dead;
+	if (n < 2 * e->config->max_clients_per_user || MUTANT(85)) /* 85: one may have all */
+		return 0;
+	log_info("a connection of user %u was refused: 2 x max_clients_per_user is %u", *ret_uid,
+		2 * e->config->max_clients_per_user);
+	return 1;
+}
+
+static struct eng_conn *conn_new(struct eng *e, int fd, uint32_t uid)
 {
 	struct eng_conn *c = calloc(1, sizeof *c);
 
@@ -333,6 +349,7 @@ static struct eng_conn *conn_new(struct eng *e, int fd)
 		return NULL;
 	c->e = e;
 	c->fd = fd;
+	c->uid = uid;
 	c->opened_ns = c->in_ns = c->out_ns = e->now_ns;
 	c->in_wait = (struct eng_wait){.done = conn_in_done, .arg = c};
 	c->out_wait = (struct eng_wait){.done = conn_out_done, .arg = c};
@@ -352,8 +369,10 @@ static void conn_accepted(void *arg, int fd)
 		return;
 	}
 	struct eng_conn *c = NULL;
-	if (!e->quit && e->n_conns < e->max_conns - MUTANT(60)) /* 60: one fewer than promised */
-		c = conn_new(e, fd);
+	uint32_t uid;
+	if (!e->quit && e->n_conns < e->max_conns - MUTANT(60) && /* 60: one fewer than promised */
+		conn_admit(e, fd, &uid) == 0)
+		c = conn_new(e, fd, uid);
 	if (!c) {
 		eng_count(e, SHM_DC_connections_refused, 1);
 		conn_refuse(fd);
@@ -382,12 +401,13 @@ static const char *conn_overdue(const struct eng_conn *c)
 {
 	uint64_t now = c->e->now_ns;
 
-	if (!c->session && !c->held && now - c->opened_ns > ENG_HELLO_S * ENG_NS_PER_S &&
+	if (!c->session && !c->held && now - c->opened_ns > c->e->config->hello_timeout_ns &&
 		!MUTANT(59)) /* 59: who says nothing stays */
 		return "it did not say HELLO in time, or did not take the answer";
-	if (c->out_wait.armed && now - c->out_ns > ENG_STALL_S * ENG_NS_PER_S)
+	if (c->out_wait.armed && now - c->out_ns > c->e->config->stall_timeout_ns)
 		return "it does not read its answers";
-	if (bytes_in(&c->in) > 0 && c->in_wait.armed && now - c->in_ns > ENG_STALL_S * ENG_NS_PER_S)
+	if (bytes_in(&c->in) > 0 && c->in_wait.armed &&
+		now - c->in_ns > c->e->config->stall_timeout_ns)
 		return "it stopped in the middle of a frame";
 	return NULL;
 }

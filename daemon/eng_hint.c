@@ -1,7 +1,7 @@
 /* eng_hint.c - drains the clients' touch rings: what readers found, told late and lossily.
  *
- * Every word of a ring is hostile.  A hint is obeyed only if the allocator's
- * private memory says that the place is taken and its note says that the entry is
+ * Every word of a ring is hostile.  A hint is obeyed only if its session was given that pool,
+ * and the allocator's private memory says that the place is taken and its note says that the entry is
  * live; it then moves one entry of a policy, nothing else.  A drain looks at
  * a bounded number of rings, beginning where the last one stopped, and at no more of
  * each than fits into it.
@@ -21,12 +21,12 @@ static void hint_stamp(struct shm_item *it, uint64_t now_ms)
 	shm_store_rlx(&it->access, now_ms << 20 | n);
 }
 
-static bool hint_obey(struct eng *e, uint64_t word, uint64_t now_ms)
+static bool hint_obey(struct eng *e, const struct eng_session *from, uint64_t word, uint64_t now_ms)
 {
 	uint64_t pool_idx = shm_word_low(word), off = shm_word_off(word);
 	struct eng_pool *p = &e->pool[pool_idx]; /* four bits: SHM_POOLS_MAX */
 
-	if (!p->base ||
+	if (!p->base || !(from->peer.read_pools >> pool_idx & 1) ||
 		(!shm_alloc_is_taken(p->w.alloc, off) && !MUTANT(56))) /* 56: hints are believed */
 		return false;
 	uint32_t note = *shm_alloc_note(p->w.alloc, off);
@@ -40,9 +40,10 @@ static bool hint_obey(struct eng *e, uint64_t word, uint64_t now_ms)
 	return true;
 }
 
-static void hint_drain_block(
-	struct eng *e, const struct shm_block *b, uint64_t *pos, uint64_t now_ms)
+static void hint_drain_block(struct eng *e, struct eng_session *s, uint32_t idx, uint64_t now_ms)
 {
+	const struct shm_block *b = (const struct shm_block *)(const void *)(s->seg + 1) + idx;
+	uint64_t *pos = &s->hint_pos[idx];
 	/* acq:hint.head */
 	uint64_t head = shm_load_acq(&b->hint_head), n = head - *pos, bad = 0;
 
@@ -54,7 +55,7 @@ static void hint_drain_block(
 		n = SHM_HINTS;
 	}
 	for (uint64_t i = head - n; i != head; i++)
-		bad += !hint_obey(e, shm_load_rlx(&b->hint[i % SHM_HINTS]), now_ms);
+		bad += !hint_obey(e, s, shm_load_rlx(&b->hint[i % SHM_HINTS]), now_ms);
 	*pos = head;
 	eng_count(e, SHM_DC_hints, n);
 	eng_count(e, SHM_DC_hints_bad, bad);
@@ -63,13 +64,12 @@ static void hint_drain_block(
 /* Returns how many rings were looked at. */
 static uint32_t hint_drain_session(struct eng *e, struct eng_session *s, uint64_t now_ms)
 {
-	const struct shm_block *b = (const struct shm_block *)(const void *)(s->seg + 1);
 	uint32_t used = shm_load32_rlx(&s->seg->blocks_used);
 
 	if (used > s->n_blocks)
 		used = s->n_blocks;
 	for (uint32_t i = 0; i < used; i++)
-		hint_drain_block(e, &b[i], &s->hint_pos[i], now_ms);
+		hint_drain_block(e, s, i, now_ms);
 	return used + 1;
 }
 

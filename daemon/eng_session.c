@@ -55,7 +55,8 @@ static void scan_add(struct eng_session *s)
 	e->scan[s->scan_idx] = (struct shm_scan_session){.seg = s->seg,
 		.n_blocks = s->n_blocks,
 		.slot = s->slot,
-		.compiler_fence = s->compiler_fence};
+		.compiler_fence = s->compiler_fence,
+		.hidden_pools = MUTANT(82) ? 0 : ~s->peer.read_pools}; /* 82: pins of any pool */
 	eng_gauge(e, SHM_DC_sessions, e->n_scan);
 }
 
@@ -168,7 +169,8 @@ void eng_session_end(struct eng_session *s, enum eng_session_why why)
 	struct eng *e = s->e;
 
 	CHECK(s->state == ENG_SESSION_PUTTING || s->state == ENG_SESSION_LIVE);
-	log_debug("session %016llx of pid %d ended: %s", (unsigned long long)s->id, (int)s->pid,
+	log_debug("session %016llx of pid %d ended: %s", (unsigned long long)s->id,
+		(int)s->peer.pid,
 		why == ENG_ENDED_BYE    ? "goodbye"
 		: why == ENG_ENDED_DEAD ? "death"
 					: "refused");
@@ -202,7 +204,8 @@ void eng_session_revoke(struct eng_session *s, uint64_t bytes)
 	log_warn("session %016llx (pid %d, uid %u) pins %llu bytes that nothing names any more, "
 		 "more "
 		 "than limbo_cap: its pins are revoked, its views answer so",
-		(unsigned long long)s->id, (int)s->pid, s->uid, (unsigned long long)bytes);
+		(unsigned long long)s->id, (int)s->peer.pid, s->peer.uid,
+		(unsigned long long)bytes);
 	pins_void(s->e, s->slot);
 	eng_count(s->e, SHM_DC_revocations, 1);
 	STEP("session:revoked");
@@ -316,9 +319,9 @@ static void session_header(
 	shm_store_rlx(&ret->seg.magic, SHM_MAGIC);
 	ret->session_id = s->id;
 	ret->n_blocks = s->n_blocks;
-	ret->pid = (uint32_t)s->pid;
-	ret->uid = s->uid;
-	ret->gid = s->gid;
+	ret->pid = (uint32_t)s->peer.pid;
+	ret->uid = s->peer.uid;
+	ret->gid = s->peer.gid;
 	ret->opened_ns = wall_ns;
 	memcpy(ret->name, r->name, sizeof ret->name);
 	ret->name[sizeof ret->name - 1] = 0;
@@ -388,7 +391,17 @@ static struct eng_session *free_slot(struct eng *e)
 	return NULL;
 }
 
-int eng_session_open(struct eng *e, struct eng_conn *c, const struct ucred *peer,
+/* Sessions of one user, connected or not. */
+static uint32_t sessions_of(const struct eng *e, uint32_t uid)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < e->n_sessions; i++)
+		n += e->session[i].state != ENG_SESSION_FREE && e->session[i].peer.uid == uid;
+	return n;
+}
+
+int eng_session_open(struct eng *e, struct eng_conn *c, const struct eng_peer *peer,
 	const struct wire_request *r, struct eng_session **ret)
 {
 	struct eng_session *s = free_slot(e);
@@ -397,13 +410,16 @@ int eng_session_open(struct eng *e, struct eng_conn *c, const struct ucred *peer
 		log_warn("a client was refused: max_clients is %u", e->n_sessions);
 		return 1;
 	}
-	s->uid = peer->uid;
-	s->gid = peer->gid;
-	s->pid = peer->pid;
+	if (sessions_of(e, peer->uid) >= e->config->max_clients_per_user) {
+		log_warn("a client of user %u was refused: max_clients_per_user is %u", peer->uid,
+			e->config->max_clients_per_user);
+		return 1;
+	}
+	s->peer = *peer;
 	s->id = random_id(e);
 	int rc = s->id ? session_make(s, r) : err_new(-EIO);
 	if (rc == 0) {
-		s->pidfd = peer_pidfd(e->config, c->fd, s->pid);
+		s->pidfd = peer_pidfd(e->config, c->fd, s->peer.pid);
 		shm_journal_open(e->journal, s->slot, s->id);
 		s->compiler_fence = e->may_barrier && r->fence == SHM_FENCE_COMPILER;
 		int fds[2] = {s->memfd, s->pidfd};
@@ -446,9 +462,11 @@ static int session_adopt_one(struct eng *e, const struct heritage_session *hs)
 		return err_new(-EBADMSG);
 	struct eng_session *s = &e->session[hs->slot];
 	s->id = hs->id;
-	s->uid = hs->uid;
-	s->gid = hs->gid;
-	s->pid = hs->pid;
+	s->peer = (struct eng_peer){.uid = hs->uid,
+		.gid = hs->gid,
+		.pid = hs->pid,
+		.read_pools = hs->read_pools,
+		.write_pools = hs->write_pools};
 	s->memfd = hs->memfd;
 	s->pidfd = hs->pidfd;
 	int r = session_map(s);

@@ -30,9 +30,11 @@ int eng_sup_send(struct eng *e, enum sup_msg_kind kind, const struct eng_session
 	if (s) {
 		m.slot = s->slot;
 		m.id = s->id;
-		m.uid = s->uid;
-		m.gid = s->gid;
-		m.pid = s->pid;
+		m.uid = s->peer.uid;
+		m.gid = s->peer.gid;
+		m.pid = s->peer.pid;
+		m.read_pools = s->peer.read_pools;
+		m.write_pools = s->peer.write_pools;
 	}
 	if (n_fds) {
 		h.msg_control = control.bytes;

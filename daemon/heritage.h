@@ -11,7 +11,7 @@
  *
  *   engine -> supervisor
  *     READY                         adopted, serving
- *     SESSION_PUT slot,id,uid,gid,pid  + memfd [+ pidfd]   keep this session for my successors
+ *     SESSION_PUT slot,id,who,rights  + memfd [+ pidfd]    keep this session for my successors
  *     SESSION_DROP slot,id          it is over
  *   supervisor -> engine
  *     SESSION_KEPT slot,id          it is kept: now the client may have its descriptor (rule P16)
@@ -41,10 +41,11 @@
 struct heritage_session {
 	uint64_t id; /* 0: unused */
 	uint32_t uid, gid;
-	int32_t pid;   /* 0: unknown */
-	int32_t memfd; /* the session's segment, read-write */
-	int32_t pidfd; /* -1: none */
-	uint32_t slot; /* index of pin_gen[] and of the journal's sessions */
+	uint32_t read_pools, write_pools; /* bit i: may read, change pool i */
+	int32_t pid;                      /* 0: unknown */
+	int32_t memfd;                    /* the session's segment, read-write */
+	int32_t pidfd;                    /* -1: none */
+	uint32_t slot;                    /* index of pin_gen[] and of the journal's sessions */
 };
 
 struct heritage {
@@ -77,6 +78,7 @@ struct sup_msg {
 	uint32_t slot;
 	uint64_t id;
 	uint32_t uid, gid;
+	uint32_t read_pools, write_pools;
 	int32_t pid;
 	uint32_t n_fds; /* descriptors that come with it: memfd, then pidfd */
 };

@@ -42,6 +42,11 @@ int op_begin(struct eng *e, struct eng_conn *c, const struct wire_request *r, st
 		op_refuse(e, ret_req, a, HC_E_NO_STORE);
 		return 1;
 	}
+	if (!(s->peer.write_pools >> store->pool_idx & 1) && !MUTANT(81)) { /* 81: anybody may */
+		eng_count(e, SHM_DC_requests_denied, 1);
+		op_refuse(e, ret_req, a, HC_E_DENIED);
+		return 1;
+	}
 	if (r->key_bytes == 0 || r->key_bytes > SHM_KEY_BYTES_MAX) {
 		op_refuse(e, ret_req, a, r->key_bytes ? HC_E_TOO_LARGE : HC_E_INVAL);
 		return 1;

@@ -4,6 +4,11 @@
  *            ... SESSION_KEPT comes ...          STEP hello:kept
  *            op_hello_kept: the answer with the descriptors
  *   resumed  the session lives and is this user's: bound to this connection
+ *   denied   a user who may read no pool: he learns nothing, not even of the stores
+ *
+ * Rights: what a session was handed it keeps, because the kernel takes no mapping back; so its
+ * rights are kept with it, by the supervisor too.  Whoever resumes it can only have fewer, because
+ * his process may have left a group since: what may be written is cut to what both may.
  *
  * The descriptors go out by one sendmsg(2) that does not wait: the connection has
  * sent nothing before, so the answer fits, or the client is not one that we serve.
@@ -39,15 +44,21 @@ static void hello_fill(struct wire_answer *a, const struct eng_session *s, bool 
 
 int op_hello(struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a)
 {
-	struct ucred peer;
-	socklen_t n = sizeof peer;
+	struct eng_peer peer;
 	struct eng_session *s;
 
 	a->status = hello_check(r);
 	if (a->status)
 		return OP_CLOSE;
-	if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0) {
+	if (eng_peer_get(e, c->fd, &peer) < 0) {
 		a->status = HC_E_REFUSED;
+		return OP_CLOSE;
+	}
+	if (r->session == 0 && peer.read_pools == 0) {
+		log_info("process %d of user %u was denied: it may read no pool", (int)peer.pid,
+			peer.uid);
+		eng_count(e, SHM_DC_requests_denied, 1);
+		a->status = HC_E_DENIED;
 		return OP_CLOSE;
 	}
 	if (r->session == 0) {
@@ -58,11 +69,12 @@ int op_hello(struct eng *e, struct eng_conn *c, const struct wire_request *r, st
 		return OP_CLOSE;
 	}
 	s = eng_session_find(e, r->session);
-	if (!s || (s->uid != peer.uid &&
+	if (!s || (s->peer.uid != peer.uid &&
 			  !MUTANT(62))) { /* 62: whoever knows the id has the session */
 		a->status = HC_E_STALE;
 		return OP_CLOSE;
 	}
+	s->peer.write_pools &= peer.write_pools;
 	eng_session_bind(s, c);
 	hello_fill(a, s, true);
 	STEP("hello:resumed");
@@ -96,7 +108,9 @@ static int add_all(
 	if (r == 0)
 		r = add_fd(f, a, e->h->control_fd, (struct wire_fd){.kind = SHM_KIND_CONTROL});
 	for (uint32_t p = 0; p < SHM_POOLS_MAX && r == 0; p++) {
-		uint32_t n = e->pool[p].base ? shm_load32_rlx(&e->ctl->pool[p].n_regions) : 0;
+		bool may = s->peer.read_pools >> p & 1 || MUTANT(83); /* 83: all are handed out */
+		uint32_t n = e->pool[p].base && may ? shm_load32_rlx(&e->ctl->pool[p].n_regions)
+		                                    : 0;
 		if (f->n + n > WIRE_FDS_MAX) {
 			log_warn("pool %s has too many regions for one message: not handed out",
 				e->ctl->pool[p].name);

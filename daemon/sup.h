@@ -41,6 +41,7 @@ enum {
 struct sup_session {
 	uint64_t id; /* 0: the slot is free */
 	uint32_t uid, gid;
+	uint32_t read_pools, write_pools; /* rights, as the engine gave them: bit i is pool i */
 	int32_t pid;
 	int memfd, pidfd; /* pidfd -1: none */
 };

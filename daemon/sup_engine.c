@@ -49,6 +49,9 @@ static void heritage_fill(const struct sup *sup, struct heritage *h, int channel
 			.id = s->id,
 			.uid = s->uid,
 			.gid = s->gid,
+			.read_pools = s->read_pools,
+			.write_pools = MUTANT(84) ? ~0u
+		                                  : s->write_pools, /* 84: a restart forgets */
 			.pid = s->pid,
 			.memfd = s->memfd,
 			.pidfd = s->pidfd,

@@ -176,6 +176,15 @@ static int signals_open(struct sup *sup)
 	return sup->signals >= 0 ? 0 : log_fail(err_new(-errno), "cannot catch signals");
 }
 
+/* Does the configuration let anybody in but root and ourselves?  Who exactly, the engine asks. */
+static bool others_may(const struct config *c)
+{
+	for (uint32_t i = 0; i < c->n_pools; i++)
+		if (c->pool[i].read.kind == CONFIG_RIGHTS_ANY || c->pool[i].read.n)
+			return true;
+	return c->admin_uids.n > 0;
+}
+
 static int sockets_open(struct sup *sup)
 {
 	const struct config *c = &sup->config;
@@ -186,7 +195,7 @@ static int sockets_open(struct sup *sup)
 		r = sup_folder_socket(c->admin_socket);
 	if (r == 0)
 		r = sup_socket_open(
-			&sup->listen, c->socket, SOCK_STREAM, geteuid() == 0 ? 0666 : 0600);
+			&sup->listen, c->socket, SOCK_STREAM, others_may(c) ? 0666 : 0600);
 	if (r == 0) /* who may is decided by SO_PEERCRED */
 		r = sup_socket_open(&sup->admin_listen, c->admin_socket, SOCK_SEQPACKET, 0666);
 	return err_fwd(r);

@@ -188,8 +188,9 @@ static int hello_status(int32_t status)
 	case HC_E_VERSION:
 		return -EPROTONOSUPPORT;
 	case HC_E_REFUSED:
-	case HC_E_DENIED:
 		return -EACCES;
+	case HC_E_DENIED:
+		return -EPERM;
 	case HC_E_STALE:
 		return -ESTALE;
 	default:

@@ -158,8 +158,8 @@ struct hc_open_opts {
  * hypercache.sock if that exists, else /run/hypercache/hypercache.sock if that
  * exists, else /tmp/hypercache-UID/hypercache.sock.
  *
- * Errors: HC_E_INVAL, HC_E_NO_DAEMON, HC_E_VERSION, HC_E_REFUSED, HC_E_NO_MEMORY,
- * HC_E_TIMEOUT, HC_E_PROTOCOL, HC_E_SYSTEM (errno).  *ret is NULL then.
+ * Errors: HC_E_INVAL, HC_E_NO_DAEMON, HC_E_VERSION, HC_E_REFUSED, HC_E_DENIED (this user
+ * may read no pool), HC_E_NO_MEMORY, HC_E_TIMEOUT, HC_E_PROTOCOL, HC_E_SYSTEM (errno).  *ret is NULL then.
  * The session starts no thread.  It uses one descriptor (the socket). */
 HC_API int hc_open(struct hc **ret, const struct hc_open_opts *opts);
 

@@ -33,7 +33,8 @@ static bool add_session(struct shm_pinset *set, const struct shm_control *ctl,
 		for (uint32_t i = 0; i < SHM_BLOCK_PINS; i++) {
 			/* acq:pin.word */
 			uint64_t pin = shm_load_acq(&block[b].pin[i]);
-			if (shm_word_off(pin) == 0 || shm_word_top(pin) != gen)
+			if (shm_word_off(pin) == 0 || shm_word_top(pin) != gen ||
+				(s->hidden_pools >> shm_word_low(pin) & 1))
 				continue;
 			if (!add(set, pin & (SHM_WORD_OFF_MASK | SHM_WORD_LOW_MASK), idx))
 				return false;

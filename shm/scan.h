@@ -24,7 +24,8 @@ struct shm_scan_session {
 	uint32_t n_blocks;            /* blocks that the mapping really holds */
 	uint32_t slot;                /* index of pin_gen[] */
 	bool compiler_fence;          /* it relies on membarrier */
-	uint64_t pinned_bytes;        /* out: limbo bytes that only its pins hold (largest pool) */
+	uint32_t hidden_pools; /* bit i: it was not given pool i, and cannot pin anything there */
+	uint64_t pinned_bytes; /* out: limbo bytes that only its pins hold (largest pool) */
 };
 
 struct shm_pin {

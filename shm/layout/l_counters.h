@@ -33,7 +33,8 @@
 	X(revocations, "revocations", C, "times that a client's pins were revoked because it held too much") \
 	X(engine_starts, "starts", C, "engines started on this memory") \
 	X(adopt_dropped, "entries", C, "entries that an adopting engine dropped because they were damaged") \
-	X(loop, "kind", G, "the engine waits with: 1 io_uring, 2 io_uring-plain, 3 epoll")
+	X(loop, "kind", G, "the engine waits with: 1 io_uring, 2 io_uring-plain, 3 epoll") \
+	X(requests_denied, "requests", C, "requests refused because their user may not do that")
 
 /* [W: eng, relaxed; R: all] in shm_pool_entry.counter[].  limit = live + overhead + free +
  * limbo + unusable, each counted on its own. */

@@ -220,7 +220,7 @@ TEST(config_messages_fit_the_buffer_that_is_given)
 }
 
 /* A key of each type, and what each must refuse. */
-enum { NUM, SIZE, SPAN, PART, FLAG, WORD, PATH, TEXT, NAME, UIDS, N_KEYS };
+enum { NUM, SIZE, SPAN, PART, FLAG, WORD, PATH, TEXT, NAME, UIDS, WHO, N_KEYS };
 
 static const struct {
 	int key;
@@ -318,6 +318,25 @@ static const struct {
 	{UIDS, "1,,2"},
 	{UIDS, "none,1"},
 	{UIDS, "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"},
+	{WHO, ""},
+	{WHO, "none"},
+	{WHO, "root"},
+	{WHO, "auto"},
+	{WHO, "1000"},
+	{WHO, "uid:"},
+	{WHO, "uid:-1"},
+	{WHO, "uid:1000x"},
+	{WHO, "uid:4294967295"},
+	{WHO, "uid: 1"},
+	{WHO, "gid:root"},
+	{WHO, "user:no-such-user-here"},
+	{WHO, "group:no-such-group-here"},
+	{WHO, "user:0123456789012345678901234567890123456789012345678901234567890123"},
+	{WHO, "uid:1,"},
+	{WHO, "uid:1 uid:2"},
+	{WHO, "uid:1, any"},
+	{WHO, "owner, uid:1"},
+	{WHO, "uid:1,uid:2,uid:3"},
 };
 
 TEST(config_values_that_are_refused)
@@ -327,12 +346,13 @@ TEST(config_values_that_are_refused)
 		[SIZE] = key_of(CONFIG_T_bytes, 8, "0", "16777215TiB"),
 		[SPAN] = key_of(CONFIG_T_duration, 8, "0", "36500d"),
 		[PART] = key_of(CONFIG_T_fraction, 4, "0", "1"),
-		[FLAG] = key_of(CONFIG_T_bool, 1, "", ""),
+		[FLAG] = key_of(CONFIG_T_flag, 1, "", ""),
 		[WORD] = key_of(CONFIG_T_enum, 4, "try|on|off|", ""),
 		[PATH] = key_of(CONFIG_T_path, 256, "2", "10"),
 		[TEXT] = key_of(CONFIG_T_string, 256, "1", "10"),
 		[NAME] = key_of(CONFIG_T_name, 32, "1", "31"),
 		[UIDS] = key_of(CONFIG_T_uids, sizeof(struct config_uids), "", "16"),
+		[WHO] = key_of(CONFIG_T_rights, sizeof(struct config_rights), "", "2"),
 	};
 	for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
 		unsigned char field[CONFIG_TEXT_BYTES], before[CONFIG_TEXT_BYTES];
@@ -465,7 +485,7 @@ TEST(config_units)
 
 TEST(config_bool_and_text_values)
 {
-	const struct config_key flag = key_of(CONFIG_T_bool, 1, "", "");
+	const struct config_key flag = key_of(CONFIG_T_flag, 1, "", "");
 	const struct config_key text = key_of(CONFIG_T_string, 256, "1", "255");
 	char why[CONFIG_WHY_BYTES], field[CONFIG_TEXT_BYTES], printed[64] = "";
 	bool v = false;
@@ -502,27 +522,32 @@ TEST(config_empty_files_are_the_defaults)
 	}
 }
 
-static const char full_text[] = "# every kind of value\n"
-				"socket: \"/run/x/a \\\"b\\\\c.sock\"\n"
-				"admin_uids: [1000, 4294967294]\n"
-				"data_dir: /srv/\xc3\xa9t\xc3\xa9\n"
-				"max_clients: 4096\n"
-				"max_frame: 1 GiB\n"
-				"heartbeat: 1500ms\n"
-				"membarrier: off\n"
-				"limbo_cap: 2MiB\n"
-				"log_level: 'debug'\n"
-				"pools:\n"
-				"  a: { size: 4MiB, huge_pages: \"off\", max_value: 1MiB }\n"
-				"  -b.: { size: 2GiB, huge_pages: on, huge_page_size: 1GiB }\n"
-				"  null:\n"
-				"stores:\n"
-				"  s: { pool: -b., ttl: 90s }\n"
-				"  t: {}\n"
-				"  u:\n"
-				"    pool: \"null\"\n"
-				"    type: general\n"
-				"    policy: s3-fifo\n";
+static const char full_text[] =
+	"# every kind of value\n"
+	"socket: \"/run/x/a \\\"b\\\\c.sock\"\n"
+	"admin_uids: [1000, 4294967294]\n"
+	"data_dir: /srv/\xc3\xa9t\xc3\xa9\n"
+	"max_clients: 4096\n"
+	"max_frame: 1 GiB\n"
+	"heartbeat: 1500ms\n"
+	"membarrier: off\n"
+	"limbo_cap: 2MiB\n"
+	"log_level: 'debug'\n"
+	"max_clients_per_user: 7\n"
+	"hardening: strict\n"
+	"pools:\n"
+	"  a: { size: 4MiB, huge_pages: \"off\", max_value: 1MiB,\n"
+	"       read: [user:root, \"gid:5\", group:root, uid:9], write: uid:9 }\n"
+	"  -b.: { size: 2GiB, huge_pages: on, huge_page_size: 1GiB,\n"
+	"         read: [any], write: owner, scrub: true }\n"
+	"  null:\n"
+	"stores:\n"
+	"  s: { pool: -b., ttl: 90s }\n"
+	"  t: {}\n"
+	"  u:\n"
+	"    pool: \"null\"\n"
+	"    type: general\n"
+	"    policy: s3-fifo\n";
 
 TEST(config_a_full_file)
 {
@@ -541,6 +566,13 @@ TEST(config_a_full_file)
 	CHECK(strcmp(c.pool[2].name, "null") == 0 && c.pool[2].size_bytes == 64 << 20);
 	CHECK(c.store[0].ttl_ns == UINT64_C(90000000000) && strcmp(c.store[0].pool, "-b.") == 0);
 	CHECK(strcmp(c.store[1].pool, "auto") == 0);
+	const struct config_rights want = {
+		.n = 4, .who = {{.id = 0}, {.is_group = 1, .id = 5}, {.is_group = 1}, {.id = 9}}};
+	CHECK(memcmp(&c.pool[0].read, &want, sizeof want) == 0 && c.pool[0].write.n == 1);
+	CHECK(c.pool[1].read.kind == CONFIG_RIGHTS_ANY && c.pool[1].scrub && !c.pool[0].scrub);
+	CHECK(c.pool[1].write.kind == CONFIG_RIGHTS_LIST && c.pool[1].write.n == 0);
+	CHECK(c.pool[2].read.kind == CONFIG_RIGHTS_AUTO);
+	CHECK(c.pool[2].write.kind == CONFIG_RIGHTS_ANY);
 	parse_good(&c, "admin_uids: 7, 8,9\n");
 	CHECK(c.admin_uids.n == 3 && c.admin_uids.uid[2] == 9);
 	parse_good(&c, "admin_uids: []\n");
@@ -566,10 +598,13 @@ TEST(config_resolve_fills_every_auto)
 	CHECK(strcmp(c.data_dir, "/var/lib/hypercache") == 0);
 	CHECK(c.pool[0].max_value_bytes == 16 << 20 && c.pool[0].limbo_cap_bytes == 8 << 20);
 	CHECK(strcmp(c.store[0].pool, "main") == 0 && c.store[0].pool_idx == 0);
+	CHECK(c.max_clients_per_user == 224);
+	CHECK(c.pool[0].read.kind == CONFIG_RIGHTS_ANY); /* whoever may connect to root's socket */
 	config_defaults(&c);
 	CHECK(config_resolve_for(&c, &user, err, sizeof err) == 0);
 	CHECK(strcmp(c.socket, "/run/user/1000/hypercache/hypercache.sock") == 0);
 	CHECK(strcmp(c.data_dir, "/s/hypercache") == 0);
+	CHECK(c.pool[0].read.kind == CONFIG_RIGHTS_LIST && c.pool[0].read.n == 0); /* himself */
 	config_defaults(&c);
 	CHECK(config_resolve_for(&c, &bare, err, sizeof err) == 0);
 	CHECK(strcmp(c.socket, "/tmp/hypercache-1000/hypercache.sock") == 0);
@@ -622,6 +657,20 @@ TEST(config_largest_file_of_names)
 	CHECK(c.n_pools == CONFIG_POOLS_MAX && c.n_stores == CONFIG_STORES_MAX);
 	CHECK(strcmp(c.store[63].pool, "p15") == 0);
 	check_round_trip(&c);
+}
+
+TEST(config_rights_name_users_and_groups)
+{
+	const uint32_t groups[] = {5, 77};
+	struct config c;
+
+	parse_good(&c, "pools: { p: { read: \"uid:9, gid:77\" } }\n");
+	const struct config_rights *r = &c.pool[0].read;
+	CHECK(config_rights_name(r, 9, groups, 1));
+	CHECK(config_rights_name(r, 8, groups, 2));
+	CHECK(!config_rights_name(r, 8, groups, 1));
+	CHECK(!config_rights_name(r, 77, groups, 1) && !config_rights_name(r, 8, NULL, 0));
+	CHECK(config_rights_name(&c.pool[0].write, 8, NULL, 0));
 }
 
 /* -- hostile bytes -- */

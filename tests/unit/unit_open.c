@@ -350,9 +350,8 @@ TEST(a_refusal_has_its_reason)
 	const struct {
 		int status, r;
 	} cases[] = {{HC_E_VERSION, HC_E_VERSION}, {HC_E_REFUSED, HC_E_REFUSED},
-		{HC_E_DENIED, HC_E_REFUSED}, {HC_E_STALE, HC_E_PROTOCOL},
-		{HC_E_FULL, HC_E_PROTOCOL}, {HC_E_PROTOCOL, HC_E_PROTOCOL},
-		{HC_MISS, HC_E_PROTOCOL}};
+		{HC_E_DENIED, HC_E_DENIED}, {HC_E_STALE, HC_E_PROTOCOL}, {HC_E_FULL, HC_E_PROTOCOL},
+		{HC_E_PROTOCOL, HC_E_PROTOCOL}, {HC_MISS, HC_E_PROTOCOL}};
 	struct fake f;
 	struct hc *hc;
 
