@@ -131,6 +131,8 @@ struct eng_pool {
 	uint64_t limbo_cap_bytes, max_value_bytes; /* as configured */
 	uint64_t large_bytes;                      /* items above this take a run of pages */
 	uint64_t window_cursor;                    /* shm_alloc_window */
+	uint64_t
+		keep_off; /* entry that a change is made from: not what goes for its room; 0: none */
 	uint32_t limbo_left; /* entries that the last sweep had to leave: pinned */
 	int adopt_error;     /* -errno: an adopted entry could not be given to its policy */
 	struct eng *e;

@@ -17,6 +17,7 @@
  * victim is as good as a window) and a window.
  *
  * Whose: the writer's own store; when it has nothing, the largest other one of the pool.
+ * Never: the entry that the change is made from (keep_off), if there is another way.
  *
  * Each attempt is bounded, and so is their number (ENG_ROOM_TRIES): a write that
  * finds no room says so.
@@ -27,6 +28,7 @@
 
 enum {
 	ENG_FRAGMENTED = 64,
+	ENG_KEEP_TOUCHES = 8, /* of an entry that is not to go, when its policy proposes it */
 	ENG_WINDOW_ATTEMPT = 5,
 	ENG_WINDOW_BYTES_PER_PLACE = 64,
 };
@@ -133,10 +135,18 @@ static struct eng_store *largest_store(struct eng_pool *p, const struct eng_stor
 static uint64_t evict_from(struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t *n)
 {
 	uint64_t off, got = 0, now_ms = p->e->now_ns / 1000000;
+	uint32_t kept = 0;
 
 	while (*n < ENG_VICTIMS && got < want) {
 		if (s->pol->ops->victim(s->pol, now_ms, &off) != 0)
 			break;
+		if (off == p->keep_off &&
+			!MUTANT(501)) { /* 501: a value that grows goes for its own room */
+			if (kept++ == ENG_KEEP_TOUCHES)
+				break;
+			s->pol->ops->touch(s->pol, *shm_alloc_note(p->w.alloc, off), now_ms);
+			continue;
+		}
 		uint64_t bytes = shm_alloc_place_bytes(p->w.alloc, off);
 		if (!eng_room_unlink(p, off))
 			break; /* no private memory for limbo: nothing can be unlinked now */
@@ -191,7 +201,7 @@ static void room_move(struct eng_pool *p, uint64_t off)
 	int r = shm_pool_move(&p->w, off, &to);
 	if (r == 0)
 		s->pol->ops->moved(s->pol, note, to);
-	else if (r == POOL_FULL)
+	else if (r == POOL_FULL && off != p->keep_off)
 		(void)eng_room_unlink(p, off);
 }
 
@@ -224,7 +234,8 @@ static bool room_window(struct eng_pool *p, uint64_t bytes)
 	if (n == 0)
 		return false;
 	for (uint32_t i = 0; i < n; i++)
-		if (*shm_alloc_note(p->w.alloc, e->places[i]) != POL_NONE)
+		if (*shm_alloc_note(p->w.alloc, e->places[i]) != POL_NONE &&
+			e->places[i] != p->keep_off)
 			(void)eng_room_unlink(p, e->places[i]);
 	STEP("room:windowed");
 	(void)eng_room_sweep(e);

@@ -62,10 +62,39 @@ int op_begin(struct eng *e, struct eng_conn *c, const struct wire_request *r, st
 
 /* Also what changed nothing is recorded: if this request and a later one of the same
  * key are both repeated after an engine's death, it must not come to life behind it. */
-void op_refuse(struct eng *e, const struct shm_req *req, struct wire_answer *a, int32_t status)
+void op_refuse_for(struct eng *e, const struct shm_req *req, struct wire_answer *a, int32_t status,
+	uint64_t version)
 {
 	a->status = status;
-	a->lsn = a->value = 0;
+	a->lsn = version;
+	a->value = 0;
 	if (!MUTANT(50)) /* 50: a refusal is not recorded */
-		shm_journal_finish(e->journal, req, 0, status, 0);
+		shm_journal_finish(e->journal, req, version, status, 0);
+}
+
+void op_refuse(struct eng *e, const struct shm_req *req, struct wire_answer *a, int32_t status)
+{
+	op_refuse_for(e, req, a, status, 0);
+}
+
+int32_t op_status(int pool_result)
+{
+	switch (pool_result) {
+	case 0:
+		return HC_OK;
+	case POOL_MISS:
+		return HC_MISS;
+	case POOL_EXISTS:
+		return HC_EXISTS;
+	case POOL_CONFLICT:
+		return HC_CONFLICT;
+	case POOL_OLDER:
+		return HC_OLDER;
+	case POOL_TOO_LARGE:
+		return HC_E_TOO_LARGE;
+	case POOL_NOT_NUMBER:
+		return HC_E_NOT_NUMBER;
+	default: /* POOL_FULL, and what could not make room for itself */
+		return HC_E_FULL;
+	}
 }

@@ -45,5 +45,20 @@ int op_begin(struct eng *e, struct eng_conn *c, const struct wire_request *r, st
 	struct shm_req *ret_req, struct eng_store **ret_store, struct shm_key *ret_key);
 /* Records an answer that changed nothing, so that a repetition gets the same. */
 void op_refuse(struct eng *e, const struct shm_req *req, struct wire_answer *a, int32_t status);
+/* The same, with the version of the entry that was in the way, or 0. */
+void op_refuse_for(struct eng *e, const struct shm_req *req, struct wire_answer *a, int32_t status,
+	uint64_t version);
+/* Expiry of an entry with this time to live (0: the store's, HC_TTL_NEVER).  0; 1: out of range. */
+int op_expiry(const struct eng_store *store, uint64_t ttl_ms, uint64_t now_ns, uint32_t *ret_ttl_ms,
+	uint64_t *ret_expiry_ns);
+/* What SET and INCR (incr: not NULL, with set in it) have in common: publishing, with room made
+ * as long as that may help; returns 0 or a status of hypercache.h.  Then counters, policy, and
+ * the rest of the answer. */
+int32_t op_publish(struct eng_pool *p, struct eng_store *store, const struct shm_req *req,
+	const struct shm_set *set, const struct shm_incr *incr, struct shm_changed *ret);
+void op_written(struct eng_pool *p, struct eng_store *store, const struct shm_req *req,
+	struct wire_answer *a, int32_t status, const struct shm_changed *ch, uint64_t now_ns);
+/* Of a result above 0 of shm_pool_*, what the client is told. */
+int32_t op_status(int pool_result);
 
 #endif

@@ -1,4 +1,4 @@
-/* op_delete.c - DELETE: hc_delete -> op_delete -> shm_pool_delete. */
+/* op_delete.c - DELETE: hc_delete -> op_delete -> shm_pool_delete_if. */
 #include "hypercache.h"
 #include "op.h"
 #include "step.h"
@@ -16,18 +16,16 @@ int op_delete(
 		return r0 == OP_BAD ? OP_BAD : 0;
 	struct eng_pool *p = &e->pool[store->pool_idx];
 	uint64_t now_ns = eng_expiry_clock_ns();
-	r0 = shm_pool_delete(&p->w, e->journal, &req, &key, now_ns, &ch);
+	r0 = shm_pool_delete_if(&p->w, e->journal, &req, &key, r->version, now_ns, &ch);
 	if (ch.old_off) /* with POOL_MISS: it had expired */
 		eng_store_lost(p, &ch, ENG_LOST_DELETED, now_ns);
 	e->dirty = true;
-	if (r0 < 0) {
-		op_refuse(e, &req, a, HC_E_FULL); /* no private memory to note what goes */
-	} else if (r0 == POOL_MISS) {
-		shm_count(&store->entry->counter[SHM_SC_delete_misses], 1);
-		op_refuse(e, &req, a, HC_MISS);
-	} else {
+	if (r0 == 0) {
 		shm_count(&store->entry->counter[SHM_SC_deletes], 1);
 		a->lsn = ch.lsn;
+	} else { /* below 0: no private memory to note what goes */
+		shm_count(&store->entry->counter[SHM_SC_delete_misses], r0 == POOL_MISS);
+		op_refuse_for(e, &req, a, op_status(r0), ch.lsn);
 	}
 	STEP("delete:answered");
 	return 0;

@@ -1,9 +1,11 @@
-/* op_set.c - SET: hc_set -> op_set -> shm_pool_set.
+/* op_set.c - SET, and its conditions: hc_set -> op_set -> shm_pool_set.
  *
  *   known answer?  -> the journal's (it was applied before)
  *   room?          -> eng_room_make, a bounded number of times
- *   publish        -> shm_pool_set: intent, slot, result
+ *   publish        -> shm_pool_set: condition, intent, slot, result
  *   bookkeeping    -> policy and counters of the store
+ *
+ * INCR (op_incr.c) is the same but for what it publishes.
  */
 #include "hypercache.h"
 #include "op.h"
@@ -11,9 +13,8 @@
 
 #define OP_TTL_MAX_MS (10ull * 365 * 24 * 3600 * 1000) /* as hypercache.h says */
 
-/* 0; 1: out of range. */
-static int set_expiry(
-	struct shm_set *set, const struct eng_store *store, uint64_t ttl_ms, uint64_t now_ns)
+int op_expiry(const struct eng_store *store, uint64_t ttl_ms, uint64_t now_ns, uint32_t *ret_ttl_ms,
+	uint64_t *ret_expiry_ns)
 {
 	uint64_t ttl_ns = 0;
 
@@ -27,34 +28,70 @@ static int set_expiry(
 	} else {
 		ttl_ns = ttl_ms * 1000000;
 	}
-	set->ttl_ms = ttl_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ttl_ms;
-	set->expiry_ns = ttl_ns ? now_ns + ttl_ns : 0;
+	*ret_ttl_ms = ttl_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ttl_ms;
+	*ret_expiry_ns = ttl_ns ? now_ns + ttl_ns : 0;
 	return 0;
 }
 
-/* Publishes, making room as long as that may help.  0, or a status of hypercache.h. */
-static int32_t set_publish(struct eng_pool *p, struct eng_store *store, const struct shm_req *req,
-	const struct shm_set *set, struct shm_changed *ret)
+int32_t op_publish(struct eng_pool *p, struct eng_store *store, const struct shm_req *req,
+	const struct shm_set *set, const struct shm_incr *incr, struct shm_changed *ret)
 {
 	uint64_t bytes = shm_item_bytes(set->key.n_bytes, set->value_bytes);
+	bool keep = incr || set->mode != SHM_SET;
+	int64_t number;
 
 	for (uint32_t i = 0; i < ENG_ROOM_TRIES; i++) {
-		int r = shm_pool_set(&p->w, p->e->journal, req, set, ret);
-		if (r == 0)
-			return 0;
-		if (r == POOL_CHAIN_FULL)
+		int r = incr ? shm_pool_incr(&p->w, p->e->journal, req, incr, ret, &number)
+		             : shm_pool_set(&p->w, p->e->journal, req, set, ret);
+		if (r == POOL_CHAIN_FULL) {
 			(void)eng_room_unlink(p, ret->old_off);
-		else
-			(void)eng_room_make(p, store, bytes, i);
+			continue;
+		}
+		if (r != POOL_FULL)
+			return op_status(r);
+		p->keep_off = keep ? ret->off : 0;
+		(void)eng_room_make(p, store, ret->place_bytes ? ret->place_bytes : bytes, i);
+		p->keep_off = 0;
 	}
 	return HC_E_FULL;
 }
+
+void op_written(struct eng_pool *p, struct eng_store *store, const struct shm_req *req,
+	struct wire_answer *a, int32_t status, const struct shm_changed *ch, uint64_t now_ns)
+{
+	struct eng *e = p->e;
+
+	e->dirty = true;
+	if (status) {
+		if (status < 0 && status != HC_E_NOT_NUMBER)
+			shm_count(&store->entry->counter[SHM_SC_set_refused], 1);
+		if (status == HC_E_FULL)
+			shm_count(&p->w.entry->counter[SHM_PC_alloc_failed], 1);
+		op_refuse_for(e, req, a, status, status > 0 ? ch->lsn : 0);
+		return;
+	}
+	a->lsn = ch->lsn;
+	a->value = ch->answer;
+	(void)eng_store_got(p, store, ch, now_ns);
+	shm_count(&store->entry->counter[SHM_SC_sets], 1);
+	e->sets_since_drain++;
+}
+
+static const enum shm_set_mode modes[WIRE_MODES] = {
+	[WIRE_MODE_SET] = SHM_SET,
+	[WIRE_MODE_ADD] = SHM_ADD,
+	[WIRE_MODE_REPLACE] = SHM_REPLACE,
+	[WIRE_MODE_IF_VERSION] = SHM_IF_VERSION,
+	[WIRE_MODE_IF_NEWER] = SHM_IF_NEWER,
+	[WIRE_MODE_APPEND] = SHM_APPEND,
+	[WIRE_MODE_PREPEND] = SHM_PREPEND,
+};
 
 static int32_t set_check(const struct eng_pool *p, const struct wire_request *r)
 {
 	if (r->value_bytes > p->max_value_bytes)
 		return HC_E_TOO_LARGE;
-	if (r->flags > UINT32_MAX)
+	if (r->flags > UINT32_MAX || r->mode >= WIRE_MODES)
 		return HC_E_INVAL;
 	return 0;
 }
@@ -72,29 +109,23 @@ int op_set(struct eng *e, struct eng_conn *c, const struct wire_request *r, stru
 	struct eng_pool *p = &e->pool[store->pool_idx];
 	uint64_t now_ns = eng_expiry_clock_ns();
 	int32_t status = set_check(p, r);
+	set.mode = status ? SHM_SET : modes[r->mode];
+	set.version = r->version;
+	set.stamp = r->stamp;
 	set.value = r->value;
 	set.value_bytes = r->value_bytes;
+	set.max_bytes = p->max_value_bytes;
 	set.flags = (uint32_t)r->flags;
 	set.now_wall_ns = eng_wall_ns();
 	set.now_ms = (now_ns + 999999) / 1000000;
-	if (!status && set_expiry(&set, store, r->ttl_ms, eng_clock_ns()))
+	if (!status && op_expiry(store, r->ttl_ms, eng_clock_ns(), &set.ttl_ms, &set.expiry_ns))
 		status = HC_E_INVAL;
 	if (!status)
-		status = set_publish(p, store, &req, &set, &ch);
-	e->dirty = true;
-	if (status) {
-		shm_count(&store->entry->counter[SHM_SC_set_refused], 1);
-		if (status == HC_E_FULL)
-			shm_count(&p->w.entry->counter[SHM_PC_alloc_failed], 1);
-		op_refuse(e, &req, a, status);
+		status = op_publish(p, store, &req, &set, NULL, &ch);
+	op_written(p, store, &req, a, status, &ch, now_ns);
+	if (status)
 		STEP("set:refused");
-		return 0;
-	}
-	a->lsn = ch.lsn;
-	a->value = ch.old_off && !eng_store_expired(p, ch.old_off, set.now_ms * 1000000);
-	(void)eng_store_got(p, store, &ch, now_ns);
-	shm_count(&store->entry->counter[SHM_SC_sets], 1);
-	e->sets_since_drain++;
-	STEP("set:answered");
+	else
+		STEP("set:answered");
 	return 0;
 }

@@ -53,7 +53,20 @@ void hc_conn_fini(struct hc_conn *c)
 	wire_buf_fini(&c->in);
 }
 
-int hc_conn_put(struct hc_conn *c, struct wire_request *r, int *ret_status)
+static void reply_take(void *arg, const struct hc_reply *reply)
+{
+	*(struct hc_reply *)arg = *reply;
+}
+
+struct hc_asker hc_ask(struct hc_reply *ret) { return (struct hc_asker){reply_take, ret}; }
+
+static void pending_tell(const struct hc_pending *p, struct hc_reply reply)
+{
+	if (p->asker.answered)
+		p->asker.answered(p->asker.arg, &reply);
+}
+
+int hc_conn_put(struct hc_conn *c, struct wire_request *r, struct hc_asker asker)
 {
 	size_t before = out_bytes(c);
 
@@ -74,7 +87,7 @@ int hc_conn_put(struct hc_conn *c, struct wire_request *r, int *ret_status)
 		.request = r->request,
 		.frame_bytes = frame_bytes,
 		.verb = r->verb,
-		.ret_status = ret_status,
+		.asker = asker,
 	};
 	c->next_request += is_mutation(r->verb);
 	return 0;
@@ -82,13 +95,12 @@ int hc_conn_put(struct hc_conn *c, struct wire_request *r, int *ret_status)
 
 /* ------------------------------------------------------------------ answers */
 
-/* The oldest request has its status; its frame is not needed any more. */
-static void pending_done(struct hc_conn *c, int status)
+/* The oldest request has its answer; its frame is not needed any more. */
+static void pending_done(struct hc_conn *c, struct hc_reply reply)
 {
 	struct hc_pending *p = pending_at(c, 0);
 
-	if (p->ret_status)
-		*p->ret_status = status;
+	pending_tell(p, reply);
 	c->out.begin += p->frame_bytes;
 	c->sent_bytes -= p->frame_bytes < c->sent_bytes ? p->frame_bytes : c->sent_bytes;
 	c->handed_bytes -= p->frame_bytes < c->handed_bytes ? p->frame_bytes : c->handed_bytes;
@@ -102,6 +114,17 @@ static void pending_done(struct hc_conn *c, int status)
 		wire_buf_fini(&c->out);
 }
 
+/* May the answer to this verb have this status? */
+static bool status_fits(uint32_t verb, int32_t status)
+{
+	static const uint32_t above_0[WIRE_VERB_END] = {
+		[WIRE_SET] = 1u << HC_MISS | 1u << HC_EXISTS | 1u << HC_CONFLICT | 1u << HC_OLDER,
+		[WIRE_DELETE] = 1u << HC_MISS | 1u << HC_CONFLICT,
+	};
+
+	return status <= 0 || (status < 32 && (above_0[verb] >> status & 1));
+}
+
 /* 0, HC_CONN_LOST or -EPROTO, as hc_conn_parse(). */
 static int answer_take(struct hc_conn *c, const struct wire_answer *a)
 {
@@ -109,7 +132,7 @@ static int answer_take(struct hc_conn *c, const struct wire_answer *a)
 		return err_new(-EPROTO);
 	const struct hc_pending *p = pending_at(c, 0);
 	if (a->status == HC_E_PROTOCOL) { /* refused, perhaps before it was read to its end */
-		pending_done(c, HC_E_PROTOCOL);
+		pending_done(c, (struct hc_reply){.status = HC_E_PROTOCOL});
 		hc_conn_drop(c);
 		return HC_CONN_LOST;
 	}
@@ -117,9 +140,9 @@ static int answer_take(struct hc_conn *c, const struct wire_answer *a)
 		return err_new(-EPROTO);
 	if (p->frame_bytes > c->sent_bytes) /* answered before it was sent */
 		return err_new(-EPROTO);
-	if (a->status > (p->verb == WIRE_DELETE ? HC_MISS : HC_OK))
+	if (!status_fits(p->verb, a->status))
 		return err_new(-EPROTO);
-	pending_done(c, a->status);
+	pending_done(c, (struct hc_reply){.status = a->status, .lsn = a->lsn, .value = a->value});
 	return 0;
 }
 
@@ -252,17 +275,16 @@ void hc_conn_abandon(struct hc_conn *c, int error)
 		struct hc_pending *p = pending_at(c, c->n_pending - 1);
 		if (out_bytes(c) - p->frame_bytes < c->handed_bytes)
 			break;
-		if (p->ret_status)
-			*p->ret_status = error;
+		pending_tell(p, (struct hc_reply){.status = error});
 		c->out.end -= p->frame_bytes;
 		c->next_request -= is_mutation(p->verb);
 		c->n_pending--;
 	}
 	for (uint32_t i = 0; i < c->n_pending; i++) {
 		struct hc_pending *p = pending_at(c, i);
-		if (p->ret_status)
-			*p->ret_status = is_mutation(p->verb) && !MUTANT(47) ? HC_E_UNKNOWN : error;
-		p->ret_status = NULL;
+		bool unknown = is_mutation(p->verb) && !MUTANT(47);
+		pending_tell(p, (struct hc_reply){.status = unknown ? HC_E_UNKNOWN : error});
+		p->asker = (struct hc_asker){0};
 	}
 	if (c->stale) { /* nobody will ever answer them */
 		c->n_pending = 0;
@@ -273,9 +295,9 @@ void hc_conn_abandon(struct hc_conn *c, int error)
 void hc_conn_bye(struct hc_conn *c, uint64_t deadline_ns)
 {
 	struct wire_request r = {.verb = WIRE_BYE};
-	int status;
+	struct hc_reply reply;
 
-	if (c->fd < 0 || hc_conn_put(c, &r, &status) != 0)
+	if (c->fd < 0 || hc_conn_put(c, &r, hc_ask(&reply)) != 0)
 		return;
 	while (c->n_pending && c->fd >= 0)
 		if (conn_turn(c, deadline_ns) < 0)

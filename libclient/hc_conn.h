@@ -10,8 +10,8 @@
  * lies behind it was never given to the kernel and may be taken back.
  *
  * Who may call what: everything under hc->lock, but for hc_conn_up().
- * Numbers: functions return -errno or a condition of their own; what goes to
- * *ret_status is a number of hypercache.h.
+ * Numbers: functions return -errno or a condition of their own; a reply's status
+ * is a number of hypercache.h.
  */
 #ifndef HC_CONN_H
 #define HC_CONN_H
@@ -30,12 +30,24 @@
 #define HC_BACKOFF_MAX_NS 50000000ull
 #define HC_SLICE_NS 100000000ull /* receive timeout of the socket */
 
+/* What came of a request. */
+struct hc_reply {
+	int status;
+	uint64_t lsn, value; /* of the answer; 0 if there was none */
+};
+
+/* Who is told; answered NULL: nobody, any more. */
+struct hc_asker {
+	void (*answered)(void *arg, const struct hc_reply *reply);
+	void *arg;
+};
+
 /* A request without an answer. */
 struct hc_pending {
 	uint64_t request;
 	size_t frame_bytes;
 	uint32_t verb;
-	int *ret_status; /* where its status goes; NULL: nobody waits any more */
+	struct hc_asker asker;
 };
 
 struct hc_conn {
@@ -80,9 +92,11 @@ enum {
 	HC_CONN_LOST = 1, /* of hc_conn_parse */
 };
 /* Appends a request to the window, numbered if it is a mutation; nothing is sent yet.
- * *ret_status gets its status, from hc_conn_pump() or hc_conn_abandon(), whichever comes first.
+ * The asker is told by hc_conn_pump() or hc_conn_abandon(), whichever comes first.
  * 0; HC_CONN_FULL: pump first; -EMSGSIZE: larger than the engine takes; -ENOMEM. */
-int hc_conn_put(struct hc_conn *c, struct wire_request *r, int *ret_status);
+int hc_conn_put(struct hc_conn *c, struct wire_request *r, struct hc_asker asker);
+/* An asker whose reply goes to *ret. */
+struct hc_asker hc_ask(struct hc_reply *ret);
 
 /* Sends, receives, and reconnects, until at most `want` requests are without an answer.
  * 0; -ETIMEDOUT; -EPROTO (the connection is closed); -ESTALE; what hc_hello_resume() returns. */

@@ -19,7 +19,8 @@
 	X(ETIMEDOUT, HC_E_TIMEOUT) \
 	X(ESTALE, HC_E_STALE) \
 	X(EPROTO, HC_E_PROTOCOL) \
-	X(ESHUTDOWN, HC_E_CLOSING)
+	X(ESHUTDOWN, HC_E_CLOSING) \
+	X(ECANCELED, HC_E_CANCELLED)
 
 int hc_border(int r)
 {
@@ -46,6 +47,12 @@ const char *hc_strerror(int r)
 		return "there is no such entry";
 	case HC_TOO_SMALL:
 		return "the buffer is smaller than the value";
+	case HC_EXISTS:
+		return "there is such an entry already";
+	case HC_CONFLICT:
+		return "the entry has another version";
+	case HC_OLDER:
+		return "the entry is as new, or newer";
 #define MEANING_CASE(name, number, meaning) \
 	case name: \
 		return meaning;
@@ -65,6 +72,12 @@ const char *hc_error_name(int r)
 		return "HC_MISS";
 	case HC_TOO_SMALL:
 		return "HC_TOO_SMALL";
+	case HC_EXISTS:
+		return "HC_EXISTS";
+	case HC_CONFLICT:
+		return "HC_CONFLICT";
+	case HC_OLDER:
+		return "HC_OLDER";
 #define NAME_CASE(name, number, meaning) \
 	case name: \
 		return #name;

@@ -63,12 +63,12 @@ static void hold_end(struct hold *h)
 }
 
 /* Puts a request into the window, making room first.  0; -errno: it is not in the window. */
-static int put_waiting(struct hold *h, struct wire_request *r, int *ret_status)
+static int put_waiting(struct hold *h, struct wire_request *r, struct hc_asker asker)
 {
 	struct hc_conn *c = &h->hc->conn;
 	int e;
 
-	while ((e = hc_conn_put(c, r, ret_status)) == HC_CONN_FULL) {
+	while ((e = hc_conn_put(c, r, asker)) == HC_CONN_FULL) {
 		e = hc_conn_pump(c, c->n_pending / 2, h->deadline_ns);
 		if (e < 0)
 			return err_fwd(e);
@@ -76,18 +76,18 @@ static int put_waiting(struct hold *h, struct wire_request *r, int *ret_status)
 	return err_fwd(e);
 }
 
-/* One request and its answer's status. */
-static int request_one(struct hc *hc, struct wire_request *r)
+/* One request and its answer.  Returns reply->status. */
+static int request_one(struct hc *hc, struct wire_request *r, struct hc_reply *reply)
 {
 	struct hold h;
-	int status;
 
+	*reply = (struct hc_reply){0};
 	int e = hold_begin(&h, hc);
 	if (e)
-		return e;
-	e = put_waiting(&h, r, &status);
+		return reply->status = e;
+	e = put_waiting(&h, r, hc_ask(reply));
 	if (e < 0) {
-		status = hc_border(e);
+		reply->status = hc_border(e);
 	} else {
 		e = hc_conn_pump(&hc->conn, 0, h.deadline_ns);
 		if (e < 0)
@@ -96,7 +96,7 @@ static int request_one(struct hc *hc, struct wire_request *r)
 	int keep = errno;
 	hold_end(&h);
 	errno = keep;
-	return status;
+	return reply->status;
 }
 
 static bool key_fits(const void *key, size_t key_bytes)
@@ -104,67 +104,133 @@ static bool key_fits(const void *key, size_t key_bytes)
 	return key && key_bytes >= 1 && key_bytes <= HC_KEY_BYTES_MAX;
 }
 
-/* The parts of a SET that do not depend on key and value.  HC_OK or HC_E_INVAL. */
-static int set_request(
-	struct wire_request *r, const struct hc_store *s, const struct hc_set_opts *opts)
+/* A request about a key.  HC_OK or HC_E_INVAL. */
+static int key_request(struct wire_request *r, uint32_t verb, const struct hc_store *s,
+	const void *key, size_t key_bytes)
 {
-	struct hc_set_opts o;
-
-	if (hc_opts_take(&o, sizeof o, opts) < 0 || o.reserved)
-		return HC_E_INVAL;
-	if (o.ttl_ms > TTL_MS_MAX && o.ttl_ms != HC_TTL_NEVER)
+	if (!s || !key_fits(key, key_bytes))
 		return HC_E_INVAL;
 	*r = (struct wire_request){
-		.verb = WIRE_SET,
+		.verb = verb,
 		.store_idx = s->idx,
 		.store_id = s->id,
-		.flags = o.flags,
-		.ttl_ms = o.ttl_ms,
+		.key = key,
+		.key_bytes = key_bytes,
 	};
 	return HC_OK;
+}
+
+static bool ttl_fits(uint64_t ttl_ms) { return ttl_ms <= TTL_MS_MAX || ttl_ms == HC_TTL_NEVER; }
+
+/* What opts say about a SET.  HC_OK or HC_E_INVAL. */
+static int set_opts(struct wire_request *r, struct hc_set_opts *o, const struct hc_set_opts *opts)
+{
+	if (hc_opts_take(o, sizeof *o, opts) < 0 || o->mode > HC_IF_NEWER || !ttl_fits(o->ttl_ms))
+		return HC_E_INVAL;
+	if ((o->version != 0) != (o->mode == HC_IF_VERSION))
+		return HC_E_INVAL;
+	r->flags = o->flags;
+	r->ttl_ms = o->ttl_ms;
+	r->mode = o->mode;
+	r->version = o->version;
+	r->stamp = o->stamp;
+	return HC_OK;
+}
+
+/* One SET; *ret_version as hc_set_opts says. */
+static int set_one(struct hc_store *s, struct wire_request *r, const void *value,
+	size_t value_bytes, uint64_t *ret_version)
+{
+	struct hc_reply reply;
+
+	if (!value && value_bytes)
+		return HC_E_INVAL;
+	r->value = value;
+	r->value_bytes = value_bytes;
+	int status = request_one(s->hc, r, &reply);
+	if (ret_version && status >= 0 && status != HC_MISS)
+		*ret_version = reply.lsn;
+	return status;
 }
 
 int hc_set(struct hc_store *s, const void *key, size_t key_bytes, const void *value,
 	size_t value_bytes, const struct hc_set_opts *opts)
 {
 	struct wire_request r;
+	struct hc_set_opts o;
 
-	if (!s || !key_fits(key, key_bytes) || (!value && value_bytes))
+	if (key_request(&r, WIRE_SET, s, key, key_bytes) || set_opts(&r, &o, opts))
 		return HC_E_INVAL;
-	if (set_request(&r, s, opts))
+	return set_one(s, &r, value, value_bytes, o.ret_version);
+}
+
+static int join(struct hc_store *s, const void *key, size_t key_bytes, const void *value,
+	size_t value_bytes, const struct hc_set_opts *opts, uint32_t mode)
+{
+	struct wire_request r;
+	struct hc_set_opts o;
+
+	if (key_request(&r, WIRE_SET, s, key, key_bytes) || hc_opts_take(&o, sizeof o, opts) < 0)
 		return HC_E_INVAL;
-	r.key = key;
-	r.key_bytes = key_bytes;
-	r.value = value;
-	r.value_bytes = value_bytes;
-	return request_one(s->hc, &r);
+	if (o.ttl_ms || o.flags || o.mode || o.stamp)
+		return HC_E_INVAL;
+	r.mode = mode;
+	r.version = o.version;
+	return set_one(s, &r, value, value_bytes, o.ret_version);
+}
+
+int hc_append(struct hc_store *s, const void *key, size_t key_bytes, const void *value,
+	size_t value_bytes, const struct hc_set_opts *opts)
+{
+	return join(s, key, key_bytes, value, value_bytes, opts, WIRE_MODE_APPEND);
+}
+
+int hc_prepend(struct hc_store *s, const void *key, size_t key_bytes, const void *value,
+	size_t value_bytes, const struct hc_set_opts *opts)
+{
+	return join(s, key, key_bytes, value, value_bytes, opts, WIRE_MODE_PREPEND);
 }
 
 int hc_delete(struct hc_store *s, const void *key, size_t key_bytes)
 {
-	if (!s || !key_fits(key, key_bytes))
+	struct wire_request r;
+	struct hc_reply reply;
+
+	if (key_request(&r, WIRE_DELETE, s, key, key_bytes))
 		return HC_E_INVAL;
-	struct wire_request r = {
-		.verb = WIRE_DELETE,
-		.store_idx = s->idx,
-		.store_id = s->id,
-		.key = key,
-		.key_bytes = key_bytes,
-	};
-	return request_one(s->hc, &r);
+	return request_one(s->hc, &r, &reply);
+}
+
+int hc_delete_if(struct hc_store *s, const void *key, size_t key_bytes, uint64_t version)
+{
+	struct wire_request r;
+	struct hc_reply reply;
+
+	if (key_request(&r, WIRE_DELETE, s, key, key_bytes) || version == 0)
+		return HC_E_INVAL;
+	r.version = version;
+	return request_one(s->hc, &r, &reply);
 }
 
 int hc_ping(struct hc *hc)
 {
 	struct wire_request r = {.verb = WIRE_PING};
+	struct hc_reply reply;
 
-	return hc ? request_one(hc, &r) : HC_E_INVAL;
+	return hc ? request_one(hc, &r, &reply) : HC_E_INVAL;
+}
+
+static void mset_answered(void *arg, const struct hc_reply *reply)
+{
+	((struct hc_mset_item *)arg)->result = reply->status;
 }
 
 /* Puts one entry into the window; its result comes later, or is set here.  0; -errno: no further
  * one can be put. */
 static int mset_put(struct hold *h, struct wire_request *r, struct hc_mset_item *m)
 {
+	const struct hc_asker asker = {mset_answered, m};
+
 	m->result = HC_E_INVAL;
 	if (!key_fits(m->key, m->key_bytes) || (!m->value && m->value_bytes))
 		return 0;
@@ -172,10 +238,10 @@ static int mset_put(struct hold *h, struct wire_request *r, struct hc_mset_item 
 	r->key_bytes = m->key_bytes;
 	r->value = m->value;
 	r->value_bytes = m->value_bytes;
-	int e = hc_conn_put(&h->hc->conn, r, &m->result);
+	int e = hc_conn_put(&h->hc->conn, r, asker);
 	if (e == HC_CONN_FULL) {
 		h->deadline_ns = hc_now_ns() + h->hc->timeout_ns;
-		e = put_waiting(h, r, &m->result);
+		e = put_waiting(h, r, asker);
 	}
 	if (e == -EMSGSIZE || e == -ENOMEM) { /* of this one alone */
 		m->result = hc_border(e);
@@ -187,11 +253,14 @@ static int mset_put(struct hold *h, struct wire_request *r, struct hc_mset_item 
 int hc_mset(
 	struct hc_store *s, struct hc_mset_item *items, size_t n, const struct hc_set_opts *opts)
 {
-	struct wire_request r;
+	struct hc_set_opts o;
 	struct hold h;
 	int e = 0;
 
-	if (!s || (!items && n) || n > HC_MSET_MAX || set_request(&r, s, opts))
+	if (!s || (!items && n) || n > HC_MSET_MAX)
+		return HC_E_INVAL;
+	struct wire_request r = {.verb = WIRE_SET, .store_idx = s->idx, .store_id = s->id};
+	if (set_opts(&r, &o, opts) || o.ret_version)
 		return HC_E_INVAL;
 	int result = hold_begin(&h, s->hc);
 	for (size_t i = 0; result && i < n; i++)

@@ -92,6 +92,9 @@ enum hc_result {
 	HC_OK = 0,
 	HC_MISS = 1,      /* no live entry with this key */
 	HC_TOO_SMALL = 2, /* the buffer is smaller than the value; the size needed is given */
+	HC_EXISTS = 3,    /* HC_ADD: there is an entry with this key */
+	HC_CONFLICT = 4,  /* the entry has another version than the caller's */
+	HC_OLDER = 5,     /* HC_IF_NEWER: the entry's stamp is as high, or higher */
 };
 
 /* X(name, number, meaning).  The numbers go over the wire and never change. */
@@ -116,10 +119,12 @@ enum hc_result {
 	X(HC_E_PROTOCOL, -18, "the daemon's answer made no sense: the connection was closed") \
 	X(HC_E_DENIED, -19, "this user may not do that") \
 	X(HC_E_SYSTEM, -20, "a system call failed: errno says which way") \
-	X(HC_E_CLOSING, -21, "the daemon is shutting down")
+	X(HC_E_CLOSING, -21, "the daemon is shutting down") \
+	X(HC_E_NOT_NUMBER, -22, "the value is not a decimal number of 64 bits") \
+	X(HC_E_CANCELLED, -23, "the wait was cancelled")
 
 #define HC_ERROR_ENUM_(name, number, meaning) name = number,
-enum hc_error { HC_ERRORS(HC_ERROR_ENUM_) HC_E_LAST = -22 };
+enum hc_error { HC_ERRORS(HC_ERROR_ENUM_) HC_E_LAST = -24 };
 #undef HC_ERROR_ENUM_
 
 /* The meaning of a result or error in English; never NULL, static. */
@@ -316,26 +321,58 @@ HC_API int hc_scan(struct hc_store *s, struct hc_scan *scan, hc_scan_fn *fn, voi
 
 /* ------------------------------------------------------------------ writing */
 
+/* On which condition hc_set writes.  The engine decides it in the same step that writes,
+ * so of many who try at once, exactly one finds each version. */
+enum hc_set_mode {
+	HC_SET = 0,        /* whatever there is */
+	HC_ADD = 1,        /* only if there is none; else HC_EXISTS */
+	HC_REPLACE = 2,    /* only if there is one; else HC_MISS */
+	HC_IF_VERSION = 3, /* only if there is one, of hc_set_opts.version; else HC_MISS or HC_CONFLICT */
+	HC_IF_NEWER = 4,   /* only if there is none, or one of a lower stamp; else HC_OLDER */
+};
+
 struct hc_set_opts {
-	size_t size;     /* HC_OPTS */
-	uint64_t ttl_ms; /* time to live, from now; 0: the store's default; HC_TTL_NEVER: none; at most 10 years */
-	uint32_t flags;  /* the caller's own, given back with views */
-	uint32_t reserved;
+	size_t size;           /* HC_OPTS */
+	uint64_t ttl_ms;       /* time to live, from now; 0: the store's default; HC_TTL_NEVER: none; at most 10 years */
+	uint32_t flags;        /* the caller's own, given back with views */
+	uint32_t mode;         /* enum hc_set_mode */
+	uint64_t version;      /* with HC_IF_VERSION the one that has to be there (of a view, or *ret_version
+	                        * of an earlier call); else 0 */
+	uint64_t stamp;        /* the caller's own order, as a time or a sequence number of where the value
+	                        * comes from: kept with the entry in every mode; see HC_IF_NEWER */
+	uint64_t *ret_version; /* out, may be NULL: the entry's version now: the new one with HC_OK, that of
+	                        * what is there with HC_EXISTS, HC_CONFLICT, HC_OLDER.  Else unchanged. */
 };
 #define HC_TTL_NEVER UINT64_MAX
 
 /* Sets a key to a value (0 bytes .. the pool's max_value).  opts may be NULL.
- * HC_OK when it is visible to every process.
+ * HC_OK when it is visible to every process; HC_MISS, HC_EXISTS, HC_CONFLICT or HC_OLDER
+ * if the condition of opts->mode did not hold: nothing has changed then.
  * Errors: HC_E_INVAL, HC_E_TOO_LARGE, HC_E_FULL, HC_E_NO_DAEMON, HC_E_TIMEOUT,
  * HC_E_UNKNOWN, HC_E_PROTOCOL, HC_E_NO_STORE (dropped meanwhile), HC_E_DENIED,
- * HC_E_CLOSING, HC_E_NO_MEMORY, HC_E_FORKED.  After each of them but HC_E_UNKNOWN
- * the entry is as it was - except that room for a value larger than the pool's reserve
- * is made by removing the old value first. */
+ * HC_E_CLOSING, HC_E_NO_MEMORY, HC_E_FORKED, HC_E_STALE, HC_E_SYSTEM.  After each of them
+ * but HC_E_UNKNOWN the entry is as it was - except that room for a value larger than the
+ * pool's reserve is made by removing the old value first. */
 HC_API int hc_set(struct hc_store *s, const void *key, size_t key_bytes, const void *value,
+	size_t value_bytes, const struct hc_set_opts *opts);
+
+/* Puts bytes behind (hc_append) or before (hc_prepend) the value that is there.  The entry
+ * keeps its flags, stamp and expiry; views of it keep the old bytes.
+ *
+ * opts may be NULL; of it only `version` (0: any) and `ret_version` may be set.
+ * HC_OK; HC_MISS: there is no entry; HC_CONFLICT: it has another version.
+ * Errors as hc_set; HC_E_TOO_LARGE: the sum would be above the pool's max_value. */
+HC_API int hc_append(struct hc_store *s, const void *key, size_t key_bytes, const void *value,
+	size_t value_bytes, const struct hc_set_opts *opts);
+HC_API int hc_prepend(struct hc_store *s, const void *key, size_t key_bytes, const void *value,
 	size_t value_bytes, const struct hc_set_opts *opts);
 
 /* Deletes a key.  HC_OK: it was there; HC_MISS: it was not.  Errors as hc_set. */
 HC_API int hc_delete(struct hc_store *s, const void *key, size_t key_bytes);
+
+/* Deletes a key if its entry has this version (not 0).  HC_OK; HC_MISS: there is none;
+ * HC_CONFLICT: it has another version, and stays.  Errors as hc_set. */
+HC_API int hc_delete_if(struct hc_store *s, const void *key, size_t key_bytes, uint64_t version);
 
 struct hc_mset_item {
 	const void *key;    /* in */
@@ -346,8 +383,9 @@ struct hc_mset_item {
 };
 
 /* Sets n entries (0..HC_MSET_MAX), in order, with many messages in flight: an order
- * of magnitude faster than single calls.  opts (may be NULL) holds for all.
- * HC_OK: all were set.  Else the first item's error that was not HC_OK; each
+ * of magnitude faster than single calls.  opts (may be NULL) holds for all; its ret_version
+ * is NULL.
+ * HC_OK: all were set.  Else the first item's result that was not HC_OK; each
  * item's `result` is set.  Not a transaction: others may see some of them. */
 HC_API int hc_mset(struct hc_store *s, struct hc_mset_item *items, size_t n,
 	const struct hc_set_opts *opts);

@@ -44,6 +44,16 @@
 	X(bin, key)
 #define BYE_FIELDS(X)
 
+/* What may be left out behind them, and is when all of it is 0. */
+#define HELLO_MORE(X)
+#define PING_MORE(X)
+#define SET_MORE(X) \
+	X(uint, mode) \
+	X(uint, version) \
+	X(uint, stamp)
+#define DELETE_MORE(X) X(uint, version)
+#define BYE_MORE(X)
+
 #define ANSWER_FIELDS(X) \
 	X(uint, lsn) \
 	X(uint, value)
@@ -141,6 +151,7 @@ static inline int pack_bytes(struct packer *p, const void *bytes, size_t n)
 	pack_str(&p, strnlen(r->f, sizeof r->f)); \
 	pack_bytes(&p, r->f, strnlen(r->f, sizeof r->f));
 #define PACK_FIELD(kind, f) PACK_##kind(f)
+#define OR_FIELD(kind, f) || r->f
 
 /* Room for a frame whose body has at most `bound` bytes; *ret stands at the body. */
 static int frame_begin(struct wire_buf *b, uint64_t bound, struct packer *ret)
@@ -173,13 +184,20 @@ int wire_put_request(struct wire_buf *b, const struct wire_request *r)
 	switch (r->verb) {
 #define PUT_VERB(name, number) \
 	case WIRE_##name: { \
-		int e = frame_begin(b, 1 + 2 * INT_BYTES name##_FIELDS(BOUND_FIELD), &p); \
+		bool more = false name##_MORE(OR_FIELD); \
+		int e = frame_begin(b, \
+			1 + 2 * INT_BYTES name##_FIELDS(BOUND_FIELD) name##_MORE(BOUND_FIELD), \
+			&p); \
 		if (e < 0) \
 			return err_fwd(e); \
-		pack_array(&p, 2 name##_FIELDS(COUNT_FIELD)); \
+		pack_array(&p, \
+			2 name##_FIELDS(COUNT_FIELD) + (more ? 0 name##_MORE(COUNT_FIELD) : 0)); \
 		pack_uint32(&p, r->verb); \
 		pack_uint64(&p, r->request); \
 		name##_FIELDS(PACK_FIELD); \
+		if (more) { \
+			name##_MORE(PACK_FIELD) \
+		} \
 		break; \
 	}
 		WIRE_VERBS(PUT_VERB)
@@ -443,6 +461,12 @@ static void name_copy(char *to, size_t to_bytes, const struct elem *e)
 		return err_new(-EPROTO); \
 	name_copy(ret->f, sizeof ret->f, e++);
 #define GET_FIELD(kind, f) GET_##kind(f)
+#define GET_MORE(kind, f) \
+	if (e < end) { \
+		GET_##kind(f) \
+	} else { \
+		ret->f = 0; \
+	}
 
 /* Mutations are numbered, the others are not. */
 static bool request_fits(uint32_t verb, uint64_t request)
@@ -467,13 +491,14 @@ int wire_get_request(const uint8_t *body, size_t bytes, struct wire_request *ret
 		return err_new(-EPROTO);
 	ret->verb = (uint32_t)e[0].u;
 	ret->request = e[1].u;
+	const struct elem *end = e + (c.user.n_elem < ELEM_MAX ? c.user.n_elem : ELEM_MAX);
 	e += 2;
 	switch (ret->verb) {
 #define GET_VERB(name, number) \
 	case WIRE_##name: \
 		if (c.user.n_elem < 2 name##_FIELDS(COUNT_FIELD)) \
 			return err_new(-EPROTO); \
-		name##_FIELDS(GET_FIELD) return 0;
+		name##_FIELDS(GET_FIELD) name##_MORE(GET_MORE) return 0;
 		WIRE_VERBS(GET_VERB)
 #undef GET_VERB
 	default:

@@ -16,14 +16,15 @@
  *   1 HELLO proto_major, proto_minor, layout_major, layout_minor,
  *           session (0: new), name (str), fence, time_off_ns    see below
  *   2 PING                                                      0
- *   3 SET   store_idx, store_id, key (bin), value (bin), flags, ttl_ms
+ *   3 SET   store_idx, store_id, key (bin), value (bin), flags, ttl_ms [, mode, version, stamp]
  *                                                               1: replaced an entry, 0: new
- *   4 DELETE store_idx, store_id, key (bin)                     0; status HC_MISS if absent
+ *   4 DELETE store_idx, store_id, key (bin) [, version]         0; status HC_MISS if absent
  *   5 BYE                                                       0; the session ends, then the connection
  *
  * All are unsigned integers but for status (signed; enum hc_result/hc_error) and
- * the ones marked str and bin.  Elements behind those named here are ignored, so
- * that a later minor can add some; fewer is malformed.
+ * the ones marked str and bin.  Those in brackets may be left out, from the end, and
+ * are 0 then.  Elements behind all named here are ignored, so that a later minor can
+ * add some; fewer is malformed.
  *
  * request: 0 for HELLO, PING, BYE.  A session numbers its mutations 1, 2, 3 ...,
  * never has more than max_inflight without an answer, and after a lost
@@ -31,6 +32,17 @@
  * one: each is applied once (rule P23).
  *
  * ttl_ms: 0: the store's default; 2^64-1: never.
+ * mode: enum wire_mode
+ *   0 set       whatever there is
+ *   1 add       only if there is none; else status HC_EXISTS
+ *   2 replace   only if there is one; else HC_MISS
+ *   3 version   only if there is one of this version; else HC_MISS, HC_CONFLICT
+ *   4 newer     only if there is none, or one of a lower stamp; else HC_OLDER
+ *   5 append    value goes behind the one that is there; flags, ttl_ms and stamp are not
+ *   6 prepend   looked at: the entry keeps its own.  version as in 3, or 0: any
+ * DELETE's version: only that one; 0: any.
+ * lsn in the answer: the version of the entry that was made; of one that was in the way
+ * (HC_EXISTS, HC_CONFLICT, HC_OLDER) its own.  stamp is kept with the entry in any mode.
  * fence: enum shm_fence, what the client can do (COMPILER: it has registered for
  * membarrier).  time_off_ns: the client's CLOCK_MONOTONIC minus that of the first
  * time namespace (/proc/self/timens_offsets), as a signed number in two's complement.
@@ -69,6 +81,18 @@
 enum wire_verb { WIRE_VERBS(WIRE_VERB_ENUM_) WIRE_VERB_END };
 #undef WIRE_VERB_ENUM_
 
+/* The first five are enum hc_set_mode too. */
+enum wire_mode {
+	WIRE_MODE_SET = 0,
+	WIRE_MODE_ADD = 1,
+	WIRE_MODE_REPLACE = 2,
+	WIRE_MODE_IF_VERSION = 3,
+	WIRE_MODE_IF_NEWER = 4,
+	WIRE_MODE_APPEND = 5,
+	WIRE_MODE_PREPEND = 6,
+	WIRE_MODES
+};
+
 /* A decoded request.  Pointers lead into the frame's own bytes. */
 struct wire_request {
 	uint32_t verb;
@@ -79,7 +103,7 @@ struct wire_request {
 	size_t key_bytes;
 	const void *value;
 	size_t value_bytes;
-	uint64_t flags, ttl_ms;
+	uint64_t flags, ttl_ms, mode, version, stamp;
 	/* HELLO */
 	uint64_t proto_major, proto_minor, layout_major, layout_minor, session, fence;
 	int64_t time_off_ns;

@@ -101,16 +101,19 @@ struct shm_set {
 	uint64_t now_wall_ns; /* CLOCK_REALTIME */
 	uint64_t now_ms;      /* engine's CLOCK_MONOTONIC */
 	uint64_t stamp;
+	uint64_t max_bytes; /* APPEND, PREPEND: what the sum may be */
 };
 
 struct shm_changed {
 	uint64_t lsn;
-	uint64_t off; /* where the entry is now; 0: nowhere */
+	uint64_t off; /* where the entry is now, also with POOL_FULL; 0: nowhere */
 	uint64_t
 		old_off; /* what it replaced or removed, in limbo now (its note is still there); 0: nothing */
 	uint64_t old_kv_bytes; /* key and value bytes of that */
-	uint64_t place_bytes;  /* of the new place */
+	uint64_t
+		place_bytes; /* of the new place; with POOL_FULL: what was wanted, if it is known */
 	uint64_t old_store_id; /* store of what went */
+	uint64_t answer;       /* value of the result, as the journal has it */
 };
 
 enum {
@@ -120,7 +123,7 @@ enum {
 	POOL_EXISTS = 4,     /* ADD: there is one; ret->lsn is its version */
 	POOL_CONFLICT = 5,   /* it has another version: ret->lsn */
 	POOL_OLDER = 6,      /* IF_NEWER: its stamp is as high or higher; ret->lsn is its version */
-	POOL_TOO_LARGE = 7,  /* APPEND, PREPEND: the sum is more than the pool's max_value */
+	POOL_TOO_LARGE = 7,  /* APPEND, PREPEND: the sum is more than max_bytes */
 	POOL_NOT_NUMBER = 8, /* incr: the value is not a decimal number of 64 bits */
 };
 
@@ -128,8 +131,8 @@ enum {
  * by its mode; POOL_FULL: no place of that size: make room and call
  * again; POOL_CHAIN_FULL: the key's chain has no free slot and cannot get one:
  * unlink *ret->old_off (a live entry of that chain) and call again.  Nothing has changed then.
- * req and the result go through the journal; *ret_value for the answer is 1 when
- * an entry was replaced.  STEPs set:*. */
+ * req and the result go through the journal; ret->answer is 1 when a live entry was
+ * replaced.  STEPs set:*. */
 int shm_pool_set(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
 	const struct shm_set *set, struct shm_changed *ret);
 

@@ -31,6 +31,7 @@ struct publish {
 	struct shm_set set; /* what the new item has; value is in `value` */
 	struct pieces value;
 	struct shm_ref ref;
+	bool live; /* what the slot names now is an entry */
 	uint64_t created_ns;
 	uint64_t answer; /* value of the result */
 };
@@ -68,13 +69,17 @@ static int publish(struct publish *p, struct shm_changed *ret)
 {
 	struct shm_wpool *w = p->w;
 	uint64_t off, value_bytes = p->value.head_bytes + p->value.tail_bytes;
+	uint64_t bytes = shm_item_bytes(p->set.key.n_bytes, value_bytes);
 
-	if (shm_alloc_take(w->alloc, shm_item_bytes(p->set.key.n_bytes, value_bytes), &off,
-		    &ret->place_bytes) != 0)
+	if (shm_alloc_take(w->alloc, bytes, &off, &ret->place_bytes) != 0) {
+		ret->place_bytes = bytes;
+		ret->off = p->live ? shm_word_off(p->ref.word) : 0;
 		return POOL_FULL;
+	}
 	uint64_t word = shm_word_make(shm_hash_tag(p->set.key.hash), off, 0);
 	ret->lsn = pool_next_lsn(w);
 	ret->off = off;
+	ret->answer = p->answer;
 	if (!MUTANT(13)) /* 13: the slot names an item that is not yet written */
 		fill(p, off, ret->lsn);
 	STEP("set:filled");
@@ -111,7 +116,8 @@ static int begin(struct publish *p, struct shm_changed *ret, const struct shm_it
 		old = shm_pool_item(p->w, shm_word_off(p->ref.word));
 	if (old && pool_is_live(old, p->set.key.epoch, p->set.now_ms * NS_PER_MS))
 		*ret_old = old;
-	p->created_ns = *ret_old ? old->created_ns : p->set.now_wall_ns;
+	p->live = *ret_old != NULL;
+	p->created_ns = p->live ? old->created_ns : p->set.now_wall_ns;
 	return 0;
 }
 
@@ -153,7 +159,7 @@ static int join(struct publish *p, const struct shm_item *old)
 	struct pieces add = p->value, had = {.head = value_of(old), .head_bytes = old_bytes};
 	bool after = p->set.mode == SHM_APPEND;
 
-	if (old_bytes + add.head_bytes > p->w->entry->max_value_bytes)
+	if (add.head_bytes > p->set.max_bytes || old_bytes > p->set.max_bytes - add.head_bytes)
 		return POOL_TOO_LARGE;
 	p->value = (struct pieces){
 		.head = after ? had.head : add.head,
@@ -182,7 +188,7 @@ static int set_in_change(struct publish *p, struct shm_changed *ret)
 		ret->lsn = old ? old->version : 0;
 		return e;
 	}
-	p->answer = old != NULL;
+	p->answer = p->live;
 	return publish(p, ret);
 }
 

@@ -133,7 +133,7 @@ TEST(arguments_out_of_range)
 	o.ttl_ms = 11ull * 366 * 86400 * 1000;
 	CHECK_EQ(hc_set(x.s, "k", 1, "v", 1, &o), HC_E_INVAL);
 	o.ttl_ms = 0;
-	o.reserved = 1;
+	o.mode = HC_IF_NEWER + 1;
 	CHECK_EQ(hc_set(x.s, "k", 1, "v", 1, &o), HC_E_INVAL);
 	CHECK_EQ(hc_mset(x.s, &m, 1, &o), HC_E_INVAL);
 	CHECK_EQ(hc_set(x.s, "k", 1, "v", SIZE_MAX, NULL),

@@ -33,6 +33,8 @@ struct golden {
 	struct text frame; /* all of it, with its length */
 	const char *
 		kinds; /* of the elements: u uint, i integer, s str, b bin, f list of descriptors */
+	size_t n_optional; /* of them, at the end, may be missing */
+	const char *more;  /* kinds of those that might follow and are left out in this frame */
 	struct text elem[ELEMS_MAX];
 };
 
@@ -79,8 +81,31 @@ static const struct golden golden[] = {
 			   "\x98\x03\xcd\x01\x2c\x05\xce\x00\x01\x11\x70\xc4\x03key\xc4\x02\x00\xff"
 			   "\xcc\x80\xcf\xff\xff\xff\xff\xff\xff\xff\xff"),
 		.kinds = "uuuubbuu",
+		.more = "uuu",
 		.elem = {T("\x03"), T("\xcd\x01\x2c"), T("\x05"), T("\xce\x00\x01\x11\x70"),
 			T("\xc4\x03key"), T("\xc4\x02\x00\xff"), T("\xcc\x80"),
+			T("\xcf\xff\xff\xff\xff\xff\xff\xff\xff")},
+	},
+	{
+		.name = "SET with a condition",
+		.request = {.verb = WIRE_SET,
+			.request = 2,
+			.store_idx = 1,
+			.store_id = 7,
+			.key = "k",
+			.key_bytes = 1,
+			.value = "v",
+			.value_bytes = 1,
+			.mode = WIRE_MODE_IF_VERSION,
+			.version = 4096,
+			.stamp = UINT64_MAX},
+		.frame = T("\x1a\x00\x00\x00"
+			   "\x9b\x03\x02\x01\x07\xc4\x01k\xc4\x01v\x00\x00"
+			   "\x03\xcd\x10\x00\xcf\xff\xff\xff\xff\xff\xff\xff\xff"),
+		.kinds = "uuuubbuuuuu",
+		.n_optional = 3,
+		.elem = {T("\x03"), T("\x02"), T("\x01"), T("\x07"), T("\xc4\x01k"), T("\xc4\x01v"),
+			T("\x00"), T("\x00"), T("\x03"), T("\xcd\x10\x00"),
 			T("\xcf\xff\xff\xff\xff\xff\xff\xff\xff")},
 	},
 	{
@@ -88,7 +113,20 @@ static const struct golden golden[] = {
 		.request = {.verb = WIRE_DELETE, .request = 1, .key = "k", .key_bytes = 1},
 		.frame = T("\x08\x00\x00\x00\x95\x04\x01\x00\x00\xc4\x01k"),
 		.kinds = "uuuub",
+		.more = "u",
 		.elem = {T("\x04"), T("\x01"), T("\x00"), T("\x00"), T("\xc4\x01k")},
+	},
+	{
+		.name = "DELETE of a version",
+		.request = {.verb = WIRE_DELETE,
+			.request = 1,
+			.key = "k",
+			.key_bytes = 1,
+			.version = 200},
+		.frame = T("\x0a\x00\x00\x00\x96\x04\x01\x00\x00\xc4\x01k\xcc\xc8"),
+		.kinds = "uuuubu",
+		.n_optional = 1,
+		.elem = {T("\x04"), T("\x01"), T("\x00"), T("\x00"), T("\xc4\x01k"), T("\xcc\xc8")},
 	},
 	{
 		.name = "BYE",
@@ -214,6 +252,14 @@ static size_t compose(uint8_t *to, const struct golden *g, size_t n, size_t at, 
 	return bytes;
 }
 
+static const struct golden *golden_of(const char *name)
+{
+	for (int i = 0; i < N_GOLDEN; i++)
+		if (strcmp(golden[i].name, name) == 0)
+			return &golden[i];
+	t_fail(__FILE__, __LINE__, "no golden frame is called %s", name);
+}
+
 /* ------------------------------------------------------------------ tests */
 
 TEST(frames_are_golden)
@@ -335,11 +381,39 @@ TEST(fewer_elements_are_malformed)
 {
 	uint8_t body[BODY_MAX];
 
-	for (int i = 0; i < N_GOLDEN; i++)
-		for (size_t n = 0; n < strlen(golden[i].kinds); n++) {
+	for (int i = 0; i < N_GOLDEN; i++) {
+		size_t all = strlen(golden[i].kinds), least = all - golden[i].n_optional;
+		for (size_t n = 0; n < all; n++) {
 			size_t bytes = compose(body, &golden[i], n, SIZE_MAX, (struct text){0});
-			CHECK_EQ(decode_any(golden[i].answer, body, bytes), -EPROTO);
+			CHECK_EQ(
+				decode_any(golden[i].answer, body, bytes), n < least ? -EPROTO : 0);
 		}
+	}
+}
+
+TEST(optional_elements_are_0_when_they_are_left_out)
+{
+	uint8_t body[BODY_MAX];
+
+	for (int i = 0; i < N_GOLDEN; i++) {
+		const struct golden *g = &golden[i];
+		size_t all = strlen(g->kinds);
+		for (size_t left = 0; left <= g->n_optional; left++) {
+			struct wire_request q;
+			memset(&q, 0xff, sizeof q);
+			size_t bytes = compose(body, g, all - left, SIZE_MAX, (struct text){0});
+			if (g->n_optional == 0)
+				continue;
+			CHECK_EQ(wire_get_request(body, bytes, &q), 0);
+			CHECK_EQ(q.version, left < 2 - (g->request.verb == WIRE_DELETE)
+						    ? g->request.version
+						    : 0);
+			if (g->request.verb != WIRE_SET)
+				continue;
+			CHECK_EQ(q.stamp, left < 1 ? g->request.stamp : 0);
+			CHECK_EQ(q.mode, left < 3 ? g->request.mode : 0);
+		}
+	}
 }
 
 TEST(further_elements_are_ignored)
@@ -352,6 +426,8 @@ TEST(further_elements_are_ignored)
 			size_t bytes = compose(body + 2, &golden[i], n, SIZE_MAX,
 					       (struct text){0}) +
 			               2;
+			for (const char *k = golden[i].more; k && *k; k++, n++)
+				body[bytes++] = 0; /* all of them are uint */
 			for (size_t k = 0; k < more; k++) {
 				memcpy(body + bytes, others[k].t.bytes, others[k].t.n);
 				bytes += others[k].t.n;
@@ -454,7 +530,7 @@ TEST(names_are_made_harmless)
 	char name[303];
 	memcpy(name, "\xda\x01\x2c", 3);
 	memset(name + 3, 'n', 300);
-	size_t n = compose(body, &golden[0], 10, 7, (struct text){name, sizeof name});
+	size_t n = compose(body, golden_of("HELLO"), 10, 7, (struct text){name, sizeof name});
 	CHECK_EQ(wire_get_request(body, n, &got), 0);
 	memset(long_name, 'n', 63);
 	long_name[63] = 0;
@@ -538,7 +614,8 @@ TEST(too_many_descriptors_are_malformed)
 	char list[3 + 4 * (WIRE_FDS_MAX + 1)] = {(char)0xdc, 0, WIRE_FDS_MAX + 1};
 	for (int i = 0; i <= WIRE_FDS_MAX; i++)
 		memcpy(list + 3 + 4 * i, "\x93\x02\x00\x00", 4);
-	size_t n = compose(body, &golden[6], 10, 9, (struct text){list, sizeof list});
+	size_t n = compose(
+		body, golden_of("answer to HELLO"), 10, 9, (struct text){list, sizeof list});
 	CHECK_EQ(decode_any(true, body, n), -EPROTO);
 }
 
