@@ -1,0 +1,41 @@
+/* bench_host.h - what a benchmark needs of the machine: time, one CPU, a daemon, and their names.
+ *
+ * Errors are told to standard error, with the program's name; the caller ends.
+ */
+#ifndef HC_BENCH_HOST_H
+#define HC_BENCH_HOST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum { HOST_TEXT_BYTES = 256, HOST_READY_MS = 60000, HOST_END_MS = 20000 };
+
+uint64_t host_now_ns(void);
+
+/* Runs this process on its n-th allowed CPU alone.  False: there is no such one. */
+bool host_pin(unsigned n);
+unsigned host_cpus(void);
+
+/* KernelPageSize of the mapping that holds p, in KiB; 0: unknown.  *ret_thp, if it is mapped by
+ * transparent huge pages. */
+unsigned host_page_kb(const void *p, bool *ret_thp);
+
+/* "Intel(R) ...", "6.1.0-..", each at most HOST_TEXT_BYTES with the final 0. */
+void host_cpu_name(char ret[HOST_TEXT_BYTES]);
+void host_kernel(char ret[HOST_TEXT_BYTES]);
+
+/* A daemon of the benchmark's own, in a folder of its own. */
+struct host_daemon {
+	pid_t pid; /* 0: none */
+	char dir[HOST_TEXT_BYTES];
+	char socket[HOST_TEXT_BYTES];
+};
+
+/* Starts bindir/hypercached with a pool of these bytes, and waits until it is ready.  It ends with this
+ * process, whatever ends that.  0; -1 and said so. */
+int host_daemon_start(struct host_daemon *d, const char *bindir, uint64_t pool_bytes, bool huge);
+/* SIGTERM, waits for the end, removes the folder.  0: it ended with status 0. */
+int host_daemon_stop(struct host_daemon *d);
+
+#endif
