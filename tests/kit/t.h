@@ -19,8 +19,8 @@
  *	T_LIMIT_X    factor for all deadlines (a sanitizer, a slow machine); 1 if not set
  *	HC_BINDIR    folder of the programs that t_bin() names; meson sets it
  *	HC_DATA      folder with recorded traces, or not set
- *	T_IO         how daemons under test wait, a word of the configuration's `io`; as it pleases them
- *	             if not set
+ *	T_CONFIG     keys of the configuration for all daemons that tests start, with semicolons between
+ *	             them: "io: epoll; peer_pidfd: off"; a key that a test sets itself keeps its value
  *	HC_STEP, HC_MUTANT   see shm/step.h; obeyed by a build with steps
  *
  * Threads: the functions here may be called from any thread, but t_random() and the temp folder

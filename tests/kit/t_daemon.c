@@ -23,6 +23,31 @@ static void path_in(char ret_path[T_PATH_BYTES], const char *dir, const char *na
 		t_fail(__FILE__, __LINE__, "%s/%s is too long for a socket: set TMPDIR", dir, name);
 }
 
+/* Does a line of `more` begin with these n bytes? */
+static bool has_key(const char *more, const char *key, size_t n)
+{
+	for (const char *line = more; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (strncmp(line, key, n) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The keys of T_CONFIG that the test has not chosen for itself. */
+static void write_common(FILE *f, const char *more)
+{
+	const char *at = getenv("T_CONFIG");
+
+	while (at && *at) {
+		size_t n = strcspn(at, ";");
+		if (!has_key(more, at, strcspn(at, ":") + 1))
+			fprintf(f, "%.*s\n", (int)n, at);
+		at += n;
+		at += strspn(at, "; ");
+	}
+}
+
 static void write_config(const struct t_daemon *d, const char *more)
 {
 	FILE *f = fopen(d->config, "we");
@@ -31,10 +56,9 @@ static void write_config(const struct t_daemon *d, const char *more)
 		t_fail(__FILE__, __LINE__, "%s: %s", d->config, strerror(errno));
 	fprintf(f, "socket: %s\nadmin_socket: %s\ndata_dir: %s\n%s\n", d->socket, d->admin, d->data,
 		more ? more : "");
-	if (getenv("T_IO") && !(more && (strncmp(more, "io:", 3) == 0 || strstr(more, "\nio:"))))
-		fprintf(f, "io: %s\n", getenv("T_IO"));
-	if (!more || (strncmp(more, "pools:", 6) != 0 && !strstr(more, "\npools:")))
+	if (!has_key(more, "pools:", 6))
 		fputs(default_pools, f);
+	write_common(f, more);
 	fclose(f);
 }
 

@@ -29,8 +29,8 @@ struct t_daemon {
 
 /* Starts a daemon and waits until it says that it is ready.  `more` are lines of YAML added to the
  * configuration (NULL: none); a pool of 16 MiB without huge pages is the default unless `more` has
- * "pools:", and where T_IO is set its word is the value of `io` unless `more` has "io:".  env as in
- * t_spawn_opts.  Several daemons in one test get folders of their own. */
+ * "pools:", and the keys of T_CONFIG are added that `more` does not have.  env as in t_spawn_opts.
+ * Several daemons in one test get folders of their own. */
 struct t_daemon *t_daemon_start(const char *more, const char *const *env);
 
 /* The same without waiting: for a daemon that is meant to fail. */
