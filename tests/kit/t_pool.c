@@ -100,6 +100,8 @@ void t_pool_new(struct t_pool *p, const struct t_pool_opts *opts)
 	uint32_t n_regions = opts->n_regions ? opts->n_regions : 1;
 
 	*p = (struct t_pool){.opts = *opts, .bytes = opts->pool_bytes * n_regions, .now_ns = 1};
+	if (!shm_barrier_is_allowed())
+		p->opts.full_fence = true;
 	map(p);
 	fill_directory(p, n_regions);
 	p->journal->n_sessions = JOURNAL_SESSIONS;
@@ -114,7 +116,7 @@ void t_pool_new(struct t_pool *p, const struct t_pool_opts *opts)
 		p->session[i] = (struct shm_scan_session){.seg = p->client[i],
 			.n_blocks = T_POOL_BLOCKS,
 			.slot = i,
-			.compiler_fence = !opts->full_fence};
+			.compiler_fence = !p->opts.full_fence};
 }
 
 /* Everything but the pool's pages can be copied as one; the guard pages cannot be read. */
