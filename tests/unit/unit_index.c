@@ -423,7 +423,7 @@ TEST(damaged_slots_are_dropped_and_the_rest_survives)
 	for (int growing = 0; growing < 2; growing++) {
 		begin_damage(growing ? GROW_AT : GROW_AT - 5, growing);
 		for (int turn = 0; turn < 60; turn++) {
-			uint64_t lost = 0, freed_slots = 0;
+			uint64_t lost = 0;
 			t_pool_restore(&q, &p);
 			q.w.hdr = (struct shm_pool *)(void *)q.base;
 			struct shm_bucket *b = (struct shm_bucket *)(table_of(&q) + 1);
@@ -439,7 +439,6 @@ TEST(damaged_slots_are_dropped_and_the_rest_survives)
 					continue;
 				if ((word >> 2 && word != SHM_SLOT_MOVED) && shm_word_off(word))
 					lost += !(word & 2) && word != 3;
-				freed_slots += word == 0;
 				shm_store_rlx(s, to == word ? 3 : to);
 			}
 			CHECK_EQ(adopt_copy(), 0);
