@@ -82,6 +82,11 @@ int shm_alloc_claim(struct shm_alloc *a, uint64_t off, uint64_t bytes);
 int shm_alloc_claim_item(struct shm_alloc *a, uint64_t off, uint64_t bytes);
 uint64_t shm_alloc_adopt_end(struct shm_alloc *a);
 
+/* Names all that is free, after adoption: byte offset and length of each run of pages and each place.
+ * Takes time with the size of the pool. */
+typedef void shm_alloc_free_each(void *arg, uint64_t off, uint64_t bytes);
+void shm_alloc_walk_free(const struct shm_alloc *a, shm_alloc_free_each *each, void *arg);
+
 /* Takes room for an item of `bytes`.  *ret_off: byte offset in the pool,
  * *ret_place_bytes: what it really takes.  0, or ALLOC_FULL: nothing is taken (but what
  * compact or window had closed is open again).  The memory's old content is not cleared. */

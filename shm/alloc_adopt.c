@@ -187,3 +187,27 @@ uint64_t shm_alloc_adopt_end(struct shm_alloc *a)
 	a->adopting = false;
 	return a->given_up_bytes;
 }
+
+static void walk_slab(
+	const struct shm_alloc *a, const struct alloc_run *r, shm_alloc_free_each *each, void *arg)
+{
+	const struct alloc_class *c = &a->cls[r->cls];
+
+	for (uint32_t i = 0; i < c->n_items; i++)
+		if (!(r->bits[i / 64] >> i % 64 & 1))
+			each(arg, alloc_off(r->page) + (uint64_t)i * c->item_bytes, c->item_bytes);
+}
+
+void shm_alloc_walk_free(const struct shm_alloc *a, shm_alloc_free_each *each, void *arg)
+{
+	CHECK(!a->adopting);
+	for (uint32_t page = 0, pages; page < a->n_pages; page += pages) {
+		const struct alloc_run *r = alloc_rec(a, a->map[page]);
+		CHECK(r->page == page && r->pages);
+		pages = r->pages;
+		if (r->kind == SHM_PAGE_FREE)
+			each(arg, alloc_off(page), alloc_off(pages));
+		else if (r->kind == SHM_PAGE_SLAB)
+			walk_slab(a, r, each, arg);
+	}
+}

@@ -3,9 +3,15 @@
  * Entries are (place, size) pairs in private memory; an engine's death loses the
  * list, and the next engine finds the same places again as "named by no slot"
  * (rule P15).  Tables wait here like items (rule P7).
+ *
+ * In a scrubbed pool a place is overwritten between the scan and its becoming free: not
+ * earlier, somebody may still read it; not later, it might be in use again.  So free memory holds
+ * zeroes.  What a dead engine leaves is neither named nor free in any list: the next
+ * one overwrites all that is free when it has taken the pool over (pool_open.c).
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include "base/check.h"
 #include "pool.h"
 #include "step.h"
@@ -51,6 +57,14 @@ static void charge(const struct shm_pinset *pins, const struct shm_pin *first, u
 			sessions[p->session].pinned_bytes += bytes;
 }
 
+void shm_limbo_scrub(struct shm_wpool *w, uint64_t off, uint64_t bytes)
+{
+	if (!w->scrub)
+		return;
+	memset(w->base + off, 0, bytes);
+	STEP("engine:scrubbed");
+}
+
 uint64_t shm_pool_sweep(
 	struct shm_wpool *w, const struct shm_pinset *pins, struct shm_scan_session *sessions)
 {
@@ -69,6 +83,8 @@ uint64_t shm_pool_sweep(
 			l->entry[kept++] = e;
 			continue;
 		}
+		if (!MUTANT(86)) /* 86: memory of a scrubbed pool is free as it is */
+			shm_limbo_scrub(w, e.off, e.bytes);
 		shm_alloc_give(w->alloc, e.off);
 		STEP("engine:freed");
 		freed += e.bytes;

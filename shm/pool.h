@@ -4,7 +4,7 @@
  *   shm_pool_delete   intend, clear the slot in one store, retire
  *   shm_pool_unlink   the engine's own removal (eviction, expiry), by place
  *   shm_pool_move     the same entry at another place (compaction)
- *   shm_pool_sweep    give back what nobody pins
+ *   shm_pool_sweep    give back what nobody pins, overwritten if the pool is scrubbed
  *
  * Retired places wait in limbo; shm_pool_sweep() after shm_scan_pins() frees
  * those that no pin names.  One barrier and one scan serve all pools.
@@ -57,6 +57,7 @@ struct shm_wpool {
 	uint64_t waste_bytes;        /* their places, less that: headers and rounding */
 	uint64_t unusable_bytes;     /* given up by adoption */
 	struct shm_limbo limbo;
+	bool scrub; /* what is given back is overwritten first (SHM_POOL_SCRUB) */
 };
 
 /* Tells the engine about each entry that adoption found good. */
@@ -208,6 +209,9 @@ static inline struct shm_item *shm_pool_item(const struct shm_wpool *w, uint64_t
 /* Writes the pool's gauges into the control segment.  To be called after each batch of
  * changes: a checker compares them only while nothing has changed since. */
 void shm_pool_account(struct shm_wpool *w);
+
+/* Overwrites with zeroes what is to be free, if the pool is scrubbed. */
+void shm_limbo_scrub(struct shm_wpool *w, uint64_t off, uint64_t bytes);
 
 /* Around every change, for pool.c and limbo.c: the pool's counter `changes` is odd in between. */
 void shm_pool_change(struct shm_wpool *w);

@@ -9,6 +9,7 @@
  *   3  half-moved chains are finished (rule P6)
  *   4  every named place is claimed from the allocator, and told to the engine
  *   5  what no slot names and a pin holds goes to limbo, the rest is free (rule P15)
+ *   6  of a scrubbed pool all that is free is overwritten
  *
  * The pins of step 5 are scanned after the last slot was cleared in 2 and 4, like
  * those of any other retirement: a reader may have pinned what was just dropped.
@@ -143,6 +144,16 @@ static int attach_tables(struct shm_wpool *w, uint64_t *dropped)
 	return shm_index_check(w, dropped);
 }
 
+/* Overwrites free memory, but for what holds zeroes already: reading costs half. */
+static void scrub_free(void *arg, uint64_t off, uint64_t bytes)
+{
+	struct shm_wpool *w = arg;
+	const uint8_t *at = w->base + off;
+
+	if (at[0] || memcmp(at, at + 1, bytes - 1) != 0)
+		shm_limbo_scrub(w, off, bytes);
+}
+
 static int adopt(struct shm_wpool *w, struct adopt *a)
 {
 	if (w->hdr->pool_id != shm_load_rlx(&w->entry->id) || w->hdr->n_classes == 0 ||
@@ -172,6 +183,8 @@ static int adopt(struct shm_wpool *w, struct adopt *a)
 		return r;
 	/* Pages that had to be given up (their descriptors contradicted each other) are free now. */
 	(void)shm_alloc_adopt_end(w->alloc);
+	if (w->scrub && !MUTANT(87)) /* 87: what the last engine unlinked stays readable */
+		shm_alloc_walk_free(w->alloc, scrub_free, w);
 	shm_count(&w->ctl->counter[SHM_DC_adopt_dropped], a->dropped);
 	STEP("adopt:done");
 	return 0;
@@ -186,7 +199,8 @@ int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, uint
 		.pool_idx = pool_idx,
 		.ctl = ctl,
 		.entry = &ctl->pool[pool_idx],
-		.hdr = base};
+		.hdr = base,
+		.scrub = (ctl->pool[pool_idx].flags & SHM_POOL_SCRUB) != 0};
 	uint32_t n = shm_load32_rlx(&w->entry->n_regions);
 	if (n == 0 || n > SHM_REGIONS_MAX)
 		return -EINVAL;

@@ -49,6 +49,10 @@ enum shm_engine_state {
 	SHM_ENGINE_ENDED = 3, /* clean shutdown */
 };
 
+enum shm_pool_flags {
+	SHM_POOL_SCRUB = 1, /* what is free holds zeroes: nothing of former entries */
+};
+
 /* One memfd of a pool, at a fixed place of the pool's offset space. */
 struct shm_region {
 	uint64_t base_off; /* [W: sup before n_regions; R: all] pool offset of its byte 0, bytes */
@@ -68,7 +72,7 @@ struct shm_pool_entry {
 	uint64_t reserve_bytes;             /* [W: sup before id; R: all] address space a client sets aside for the pool */
 	uint64_t max_value_bytes;           /* [W: sup before id; R: all] largest key plus value */
 	shm_u32 n_regions;                  /* [W: sup; R: all] used in region[], 1..16 */
-	uint32_t pad0;                      /* [W: none] */
+	uint32_t flags;                     /* [W: sup before id; R: all] enum shm_pool_flags */
 	uint64_t pad1[8];                   /* [W: none] rights, thresholds */
 	struct shm_region region[SHM_REGIONS_MAX]; /* [W: sup; R: all] see shm_region */
 	shm_u64 counter[SHM_COUNTERS_MAX];  /* [W: eng; R: all] enum shm_pool_counter */
@@ -80,6 +84,7 @@ SHM_AT(shm_pool_entry, id, 32);
 SHM_AT(shm_pool_entry, reserve_bytes, 40);
 SHM_AT(shm_pool_entry, max_value_bytes, 48);
 SHM_AT(shm_pool_entry, n_regions, 56);
+SHM_AT(shm_pool_entry, flags, 60);
 SHM_AT(shm_pool_entry, region, 128);
 SHM_AT(shm_pool_entry, counter, 640);
 SHM_AT(shm_pool_entry, backing_why, 1152);

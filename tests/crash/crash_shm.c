@@ -43,6 +43,7 @@ struct scene {
 	bool request;         /* a request of session 0, with a result */
 	bool starts;          /* op starts the pool itself */
 	bool lossy;           /* other keys may have been evicted */
+	bool scrub;           /* what is free must be zeroes */
 	uint32_t nested;      /* adoption is killed too, after every nested'th death; 0: never */
 	void (*damage)(void); /* changes the prepared memory, on which no engine runs now */
 };
@@ -217,6 +218,8 @@ static void pool_is_right(const struct scene *s, bool viewed)
 	start();
 	t_pool_check(&p);
 	t_pool_fsck(&p);
+	if (s->scrub)
+		t_pool_check_scrubbed(&p);
 	CHECK(viewed || p.w.limbo.n == 0);
 	keys_are_there(s);
 	request_is_applied_once(s);
@@ -300,7 +303,8 @@ static void play(const struct scene *s, uint64_t pool_bytes)
 {
 	told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHECK(told != MAP_FAILED);
-	t_pool_new(&p, &(struct t_pool_opts){.pool_bytes = pool_bytes, .n_keys = BIG_KEYS});
+	t_pool_new(&p, &(struct t_pool_opts){
+			       .pool_bytes = pool_bytes, .n_keys = BIG_KEYS, .scrub = s->scrub});
 	if (s->prepare) {
 		start();
 		s->prepare();
@@ -391,6 +395,25 @@ TEST_LIMIT(killed_in_a_sweep, 200)
 	play(&(struct scene){prepare_large, overwrite_and_sweep, .key = 20, .to = 9}, 512 << 10);
 	expect_proved(
 		"engine:barrier engine:scanned engine:freed alloc:give-head alloc:give-joined");
+}
+
+static void set_delete_and_sweep(void)
+{
+	CHECK_EQ(t_pool_set(&p, 40, 8, 3000), 0);
+	CHECK_EQ(t_pool_delete(&p, 40), 0);
+	CHECK(t_pool_sweep(&p) > 3000);
+	CHECK_EQ(t_pool_set(&p, 20, 9, 20000), 0);
+}
+
+TEST_LIMIT(killed_in_a_scrubbed_pool, 200)
+{
+	play(&(struct scene){prepare_few, delete_and_sweep, .key = VIEWED_LIVE, .to = 0,
+		     .request = true, .scrub = true, .nested = 3},
+		256 << 10);
+	play(&(struct scene){prepare_large, set_delete_and_sweep, .key = 20, .to = 9, .scrub = true,
+		     .nested = 5},
+		512 << 10);
+	expect_proved("set:filled engine:scrubbed engine:freed adopt:done");
 }
 
 /* ------------------------------------------------------------ growth */

@@ -85,6 +85,7 @@ static void fill_directory(struct t_pool *p, uint32_t n_regions)
 	shm_store32_rlx(&e->n_regions, n_regions);
 	(void)snprintf(e->name, sizeof e->name, "test");
 	e->max_value_bytes = p->opts.pool_bytes / 4;
+	e->flags = p->opts.scrub ? SHM_POOL_SCRUB : 0;
 	shm_store_rlx(&e->id, POOL_ID);
 	(void)snprintf(s->name, sizeof s->name, "test");
 	s->pool_idx = T_POOL_IDX;
@@ -478,6 +479,15 @@ static void print_finding(void *arg, const struct shm_fsck_finding *f)
 	(void)arg;
 	fprintf(stderr, "  I%u at %#llx: %s\n", f->invariant, (unsigned long long)f->off, f->text);
 }
+
+static void check_zeroes(void *arg, uint64_t off, uint64_t bytes)
+{
+	const struct t_pool *p = arg;
+
+	CHECK(p->base[off] == 0 && memcmp(p->base + off, p->base + off + 1, bytes - 1) == 0);
+}
+
+void t_pool_check_scrubbed(struct t_pool *p) { shm_alloc_walk_free(p->w.alloc, check_zeroes, p); }
 
 void t_pool_fsck(struct t_pool *p)
 {

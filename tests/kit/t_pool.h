@@ -41,6 +41,7 @@ struct t_pool_opts {
 	uint32_t n_regions;  /* 0: one */
 	uint32_t n_keys;     /* t_pool_set takes keys below it; 0: 65536 */
 	bool full_fence;     /* readers and engine use no membarrier */
+	bool scrub;          /* SHM_POOL_SCRUB */
 };
 
 struct t_pool {
@@ -113,6 +114,8 @@ int t_pool_get(struct t_pool *p, const struct shm_reader *r, uint32_t key, uint6
 /* Everything that can be compared at rest: limit = live + overhead + free + limbo + unusable, the
  * allocator's own invariants. */
 void t_pool_check(struct t_pool *p);
+/* All that is free holds zeroes: a scrubbed pool. */
+void t_pool_check_scrubbed(struct t_pool *p);
 /* The checker finds nothing, checksums included. */
 void t_pool_fsck(struct t_pool *p);
 

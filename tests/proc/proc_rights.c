@@ -397,3 +397,48 @@ TEST(one_user_cannot_take_all_places)
 	raw_close(&good);
 	t_daemon_stop(d);
 }
+
+/* ------------------------------------------------------------------ what is gone */
+
+static bool pool_holds(const struct hc *hc, const char *text)
+{
+	return memmem(hc->pool[0].base, hc->pool[0].bytes, text, strlen(text)) != NULL;
+}
+
+static void wait_limbo(struct hc *hc)
+{
+	uint64_t end_ns = t_now_ns() + (uint64_t)t_limit_ms(WAIT_MS) * 1000000;
+
+	while (shm_load_rlx(&hc->ctl->pool[0].counter[SHM_PC_limbo_entries]) != 0) {
+		CHECK(t_now_ns() < end_ns);
+		CHECK_EQ(hc_ping(hc), HC_OK);
+	}
+}
+
+TEST(a_reader_of_a_scrubbed_pool_finds_nothing_of_what_is_gone)
+{
+	static const char secret[] = "a secret that nobody else has in his memory";
+	char again[sizeof secret];
+	struct hc_store *s;
+	struct hc *hc;
+	size_t n;
+
+	for (int scrub = 0; scrub < 2; scrub++) {
+		char text[128];
+		(void)snprintf(text, sizeof text,
+			"heartbeat: 100ms\n"
+			"pools: {m: {size: 4MiB, huge_pages: \"off\", scrub: %s}}\n",
+			scrub ? "true" : "false");
+		struct t_daemon *d = t_daemon_start(text, NULL);
+		CHECK_EQ(open_as_client(d, &hc), HC_OK);
+		CHECK_EQ(hc_store(hc, "default", &s), HC_OK);
+		CHECK_EQ(hc_set(s, "k", 1, secret, sizeof secret, NULL), HC_OK);
+		CHECK_EQ(hc_get(s, "k", 1, again, sizeof again, &n), HC_OK);
+		CHECK(pool_holds(hc, secret));
+		CHECK_EQ(hc_delete(s, "k", 1), HC_OK);
+		wait_limbo(hc);
+		CHECK_EQ(pool_holds(hc, secret), !scrub);
+		hc_close(hc);
+		t_daemon_stop(d);
+	}
+}
