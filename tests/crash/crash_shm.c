@@ -20,6 +20,7 @@
 #include "../kit/t_step.h"
 #include "../../shm/atomic.h"
 #include "../../shm/index_write.h"
+#include "../../shm/read_scan.h"
 #include "../../shm/step.h"
 
 enum {
@@ -37,14 +38,14 @@ enum {
 
 struct scene {
 	void (*prepare)(void);
-	void (*op)(void);     /* in the child, on a pool that it has started */
-	uint32_t key;         /* which it changes */
-	uint64_t to;          /* version afterwards, 0: absent; from: as `version` says */
-	bool request;         /* a request of session 0, with a result */
-	bool starts;          /* op starts the pool itself */
-	bool lossy;           /* other keys may have been evicted */
-	bool scrub;           /* what is free must be zeroes */
-	uint32_t nested;      /* adoption is killed too, after every nested'th death; 0: never */
+	void (*op)(void);  /* in the child, on a pool that it has started */
+	uint32_t key;      /* which it changes */
+	uint64_t to, from; /* version afterwards, 0: absent; before, where `version` does not say */
+	bool request;      /* a request of session 0, with a result */
+	bool starts;       /* op starts the pool itself */
+	bool lossy;        /* other keys may have been evicted */
+	bool scrub;        /* what is free must be zeroes */
+	uint32_t nested;   /* adoption is killed too, after every nested'th death; 0: never */
 	void (*damage)(void); /* changes the prepared memory, on which no engine runs now */
 };
 
@@ -186,7 +187,7 @@ static const struct shm_result *result_of(uint64_t request)
 /* Exactly once (rule P23): the request is sent again if it was not answered. */
 static void request_is_applied_once(const struct scene *s)
 {
-	uint64_t was = s->key < n_keys ? version[s->key] : 0, v = get(s->key);
+	uint64_t was = s->key < n_keys ? version[s->key] : s->from, v = get(s->key);
 	const struct shm_result *r = result_of(p.request[0] + 1);
 
 	CHECK(v == was || v == s->to || (s->lossy && v == 0));
@@ -502,6 +503,28 @@ TEST_LIMIT(killed_where_an_overflow_bucket_is_linked, 200)
 	expect_proved("index:linked");
 }
 
+static void prepare_linked(void)
+{
+	prepare_full_bucket();
+	set_linking();
+}
+static void delete_linked(void)
+{
+	CHECK_EQ(t_pool_delete(&p, chain_key(SHM_BUCKET_SLOTS)), 0);
+	CHECK_EQ(p.w.cur.overflow_used, 0);
+}
+
+TEST_LIMIT(killed_where_an_overflow_bucket_is_given_back, 200)
+{
+	struct scene s = {prepare_linked, delete_linked, .from = 9, .request = true, .nested = 3};
+
+	t_pool_new(&p, &(struct t_pool_opts){.pool_bytes = 256 << 10}); /* for the hash alone */
+	s.key = chain_key(SHM_BUCKET_SLOTS);
+	t_pool_free(&p);
+	play(&s, 256 << 10);
+	expect_proved("delete:published index:unlinked");
+}
+
 /* ------------------------------------------------------------ format, adoption, eviction */
 
 TEST_LIMIT(killed_while_formatting, 200)
@@ -594,9 +617,17 @@ TEST_LIMIT(killed_while_making_room, 200)
 
 /* ------------------------------------------------------------ readers */
 
-/* Reads in every way: a copy, a view over another look-up, several at once. */
+static int scan_on(void *arg, const void *key, uint64_t key_bytes, const struct shm_found *f)
+{
+	(void)arg, (void)key, (void)key_bytes, (void)f;
+	return 0;
+}
+
+/* Reads in every way: a copy, a view over another look-up, several at once, a scan. */
 static void read_some(void)
 {
+	struct shm_scan scan = {.cell = SHM_PIN_CALL};
+	uint64_t cursor = 0;
 	struct shm_reader r = t_pool_reader(&p, 1, 1);
 	struct shm_map m = t_pool_map(&p);
 	uint8_t bytes[T_KEY_BYTES_MAX];
@@ -613,6 +644,11 @@ static void read_some(void)
 	}
 	for (uint32_t cell = SHM_PIN_VIEW; cell < SHM_PIN_VIEW + 3; cell++)
 		shm_read_unpin(r.block, cell);
+	t_pool_key(&p, 10, bytes, &k);
+	scan.store_id = k.store_id;
+	scan.epoch = k.epoch;
+	for (int i = 0; i < 3; i++)
+		CHECK_EQ(shm_read_scan(&r, &m, &scan, &cursor, scan_on, NULL), 0);
 }
 
 /* The kernel says that the session is dead: it leaves the scan set (rule P19). */
@@ -655,7 +691,7 @@ TEST_LIMIT(reader_killed_at_every_mark, 200)
 	}
 	CHECK(at > 30 && held > 10);
 	expect_proved("reader:table-pinned reader:slot-loaded reader:pinned reader:rechecked "
-		      "reader:found");
+		      "reader:found reader:scan-pinned reader:scanned");
 	t_pool_fsck(&p);
 	t_pool_free(&p);
 }
