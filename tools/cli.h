@@ -2,6 +2,7 @@
  *
  *   hypercache.c      options, the table of verbs, help
  *   cli_data.c        get, set, delete, ping: through the library
+ *   cli_look.c        exists, meta, scan: the same, without a byte of a value
  *   cli_stat.c        stat       \
  *   cli_clients.c     clients     > through the admin socket and shared memory alone
  *   cli_fsck.c        fsck       /
@@ -21,7 +22,7 @@
 /* X(name, number, meaning): exit statuses, for the help and the manual. */
 #define CLI_STATUSES(X) \
 	X(DONE, 0, "done") \
-	X(MISS, 1, "get, delete: there is no such entry; fsck: something is wrong") \
+	X(MISS, 1, "a verb with a KEY: there is no such entry; fsck: something is wrong") \
 	X(USAGE, 2, "wrong options or arguments") \
 	X(NO_DAEMON, 3, "no daemon answers, or not in time") \
 	X(DENIED, 4, "the daemon refuses: this user may not, or it has too many clients") \
@@ -53,6 +54,9 @@ int cli_get(const struct cli *c);
 int cli_set(const struct cli *c);
 int cli_delete(const struct cli *c);
 int cli_ping(const struct cli *c);
+int cli_exists(const struct cli *c);
+int cli_meta(const struct cli *c);
+int cli_scan(const struct cli *c);
 int cli_stat(const struct cli *c);
 int cli_clients(const struct cli *c);
 int cli_fsck(const struct cli *c);
@@ -60,6 +64,16 @@ int cli_fsck(const struct cli *c);
 /* Says what went wrong, in one line, and returns `status`. */
 int cli_fail(const struct cli *c, enum cli_status status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* The same for a result of the library: which exit status it is follows from r. */
+int cli_hc_fail(const struct cli *c, const char *what, int r);
+
+/* Opens a session and its store.  0, or an exit status, and why has been said. */
+struct hc;
+struct hc_store;
+int cli_store_open(const struct cli *c, struct hc **ret, struct hc_store **ret_store);
+/* The key, the verb's first argument.  0, or an exit status. */
+int cli_key_arg(const struct cli *c, const char **ret, size_t *ret_bytes);
 
 /* Ends standard output: CLI_DONE or `status`, or CLI_FAILED with a line if not all could be written. */
 int cli_end(const struct cli *c, int status);

@@ -33,7 +33,7 @@ static enum cli_status status_of(int r)
 	}
 }
 
-static int hc_fail(const struct cli *c, const char *what, int r)
+int cli_hc_fail(const struct cli *c, const char *what, int r)
 {
 	if (r == HC_E_SYSTEM)
 		return cli_fail(
@@ -52,11 +52,10 @@ static int session_open(const struct cli *c, struct hc **ret)
 	int r = hc_open(ret, &o);
 	if (r == HC_E_INVAL)
 		return cli_fail(c, CLI_USAGE, "the socket's path is too long");
-	return r == 0 ? 0 : hc_fail(c, "no session", r);
+	return r == 0 ? 0 : cli_hc_fail(c, "no session", r);
 }
 
-/* Opens a session and its store.  0, or an exit status. */
-static int store_open(const struct cli *c, struct hc **ret, struct hc_store **ret_store)
+int cli_store_open(const struct cli *c, struct hc **ret, struct hc_store **ret_store)
 {
 	int status = session_open(c, ret);
 
@@ -67,7 +66,7 @@ static int store_open(const struct cli *c, struct hc **ret, struct hc_store **re
 		return cli_fail(c, CLI_FAILED,
 			"there is no store \"%s\": `hypercache stat` lists those that exist",
 			c->store);
-	return r == 0 ? 0 : hc_fail(c, "no store", r);
+	return r == 0 ? 0 : cli_hc_fail(c, "no store", r);
 }
 
 /* The bytes of argument i.  0, or an exit status. */
@@ -80,7 +79,7 @@ static int arg_bytes(const struct cli *c, int i, const char **ret, size_t *ret_b
 	return 0;
 }
 
-static int key_arg(const struct cli *c, const char **ret, size_t *ret_bytes)
+int cli_key_arg(const struct cli *c, const char **ret, size_t *ret_bytes)
 {
 	int status = arg_bytes(c, 0, ret, ret_bytes);
 
@@ -116,13 +115,13 @@ int cli_get(const struct cli *c)
 	struct hc_store *s;
 	const char *key;
 	size_t key_bytes, n;
-	int status = key_arg(c, &key, &key_bytes);
+	int status = cli_key_arg(c, &key, &key_bytes);
 
-	if (status || (status = store_open(c, &hc, &s)))
+	if (status || (status = cli_store_open(c, &hc, &s)))
 		return status;
 	int r = value_get(s, key, key_bytes, &buf, &n);
 	if (r < 0)
-		return hc_fail(c, "get", r);
+		return cli_hc_fail(c, "get", r);
 	if (c->json) {
 		struct json j = {.to = stdout};
 		json_begin(&j, NULL, '{');
@@ -190,7 +189,7 @@ int cli_set(const struct cli *c)
 	const char *key, *value;
 	struct hc_store *s;
 	size_t key_bytes, n;
-	int status = key_arg(c, &key, &key_bytes);
+	int status = cli_key_arg(c, &key, &key_bytes);
 
 	if (status)
 		return status;
@@ -200,13 +199,13 @@ int cli_set(const struct cli *c)
 		status = input_read(c, &input, &n);
 		value = input;
 	}
-	if (status || (status = store_open(c, &hc, &s)))
+	if (status || (status = cli_store_open(c, &hc, &s)))
 		return status;
 	o.ttl_ms = c->ttl_ms;
 	o.flags = c->flags;
 	int r = hc_set(s, key, key_bytes, value, n, &o);
 	if (r != HC_OK)
-		return hc_fail(c, "set", r);
+		return cli_hc_fail(c, "set", r);
 	return mutation_end(c, "set", key, key_bytes, CLI_DONE);
 }
 
@@ -216,13 +215,13 @@ int cli_delete(const struct cli *c)
 	struct hc_store *s;
 	const char *key;
 	size_t key_bytes;
-	int status = key_arg(c, &key, &key_bytes);
+	int status = cli_key_arg(c, &key, &key_bytes);
 
-	if (status || (status = store_open(c, &hc, &s)))
+	if (status || (status = cli_store_open(c, &hc, &s)))
 		return status;
 	int r = hc_delete(s, key, key_bytes);
 	if (r < 0)
-		return hc_fail(c, "delete", r);
+		return cli_hc_fail(c, "delete", r);
 	return mutation_end(c, r == HC_OK ? "deleted" : "miss", key, key_bytes,
 		r == HC_OK ? CLI_DONE : CLI_MISS);
 }
@@ -248,10 +247,10 @@ int cli_ping(const struct cli *c)
 	int r = hc_ping(hc);
 	uint64_t took_ns = now_ns() - begun_ns;
 	if (r != HC_OK)
-		return hc_fail(c, "ping", r);
+		return cli_hc_fail(c, "ping", r);
 	r = hc_info(hc, &info);
 	if (r != HC_OK)
-		return hc_fail(c, "ping", r);
+		return cli_hc_fail(c, "ping", r);
 	if (c->json) {
 		struct json j = {.to = stdout};
 		json_begin(&j, NULL, '{');

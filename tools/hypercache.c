@@ -25,6 +25,18 @@ static const struct cli_verb verbs[] = {
 		1, 2, cli_set},
 	{"delete", "KEY", "delete a key", "Exit status 1 if there is no such entry.\n", 1, 1,
 		cli_delete},
+	{"exists", "KEY", "is there such an entry?",
+		"Prints nothing: exit status 0 if there is, 1 if not.  Not counted as a read.\n", 1,
+		1, cli_exists},
+	{"meta", "KEY", "what is known of an entry",
+		"Version, times, flags, size.  Not counted as a read.  Exit status 1 if there\n"
+		"is no such entry.\n",
+		1, 1, cli_meta},
+	{"scan", "[PREFIX]", "list keys",
+		"One key a line, byte for byte, in no order; all, or those that begin with\n"
+		"PREFIX.  A key that is there all the time is listed at least once, whatever\n"
+		"else changes meanwhile.  Read from shared memory: the daemon does nothing.\n",
+		0, 1, cli_scan},
 	{"ping", "", "ask the engine for a sign of life", "Prints how long the round trip took.\n",
 		0, 0, cli_ping},
 	{"stat", "", "show the daemon, its pools and stores",
@@ -49,7 +61,7 @@ enum { N_VERBS = sizeof verbs / sizeof *verbs };
 static const char option_help[] =
 	"  --socket PATH   the daemon's socket; else $HYPERCACHE_SOCKET, or the usual place\n"
 	"  --admin PATH    the admin socket; else admin.sock beside the other\n"
-	"  --store NAME    the store (get, set, delete); else \"default\"\n"
+	"  --store NAME    the store of a verb with a KEY, and of scan; else \"default\"\n"
 	"  --timeout TIME  how long to wait, as 500ms or 10s; else 5s\n"
 	"  --ttl TIME      time to live (set), as 10s, 5m, 1h, 2d, or never; else the store's\n"
 	"  --flags N       the caller's flags, 0 to 4294967295 (set)\n"

@@ -209,6 +209,44 @@ TEST(a_miss_and_a_delete_say_so)
 	t_daemon_stop(d);
 }
 
+TEST(exists_meta_and_scan_tell_without_counting)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+
+	check_status(d, 1, ARGS("exists", "user:1"));
+	check_status(d, 1, ARGS("meta", "user:1"));
+	check_status(d, 0, ARGS("set", "user:1", "abc", "--flags", "7"));
+	check_status(d, 0, ARGS("set", "user:2", "", "--ttl", "1h"));
+	check_status(d, 0, ARGS("set", "other", "x"));
+	check_status(d, 0, ARGS("exists", "user:1"));
+	struct result r = run(d, ARGS("meta", "user:1", "--json"));
+	CHECK_EQ(r.status, 0);
+	check_says(&r, "\"value_bytes\":3,", NULL);
+	check_says(&r, "\"flags\":7,", NULL);
+	check_says(&r, "\"expires_in_ms\":-1,", NULL);
+	result_free(&r);
+	r = run(d, ARGS("meta", "user:2"));
+	check_says(&r, "expires   59 min", NULL);
+	result_free(&r);
+	r = run(d, ARGS("scan", "user:"));
+	CHECK_EQ(r.status, 0);
+	CHECK_EQ(r.bytes, strlen("user:1\nuser:2\n"));
+	check_says(&r, "user:1\n", NULL);
+	check_says(&r, "user:2\n", NULL);
+	result_free(&r);
+	r = run(d, ARGS("scan", "--json"));
+	check_says(&r, "{\"key\":\"other\",\"value_bytes\":1,", NULL);
+	result_free(&r);
+	r = run(d, ARGS("scan", "nobody"));
+	CHECK_EQ(r.status, 0);
+	CHECK_EQ(r.bytes, 0u);
+	result_free(&r);
+	r = run(d, ARGS("stat", "--json"));
+	check_says(&r, "\"hits\":0", NULL);
+	result_free(&r);
+	t_daemon_stop(d);
+}
+
 TEST(time_to_live_flags_and_store_are_passed_on)
 {
 	struct t_daemon *d = t_daemon_start("pools: { main: { size: 8MiB, huge_pages: off } }\n"
@@ -605,7 +643,7 @@ TEST(the_manual_names_every_verb_and_option_of_the_help)
 		if (!strstr(man, want))
 			t_fail(__FILE__, __LINE__, "the manual has no \"%s\"", want);
 	}
-	CHECK_EQ(n, 8 + 10 + 6);
+	CHECK_EQ(n, 11 + 10 + 6);
 	free(man);
 	result_free(&r);
 }
