@@ -51,6 +51,7 @@ static int report_slot(struct walk *w, const shm_u64 *slot, uint64_t word)
 	uint64_t key_bytes;
 
 	f.pin = shm_word_make(w->gen, shm_word_off(word), w->m->pool_idx);
+	STEP("reader:scan-loaded");
 	pin_set(w->r, w->scan->cell, f.pin);
 	STEP("reader:scan-pinned");
 	if (shm_load_acq(slot) != word && !MUTANT(17)) /* acq:index.slot 17: no second look */
