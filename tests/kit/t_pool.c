@@ -6,7 +6,6 @@
 #include <time.h>
 #include "../../shm/atomic.h"
 #include "../../shm/fsck.h"
-#include "../../shm/index_write.h"
 
 enum { JOURNAL_SESSIONS = T_POOL_SESSIONS, EVICT_TRIES = 4096 };
 
@@ -286,14 +285,37 @@ void t_pool_stop(struct t_pool *p)
 	p->running = false;
 }
 
+/* The item of the key in one table, 0: not there.  Changes nothing, unlike shm_index_seek. */
+static uint64_t find_in(const struct t_pool *p, const struct shm_wtable *t, const struct shm_key *k)
+{
+	const struct shm_bucket *b = (const struct shm_bucket *)(const void *)(t->t + 1);
+
+	b += shm_hash_bucket(k->hash, t->log2_buckets);
+	for (;;) {
+		for (int i = 0; i < SHM_BUCKET_SLOTS; i++) {
+			uint64_t word = shm_load_rlx(&b->slot[i]);
+			if (!word || (word & SHM_SLOT_MOVED))
+				continue;
+			const struct shm_item *it = shm_pool_item(&p->w, shm_word_off(word));
+			if (it->hash == k->hash && shm_lens_key(it->lens) == k->n_bytes &&
+				memcmp(it + 1, k->bytes, k->n_bytes) == 0)
+				return shm_word_off(word);
+		}
+		uint64_t off = shm_word_off(shm_load_rlx(&b->link));
+		if (!off)
+			return 0;
+		b = (const struct shm_bucket *)(const void *)(p->base + off);
+	}
+}
+
 uint64_t t_pool_find(struct t_pool *p, uint32_t key)
 {
 	uint8_t bytes[T_KEY_BYTES_MAX];
-	struct shm_ref ref;
 	struct shm_key k;
 
 	t_pool_key(p, key, bytes, &k);
-	return shm_index_seek(&p->w, &k, &ref) == 0 ? shm_word_off(ref.word) : 0;
+	uint64_t off = find_in(p, &p->w.cur, &k);
+	return off || !p->w.next.t ? off : find_in(p, &p->w.next, &k);
 }
 
 static bool was_kept(const struct shm_limbo *l, uint64_t off)

@@ -201,23 +201,47 @@ static uint64_t chain_of(uint32_t key)
 	return shm_hash_bucket(k.hash, INDEX_LOG2_MIN);
 }
 
-/* n keys; hot ones early in the table, late, and between. */
-static void prepare(uint32_t n)
+static void prepare_pool(void)
 {
 	t_pool_new(&p, &(struct t_pool_opts){.pool_bytes = POOL_BYTES, .n_keys = 1 << 20});
 	CHECK_EQ(t_pool_start(&p), 0);
+	p.on_free = freed;
+	p.on_evict = evicted;
+	t_kit_fail_hook = print_schedule;
+}
+
+/* n keys; hot ones early in the table, late, and between. */
+static void prepare(uint32_t n)
+{
+	prepare_pool();
 	for (uint32_t i = 0, key = 0; i < HOT; i++) {
 		while (chain_of(key) / 11 != i)
 			key++;
 		hot[i] = key++;
 	}
+	CHECK(hot[HOT - 1] < n);
 	n_keys = n;
 	for (uint32_t key = 0; key < n; key++)
 		CHECK_EQ(t_pool_set(&p, key, 1, 40), 0);
-	CHECK(hot[HOT - 1] < n);
-	p.on_free = freed;
-	p.on_evict = evicted;
-	t_kit_fail_hook = print_schedule;
+}
+
+/* Hot keys crowd behind others in two chains, in overflow buckets. */
+static void prepare_crowd(void)
+{
+	uint32_t n[2] = {0}, n_hot = 0, key = NEW_KEY + 1000;
+
+	prepare_pool();
+	n_keys = 0;
+	for (; n[0] + n[1] < 2 * SHM_BUCKET_SLOTS + HOT; key++) {
+		uint64_t which = chain_of(key) - 40;
+		if (which > 1 || n[which] == SHM_BUCKET_SLOTS + HOT / 2)
+			continue;
+		CHECK_EQ(t_pool_set(&p, key, 1, 40), 0);
+		if (n[which]++ >= SHM_BUCKET_SLOTS)
+			hot[n_hot++] = key;
+	}
+	CHECK_EQ(n_hot, HOT);
+	CHECK_EQ(p.w.cur.overflow_used, 2);
 }
 
 /* What is prepared is what every schedule begins with. */
@@ -404,7 +428,11 @@ static int get(const struct shm_reader *r, const struct call *c, uint32_t cell, 
 	t_fail(__FILE__, __LINE__, "revoked too often");
 }
 
-static uint32_t some_key(void) { return lot(8) ? hot[lot(HOT)] : (uint32_t)lot(n_keys); }
+/* Keys below n_keys are there in each schedule, and no others but the hot ones. */
+static uint32_t some_key(void)
+{
+	return n_keys == 0 || lot(8) ? hot[lot(HOT)] : (uint32_t)lot(n_keys);
+}
 
 static void read_copy(const struct shm_reader *r, uint8_t *buf)
 {
@@ -534,6 +562,41 @@ TEST(readers_beside_growth)
 	run(8000, engine_grows, reader_mixed);
 	CHECK(n_grown > 2000);
 	CHECK(n_hits > 10000 && n_misses > 1000 && n_views > 4000);
+}
+
+/* ------------------------------------------------------------ overflow buckets */
+
+static uint64_t n_trimmed;
+
+/* Hot keys come and go, chain by chain: overflow buckets are given back and change their chain under
+ * whoever stands on them (rule P5). */
+static void engine_crowds(int self)
+{
+	(void)self;
+	bool grows = lot(4) == 0;
+
+	for (uint64_t i = 0; i <= lot(30); i++) {
+		uint64_t used = p.w.cur.overflow_used;
+		if (lot(3))
+			delete_hot((uint32_t)lot(HOT), lot(2));
+		else
+			set_hot((uint32_t)lot(HOT), 40);
+		n_trimmed += p.w.cur.overflow_used < used;
+		if (lot(6) == 0)
+			(void)t_pool_sweep(&p);
+		if (grows && lot(20) == 0)
+			grow_now();
+		if (p.w.next.t)
+			(void)shm_pool_grow_step(&p.w, (uint32_t)lot(30));
+	}
+}
+
+TEST(readers_beside_overflow_buckets_that_change_chains)
+{
+	prepare_crowd();
+	run(16000, engine_crowds, reader_mixed);
+	CHECK(n_trimmed > 2000);
+	CHECK(n_hits > 10000 && n_misses > 10000 && n_views > 5000);
 }
 
 /* ------------------------------------------------------------ forged slots */
