@@ -68,6 +68,8 @@ void op_refuse_for(struct eng *e, const struct shm_req *req, struct wire_answer 
 	a->status = status;
 	a->lsn = version;
 	a->value = 0;
+	if (MUTANT(502)) /* 502: the version that was in the way is not recorded */
+		version = 0;
 	if (!MUTANT(50)) /* 50: a refusal is not recorded */
 		shm_journal_finish(e->journal, req, version, status, 0);
 }

@@ -21,13 +21,15 @@ typedef int op_fn(
 	struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a);
 enum { OP_HELD = 1, OP_CLOSE = 2, OP_BAD = 3 };
 
-op_fn op_hello, op_ping, op_set, op_delete, op_bye;
+op_fn op_hello, op_ping, op_set, op_delete, op_bye, op_touch, op_incr;
 
 #define OP_HELLO_FN op_hello
 #define OP_PING_FN op_ping
 #define OP_SET_FN op_set
 #define OP_DELETE_FN op_delete
 #define OP_BYE_FN op_bye
+#define OP_TOUCH_FN op_touch
+#define OP_INCR_FN op_incr
 
 /* By enum wire_verb; NULL: no such verb. */
 extern op_fn *const op_table[WIRE_VERB_END];
@@ -37,7 +39,7 @@ void op_hello_kept(struct eng *e, struct eng_session *s);
 /* The supervisor does not: the client is refused. */
 void op_hello_refused(struct eng *e, struct eng_session *s);
 
-/* What SET and DELETE have in common: is this a request to carry out?
+/* What all mutations have in common: is this a request to carry out?
  * 0: yes; *ret_req, *ret_store and *ret_key are set.
  * 1: no; a->status is the answer (or that of the journal: it was applied before).
  * OP_BAD: a request number that this session cannot have. */

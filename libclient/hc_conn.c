@@ -23,7 +23,6 @@ enum {
 };
 
 static size_t out_bytes(const struct hc_conn *c) { return c->out.end - c->out.begin; }
-static bool is_mutation(uint32_t verb) { return verb == WIRE_SET || verb == WIRE_DELETE; }
 
 static struct hc_pending *pending_at(struct hc_conn *c, uint32_t i)
 {
@@ -74,7 +73,7 @@ int hc_conn_put(struct hc_conn *c, struct wire_request *r, struct hc_asker asker
 		return HC_CONN_FULL;
 	if (r->key_bytes > c->max_frame || r->value_bytes > c->max_frame)
 		return err_new(-EMSGSIZE);
-	r->request = is_mutation(r->verb) ? c->next_request : 0;
+	r->request = wire_is_mutation(r->verb) ? c->next_request : 0;
 	int e = wire_put_request(&c->out, r);
 	if (e < 0)
 		return err_fwd(e);
@@ -89,7 +88,7 @@ int hc_conn_put(struct hc_conn *c, struct wire_request *r, struct hc_asker asker
 		.verb = r->verb,
 		.asker = asker,
 	};
-	c->next_request += is_mutation(r->verb);
+	c->next_request += wire_is_mutation(r->verb);
 	return 0;
 }
 
@@ -120,6 +119,8 @@ static bool status_fits(uint32_t verb, int32_t status)
 	static const uint32_t above_0[WIRE_VERB_END] = {
 		[WIRE_SET] = 1u << HC_MISS | 1u << HC_EXISTS | 1u << HC_CONFLICT | 1u << HC_OLDER,
 		[WIRE_DELETE] = 1u << HC_MISS | 1u << HC_CONFLICT,
+		[WIRE_TOUCH] = 1u << HC_MISS,
+		[WIRE_INCR] = 1u << HC_MISS,
 	};
 
 	return status <= 0 || (status < 32 && (above_0[verb] >> status & 1));
@@ -277,12 +278,12 @@ void hc_conn_abandon(struct hc_conn *c, int error)
 			break;
 		pending_tell(p, (struct hc_reply){.status = error});
 		c->out.end -= p->frame_bytes;
-		c->next_request -= is_mutation(p->verb);
+		c->next_request -= wire_is_mutation(p->verb);
 		c->n_pending--;
 	}
 	for (uint32_t i = 0; i < c->n_pending; i++) {
 		struct hc_pending *p = pending_at(c, i);
-		bool unknown = is_mutation(p->verb) && !MUTANT(47);
+		bool unknown = wire_is_mutation(p->verb) && !MUTANT(47);
 		pending_tell(p, (struct hc_reply){.status = unknown ? HC_E_UNKNOWN : error});
 		p->asker = (struct hc_asker){0};
 	}

@@ -212,6 +212,59 @@ int hc_delete_if(struct hc_store *s, const void *key, size_t key_bytes, uint64_t
 	return request_one(s->hc, &r, &reply);
 }
 
+int hc_touch(struct hc_store *s, const void *key, size_t key_bytes, uint64_t ttl_ms)
+{
+	struct wire_request r;
+	struct hc_reply reply;
+
+	if (key_request(&r, WIRE_TOUCH, s, key, key_bytes) || !ttl_fits(ttl_ms))
+		return HC_E_INVAL;
+	r.ttl_ms = ttl_ms;
+	return request_one(s->hc, &r, &reply);
+}
+
+int hc_get_touch(struct hc_store *s, const void *key, size_t key_bytes, uint64_t ttl_ms, void *buf,
+	size_t buf_bytes, size_t *ret_bytes)
+{
+	if (!ttl_fits(ttl_ms))
+		return HC_E_INVAL;
+	int got = hc_get(s, key, key_bytes, buf, buf_bytes, ret_bytes);
+	if (got != HC_OK && got != HC_TOO_SMALL)
+		return got;
+	int touched = hc_touch(s, key, key_bytes, ttl_ms);
+	return touched == HC_OK ? got : touched;
+}
+
+static int64_t number_add(int64_t a, int64_t b, bool wrap)
+{
+	int64_t sum;
+
+	if (!__builtin_add_overflow(a, b, &sum) || wrap)
+		return sum;
+	return b < 0 ? INT64_MIN : INT64_MAX;
+}
+
+int hc_incr(struct hc_store *s, const void *key, size_t key_bytes, int64_t delta,
+	const struct hc_incr_opts *opts, int64_t *ret)
+{
+	struct wire_request r;
+	struct hc_incr_opts o;
+	struct hc_reply reply;
+
+	if (key_request(&r, WIRE_INCR, s, key, key_bytes) || hc_opts_take(&o, sizeof o, opts) < 0)
+		return HC_E_INVAL;
+	if (o.wrap > 1 || o.must_exist > 1 || !ttl_fits(o.ttl_ms))
+		return HC_E_INVAL;
+	r.delta = delta;
+	r.initial = number_add(o.initial, delta, o.wrap);
+	r.ttl_ms = o.ttl_ms;
+	r.how = (o.wrap ? WIRE_WRAP : 0u) | (o.must_exist ? WIRE_MUST_EXIST : 0u);
+	int status = request_one(s->hc, &r, &reply);
+	if (status == HC_OK && ret)
+		*ret = (int64_t)reply.value;
+	return status;
+}
+
 int hc_ping(struct hc *hc)
 {
 	struct wire_request r = {.verb = WIRE_PING};

@@ -374,6 +374,36 @@ HC_API int hc_delete(struct hc_store *s, const void *key, size_t key_bytes);
  * HC_CONFLICT: it has another version, and stays.  Errors as hc_set. */
 HC_API int hc_delete_if(struct hc_store *s, const void *key, size_t key_bytes, uint64_t version);
 
+/* Gives an entry another time to live, from now (as hc_set_opts.ttl_ms: 0 is the store's
+ * default, HC_TTL_NEVER none).  Neither its bytes nor its version change, and views of it stay valid.
+ * To the eviction policy it is a use.
+ * HC_OK; HC_MISS: there is no entry, or its time was over.  Errors as hc_set. */
+HC_API int hc_touch(struct hc_store *s, const void *key, size_t key_bytes, uint64_t ttl_ms);
+
+/* hc_get, and then hc_touch if it found something: for entries that live on while they are read.
+ * A miss costs no system call.  Returns what hc_get does, with the same outputs; HC_MISS also if the
+ * entry has gone between the two; and the errors of hc_touch.  Another process may have replaced
+ * the entry in between: then the new one got the time. */
+HC_API int hc_get_touch(struct hc_store *s, const void *key, size_t key_bytes, uint64_t ttl_ms,
+	void *buf, size_t buf_bytes, size_t *ret_bytes);
+
+struct hc_incr_opts {
+	size_t size;         /* HC_OPTS */
+	int64_t initial;     /* what an absent entry is taken for: the first result is initial + delta */
+	uint64_t ttl_ms;     /* of an entry that is made, as hc_set_opts.ttl_ms; one that is there keeps its own */
+	uint32_t wrap;       /* 1: past the end of 64 bits it goes on at the other end; 0: it stays at the end */
+	uint32_t must_exist; /* 1: HC_MISS if there is no entry; nothing is made */
+};
+
+/* Adds delta (negative: subtracts) to a number, in one step that nobody comes between.
+ *
+ * The value is the number in ASCII, decimal, with a '-' if it is below 0, of at most 20 characters: it can
+ * be read with hc_get, and set with hc_set.  The entry keeps its flags, stamp and expiry.
+ * opts may be NULL.  HC_OK: *ret (may be NULL) is the sum; HC_MISS: see must_exist.
+ * Errors as hc_set; HC_E_NOT_NUMBER: the value is none, and stays.  *ret is unchanged then. */
+HC_API int hc_incr(struct hc_store *s, const void *key, size_t key_bytes, int64_t delta,
+	const struct hc_incr_opts *opts, int64_t *ret);
+
 struct hc_mset_item {
 	const void *key;    /* in */
 	size_t key_bytes;   /* in */

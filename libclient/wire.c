@@ -43,6 +43,19 @@
 	X(uint, store_id) \
 	X(bin, key)
 #define BYE_FIELDS(X)
+#define TOUCH_FIELDS(X) \
+	X(uint, store_idx) \
+	X(uint, store_id) \
+	X(bin, key) \
+	X(uint, ttl_ms)
+#define INCR_FIELDS(X) \
+	X(uint, store_idx) \
+	X(uint, store_id) \
+	X(bin, key) \
+	X(int, delta) \
+	X(int, initial) \
+	X(uint, ttl_ms) \
+	X(uint, how)
 
 /* What may be left out behind them, and is when all of it is 0. */
 #define HELLO_MORE(X)
@@ -53,6 +66,8 @@
 	X(uint, stamp)
 #define DELETE_MORE(X) X(uint, version)
 #define BYE_MORE(X)
+#define TOUCH_MORE(X)
+#define INCR_MORE(X)
 
 #define ANSWER_FIELDS(X) \
 	X(uint, lsn) \
@@ -468,14 +483,6 @@ static void name_copy(char *to, size_t to_bytes, const struct elem *e)
 		ret->f = 0; \
 	}
 
-/* Mutations are numbered, the others are not. */
-static bool request_fits(uint32_t verb, uint64_t request)
-{
-	bool numbered = verb == WIRE_SET || verb == WIRE_DELETE;
-
-	return numbered == (request != 0);
-}
-
 int wire_get_request(const uint8_t *body, size_t bytes, struct wire_request *ret)
 {
 	struct unpacker_context c;
@@ -487,7 +494,7 @@ int wire_get_request(const uint8_t *body, size_t bytes, struct wire_request *ret
 		return err_fwd(r);
 	if (c.user.n_elem < 2 || e[0].type != ELEM_UINT || e[1].type != ELEM_UINT)
 		return err_new(-EPROTO);
-	if (e[0].u >= WIRE_VERB_END || !request_fits((uint32_t)e[0].u, e[1].u))
+	if (e[0].u >= WIRE_VERB_END || wire_is_mutation((uint32_t)e[0].u) != (e[1].u != 0))
 		return err_new(-EPROTO);
 	ret->verb = (uint32_t)e[0].u;
 	ret->request = e[1].u;

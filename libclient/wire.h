@@ -20,11 +20,20 @@
  *                                                               1: replaced an entry, 0: new
  *   4 DELETE store_idx, store_id, key (bin) [, version]         0; status HC_MISS if absent
  *   5 BYE                                                       0; the session ends, then the connection
+ *   6 TOUCH store_idx, store_id, key (bin), ttl_ms              0; status HC_MISS if absent
+ *   7 INCR  store_idx, store_id, key (bin), delta, initial, ttl_ms, how
+ *                                                               the sum
  *
  * All are unsigned integers but for status (signed; enum hc_result/hc_error) and
  * the ones marked str and bin.  Those in brackets may be left out, from the end, and
  * are 0 then.  Elements behind all named here are ignored, so that a later minor can
  * add some; fewer is malformed.
+ *
+ * TOUCH gives an entry another time to live, from now; lsn is its version, which stays.
+ * INCR: the value is a signed decimal number of 64 bits in ASCII, else HC_E_NOT_NUMBER.  delta, initial
+ * and the sum are signed, as numbers in two's complement.  Absent: a new entry with `initial` and ttl_ms, or
+ * HC_MISS if how has WIRE_MUST_EXIST.  Past the end of 64 bits it stays there, or with
+ * WIRE_WRAP goes on at the other end.  A present entry keeps its flags, stamp and expiry.
  *
  * request: 0 for HELLO, PING, BYE.  A session numbers its mutations 1, 2, 3 ...,
  * never has more than max_inflight without an answer, and after a lost
@@ -75,11 +84,22 @@
 	X(PING, 2) \
 	X(SET, 3) \
 	X(DELETE, 4) \
-	X(BYE, 5)
+	X(BYE, 5) \
+	X(TOUCH, 6) \
+	X(INCR, 7)
 
 #define WIRE_VERB_ENUM_(n, v) WIRE_##n = v,
 enum wire_verb { WIRE_VERBS(WIRE_VERB_ENUM_) WIRE_VERB_END };
 #undef WIRE_VERB_ENUM_
+
+/* Mutations are numbered, the other verbs are not. */
+static inline bool wire_is_mutation(uint32_t verb)
+{
+	return verb == WIRE_SET || verb == WIRE_DELETE || verb == WIRE_TOUCH || verb == WIRE_INCR;
+}
+
+/* INCR's how */
+enum { WIRE_WRAP = 1, WIRE_MUST_EXIST = 2 };
 
 /* The first five are enum hc_set_mode too. */
 enum wire_mode {
@@ -97,13 +117,14 @@ enum wire_mode {
 struct wire_request {
 	uint32_t verb;
 	uint64_t request;
-	/* SET, DELETE */
+	/* mutations */
 	uint64_t store_idx, store_id;
 	const void *key;
 	size_t key_bytes;
 	const void *value;
 	size_t value_bytes;
-	uint64_t flags, ttl_ms, mode, version, stamp;
+	uint64_t flags, ttl_ms, mode, version, stamp, how;
+	int64_t delta, initial;
 	/* HELLO */
 	uint64_t proto_major, proto_minor, layout_major, layout_minor, session, fence;
 	int64_t time_off_ns;

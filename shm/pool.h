@@ -152,7 +152,7 @@ int shm_pool_incr(struct shm_wpool *w, struct shm_journal *j, const struct shm_r
 	const struct shm_incr *in, struct shm_changed *ret, int64_t *ret_number);
 
 /* Gives an entry another expiry (engine's CLOCK_MONOTONIC, 0: never): one store, no new item, the
- * same version.  0 (ret->lsn: its version) or POOL_MISS.  */
+ * same version.  0 (ret->lsn: its version, ret->off) or POOL_MISS.  STEP touch:stored. */
 int shm_pool_touch(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
 	const struct shm_key *key, uint64_t now_ns, uint64_t expiry_ns, struct shm_changed *ret);
 

@@ -132,7 +132,9 @@ static int judge(const struct shm_set *set, const struct shm_item *old)
 	case SHM_REPLACE:
 		return old ? 0 : POOL_MISS;
 	case SHM_IF_NEWER:
-		return old && old->stamp >= set->stamp ? POOL_OLDER : 0;
+		return old && old->stamp >= set->stamp + MUTANT(504) /* 504: equal stamps win */
+		               ? POOL_OLDER
+		               : 0;
 	case SHM_IF_VERSION:
 		if (!old)
 			return POOL_MISS;
@@ -230,7 +232,7 @@ static int64_t sum(int64_t a, int64_t b, bool wrap)
 {
 	int64_t r;
 
-	if (!__builtin_add_overflow(a, b, &r) || wrap)
+	if (!__builtin_add_overflow(a, b, &r) || wrap || MUTANT(503)) /* 503: numbers always wrap */
 		return r; /* the builtin's result is the wrapped one */
 	return b < 0 ? INT64_MIN : INT64_MAX;
 }
@@ -289,6 +291,7 @@ int shm_pool_touch(struct shm_wpool *w, struct shm_journal *j, const struct shm_
 			/* One of the two words of an item that may change (rule P1).  Done again
 			 * after a death it does the same: no intent. */
 			shm_store_rlx(&it->expiry_ns, expiry_ns);
+			STEP("touch:stored");
 			ret->lsn = it->version;
 			ret->off = shm_word_off(ref.word);
 			shm_journal_finish(j, req, ret->lsn, 0, 0);

@@ -19,7 +19,7 @@ int shm_mutant;
 static const char *seen[SEEN_MAX];
 static int n_seen, record_fd = -1;
 static char kill_name[NAME_BYTES], kill_once[PATH_BYTES];
-static long kill_left;
+static long kill_nth, kill_passes;
 
 static void record(const char *name)
 {
@@ -37,7 +37,9 @@ static void record(const char *name)
 
 static void kill_here(const char *name)
 {
-	if (strcmp(name, kill_name) != 0 || --kill_left != 0)
+	if (strcmp(name, kill_name) != 0)
+		return;
+	if (kill_nth && ++kill_passes != kill_nth)
 		return;
 	if (unlink(kill_once) == 0)
 		raise(SIGKILL);
@@ -57,7 +59,7 @@ void step_from_env(void)
 	} else if (strncmp(order, "kill:", 5) == 0) {
 		/* NAME itself holds one colon: kill:module:moment:NTH:ONCE */
 		char mod[NAME_BYTES / 2], moment[NAME_BYTES / 2];
-		if (sscanf(order, "kill:%31[^:]:%31[^:]:%ld:%511s", mod, moment, &kill_left,
+		if (sscanf(order, "kill:%31[^:]:%31[^:]:%ld:%511s", mod, moment, &kill_nth,
 			    kill_once) == 4) {
 			(void)snprintf(kill_name, sizeof kill_name, "%s:%s", mod, moment);
 			shm_step_hook = kill_here;

@@ -11,7 +11,8 @@
  *   HC_STEP=record:FILE          appends each mark's name, once, to FILE
  *   HC_STEP=kill:NAME:NTH:ONCE   raises SIGKILL at the NTH (1..) pass of NAME,
  *                                if unlink(ONCE) succeeds: so exactly one
- *                                process of a tree dies, exactly once
+ *                                process of a tree dies, exactly once.  NTH 0: at
+ *                                the first pass after somebody has made ONCE again
  *   HC_MUTANT=n                  switches planted bug n on (tests/README.md lists them)
  *
  * Only the daemon, the command line and tests obey the environment; the library

@@ -44,7 +44,7 @@ static void try_request(const uint8_t *body, size_t bytes)
 	CHECK(r == 0 || r == -EPROTO);
 	if (r < 0)
 		return;
-	if (q.verb == WIRE_SET || q.verb == WIRE_DELETE)
+	if (wire_is_mutation(q.verb))
 		inside(body, bytes, q.key, q.key_bytes);
 	if (q.verb == WIRE_SET)
 		inside(body, bytes, q.value, q.value_bytes);
@@ -116,6 +116,12 @@ static size_t good_body(uint8_t *to)
 		.value_bytes = t_random_below(sizeof key),
 		.flags = t_random() >> t_random_below(64),
 		.ttl_ms = t_random() >> t_random_below(64),
+		.mode = t_random_below(9),
+		.version = t_random_below(2) ? t_random() : 0,
+		.stamp = t_random() >> t_random_below(64),
+		.delta = (int64_t)t_random(),
+		.initial = (int64_t)t_random(),
+		.how = t_random_below(5),
 		.session = t_random(),
 		.name = "somebody",
 	};
@@ -126,7 +132,7 @@ static size_t good_body(uint8_t *to)
 		.n_fds = (uint32_t)t_random_below(4),
 	};
 
-	q.request = q.verb == WIRE_SET || q.verb == WIRE_DELETE ? 1 + t_random_below(1000) : 0;
+	q.request = wire_is_mutation(q.verb) ? 1 + t_random_below(1000) : 0;
 	CHECK((t_random_below(3) ? wire_put_request(&b, &q) : wire_put_answer(&b, &a)) == 0);
 	size_t n = b.end - 4;
 	memcpy(to, b.bytes + 4, n);
@@ -140,7 +146,7 @@ static size_t any_body(uint8_t *to)
 	size_t n = 1 + t_random_below(120);
 
 	to[0] = (uint8_t)(0x90 + t_random_below(16));
-	to[1] = (uint8_t)(1 + t_random_below(5));
+	to[1] = (uint8_t)(1 + t_random_below(WIRE_VERB_END));
 	for (size_t i = 2; i < n; i++)
 		to[i] = (uint8_t)(t_random_below(3) ? t_random_below(8)
 						    : 0x80 + t_random_below(128));

@@ -8,6 +8,7 @@
 #include "atomic.h"
 #include "hc_i.h"
 #include "hypercache.h"
+#include "layout/l_item.h"
 
 enum { WAIT_MS = 10000 };
 
@@ -234,12 +235,186 @@ TEST(an_entry_that_grows_does_not_make_room_for_itself)
 	t_daemon_stop(d);
 }
 
+/* ------------------------------------------------------------------ time */
+
+/* The item behind a view. */
+static const struct shm_item *item_of(const struct hc_view *v, const char *key)
+{
+	const struct shm_item *it = (const void *)((const char *)v->value -
+						   shm_item_value_off(strlen(key)));
+
+	CHECK_EQ(it->version, v->version);
+	CHECK(memcmp(it + 1, key, strlen(key)) == 0);
+	return it;
+}
+
+TEST(touch_changes_the_time_and_nothing_else)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct client c = client_open(d);
+	struct hc_view v;
+	char buf[8];
+	size_t n = 0;
+
+	CHECK_EQ(hc_touch(c.s, "k", 1, 1000), HC_MISS);
+	CHECK_EQ(set(&c, "k", "value", (struct hc_set_opts){.ttl_ms = 3600000}), HC_OK);
+	CHECK_EQ(hc_view(c.s, "k", 1, &v), HC_OK);
+	CHECK_EQ(hc_touch(c.s, "k", 1, 1), HC_OK);
+	while (get(&c, "k"))
+		CHECK_EQ(hc_ping(c.hc), HC_OK);
+	CHECK_EQ(hc_touch(c.s, "k", 1, 1000), HC_MISS); /* it is over, and does not come back */
+	CHECK(memcmp(v.value, "value", 5) == 0);
+	CHECK_EQ(hc_view_release(&v), HC_OK);
+
+	CHECK_EQ(set(&c, "k", "brief", (struct hc_set_opts){.ttl_ms = 300}), HC_OK);
+	CHECK_EQ(hc_view(c.s, "k", 1, &v), HC_OK);
+	const struct shm_item *it = item_of(&v, "k");
+	uint64_t soon = shm_load_rlx(&it->expiry_ns);
+	CHECK_EQ(hc_touch(c.s, "k", 1, 3600000), HC_OK);
+	CHECK(shm_load_rlx(&it->expiry_ns) > soon + 3000ull * 1000000000);
+	CHECK_EQ(hc_touch(c.s, "k", 1, HC_TTL_NEVER), HC_OK);
+	CHECK_EQ(shm_load_rlx(&it->expiry_ns), 0);
+	CHECK_EQ(view_of(&c, "k").version, v.version);
+	CHECK_EQ(view_of(&c, "k").modified_ns, v.modified_ns);
+	CHECK_EQ(hc_view_release(&v), HC_OK);
+
+	CHECK_EQ(hc_get_touch(c.s, "none", 4, 1000, buf, sizeof buf, &n), HC_MISS);
+	CHECK_EQ(hc_get_touch(c.s, "k", 1, 1000, buf, 2, &n), HC_TOO_SMALL);
+	CHECK_EQ(n, 5);
+	CHECK_EQ(hc_get_touch(c.s, "k", 1, 1, buf, sizeof buf, &n), HC_OK);
+	CHECK(n == 5 && memcmp(buf, "brief", 5) == 0);
+	while (get(&c, "k"))
+		CHECK_EQ(hc_ping(c.hc), HC_OK);
+	hc_close(c.hc);
+	t_daemon_stop(d);
+}
+
+TEST(touch_0_gives_the_time_of_the_store)
+{
+	struct t_daemon *d = t_daemon_start("stores:\n  default: {ttl: 1h}\n", NULL);
+	struct client c = client_open(d);
+	struct hc_view v;
+
+	CHECK_EQ(set(&c, "k", "value", (struct hc_set_opts){.ttl_ms = HC_TTL_NEVER}), HC_OK);
+	CHECK_EQ(hc_view(c.s, "k", 1, &v), HC_OK);
+	const struct shm_item *it = item_of(&v, "k");
+	CHECK_EQ(shm_load_rlx(&it->expiry_ns), 0);
+	CHECK_EQ(hc_touch(c.s, "k", 1, 0), HC_OK);
+	uint64_t left_ns = shm_load_rlx(&it->expiry_ns) - t_now_ns();
+	CHECK(left_ns > 3000ull * 1000000000 && left_ns <= 3601ull * 1000000000);
+	CHECK_EQ(hc_view_release(&v), HC_OK);
+	hc_close(c.hc);
+	t_daemon_stop(d);
+}
+
+/* ------------------------------------------------------------------ numbers */
+
+static int64_t incr(const struct client *c, const char *key, int64_t delta, uint32_t wrap)
+{
+	struct hc_incr_opts o = HC_OPTS(hc_incr_opts);
+	int64_t sum = -77;
+
+	o.wrap = wrap;
+	CHECK_EQ(hc_incr(c->s, key, strlen(key), delta, &o, &sum), HC_OK);
+	return sum;
+}
+
+TEST(numbers_are_added_and_end_at_64_bits)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct client c = client_open(d);
+	struct hc_incr_opts o = HC_OPTS(hc_incr_opts);
+	int64_t sum = 5;
+
+	o.must_exist = 1;
+	CHECK_EQ(hc_incr(c.s, "n", 1, 1, &o, &sum), HC_MISS);
+	CHECK_EQ(sum, 5);
+	CHECK(get(&c, "n") == NULL);
+	CHECK_EQ(incr(&c, "n", 1, 0), 1);
+	CHECK_EQ(incr(&c, "n", -3, 0), -2);
+	CHECK_STR(get(&c, "n"), "-2");
+	o = (struct hc_incr_opts){.size = sizeof o, .initial = 100};
+	CHECK_EQ(hc_incr(c.s, "m", 1, 5, &o, &sum), HC_OK);
+	CHECK_EQ(sum, 105);
+	CHECK_EQ(hc_incr(c.s, "m", 1, 5, &o, &sum), HC_OK);
+	CHECK_EQ(sum, 110);
+
+	CHECK_EQ(set(&c, "n", "9223372036854775806", (struct hc_set_opts){0}), HC_OK);
+	CHECK_EQ(incr(&c, "n", 1, 0), INT64_MAX);
+	CHECK_EQ(incr(&c, "n", 1, 0), INT64_MAX);
+	CHECK_EQ(incr(&c, "n", INT64_MAX, 0), INT64_MAX);
+	CHECK_EQ(incr(&c, "n", 1, 1), INT64_MIN);
+	CHECK_STR(get(&c, "n"), "-9223372036854775808");
+	CHECK_EQ(incr(&c, "n", -1, 0), INT64_MIN);
+	CHECK_EQ(incr(&c, "n", INT64_MIN, 0), INT64_MIN);
+	CHECK_EQ(incr(&c, "n", -1, 1), INT64_MAX);
+	CHECK_EQ(incr(&c, "n", 0, 0), INT64_MAX);
+	hc_close(c.hc);
+	t_daemon_stop(d);
+}
+
+TEST(what_is_no_number_stays_as_it_is)
+{
+	static const struct {
+		const char *bytes;
+		size_t n;
+	} no_numbers[] = {{"", 0}, {"-", 1}, {"+1", 2}, {" 1", 2}, {"1 ", 2}, {"1x", 2}, {"0x1", 3},
+		{"1\0", 2}, {"--1", 3}, {"1.5", 3}, {"9223372036854775808", 19},
+		{"-9223372036854775809", 20}, {"000000000000000000001", 21}, {"\xff", 1}};
+	static const char *const numbers[] = {"0", "-0", "007", "-5", "00000000000000000001"};
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct client c = client_open(d);
+	int64_t sum = 5;
+
+	for (size_t i = 0; i < sizeof no_numbers / sizeof no_numbers[0]; i++) {
+		const char *bytes = no_numbers[i].bytes;
+		CHECK_EQ(hc_set(c.s, "n", 1, bytes, no_numbers[i].n, NULL), HC_OK);
+		uint64_t version = view_of(&c, "n").version;
+		CHECK_EQ(hc_incr(c.s, "n", 1, 1, NULL, &sum), HC_E_NOT_NUMBER);
+		CHECK_EQ(sum, 5);
+		CHECK_EQ(view_of(&c, "n").version, version);
+	}
+	for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+		CHECK_EQ(set(&c, "n", numbers[i], (struct hc_set_opts){0}), HC_OK);
+		CHECK_EQ(incr(&c, "n", 1, 0), atoi(numbers[i]) + 1);
+	}
+	CHECK_EQ(store_counter(&c, SHM_SC_set_refused), 0);
+	hc_close(c.hc);
+	t_daemon_stop(d);
+}
+
+TEST(a_number_keeps_what_its_entry_has)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct client c = client_open(d);
+	struct hc_incr_opts o = HC_OPTS(hc_incr_opts);
+	int64_t sum;
+
+	CHECK_EQ(set(&c, "n", "1", (struct hc_set_opts){.flags = 9, .stamp = 4}), HC_OK);
+	uint64_t created_ns = view_of(&c, "n").created_ns, version = view_of(&c, "n").version;
+	o.ttl_ms = 1; /* of a new one only */
+	CHECK_EQ(hc_incr(c.s, "n", 1, 1, &o, &sum), HC_OK);
+	CHECK_EQ(view_of(&c, "n").flags, 9);
+	CHECK_EQ(view_of(&c, "n").created_ns, created_ns);
+	CHECK(view_of(&c, "n").version > version);
+	CHECK_EQ(
+		set(&c, "n", "x", (struct hc_set_opts){.mode = HC_IF_NEWER, .stamp = 4}), HC_OLDER);
+	CHECK_EQ(hc_incr(c.s, "brief", 5, 1, &o, &sum), HC_OK);
+	while (get(&c, "brief"))
+		CHECK_EQ(hc_ping(c.hc), HC_OK);
+	CHECK_STR(get(&c, "n"), "2");
+	CHECK_EQ(hc_incr(c.s, "brief", 5, 1, &o, &sum), HC_OK); /* begins anew */
+	CHECK_EQ(sum, 1);
+	hc_close(c.hc);
+	t_daemon_stop(d);
+}
+
 /* ------------------------------------------------------------------ many at once */
 
 enum { RACERS = 4, ROUNDS = 200 };
 
 /* Adds 1 to a number by compare-and-set, as often as it is told. */
-static _Noreturn void race_child(const struct t_daemon *d)
+static _Noreturn void cas_child(const struct t_daemon *d)
 {
 	struct client c = client_open(d);
 
@@ -261,20 +436,51 @@ static _Noreturn void race_child(const struct t_daemon *d)
 	_exit(0);
 }
 
+/* Counts, and sees only sums that grow. */
+static _Noreturn void incr_child(const struct t_daemon *d)
+{
+	struct client c = client_open(d);
+	int64_t sum, before = 0;
+
+	for (int i = 0; i < ROUNDS; i++, before = sum) {
+		CHECK_EQ(hc_incr(c.s, "n", 1, 1, NULL, &sum), HC_OK);
+		CHECK(sum > before);
+	}
+	hc_close(c.hc);
+	_exit(0);
+}
+
+static void race(const struct t_daemon *d, void (*child)(const struct t_daemon *d))
+{
+	pid_t pid[RACERS];
+
+	for (int i = 0; i < RACERS; i++) {
+		pid[i] = fork();
+		if (pid[i] == 0)
+			child(d);
+	}
+	for (int i = 0; i < RACERS; i++)
+		CHECK_EQ(t_wait_child(pid[i], 40000), 0);
+}
+
+TEST(what_many_add_at_once_is_all_there)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct client c = client_open(d);
+
+	race(d, incr_child);
+	CHECK_EQ(incr(&c, "n", 0, 0), RACERS * ROUNDS);
+	hc_close(c.hc);
+	t_daemon_stop(d);
+}
+
 TEST(each_version_is_replaced_by_one_of_many)
 {
 	struct t_daemon *d = t_daemon_start(NULL, NULL);
 	struct client c = client_open(d);
-	pid_t pid[RACERS];
 
 	CHECK_EQ(set(&c, "n", "0", (struct hc_set_opts){0}), HC_OK);
-	for (int i = 0; i < RACERS; i++) {
-		pid[i] = fork();
-		if (pid[i] == 0)
-			race_child(d);
-	}
-	for (int i = 0; i < RACERS; i++)
-		CHECK_EQ(t_wait_child(pid[i], 40000), 0);
+	race(d, cas_child);
 	CHECK_EQ(atoi(get(&c, "n")), RACERS * ROUNDS);
 	hc_close(c.hc);
 	t_daemon_stop(d);

@@ -146,6 +146,79 @@ TEST(append_prepend_and_delete_of_a_version)
 	end(&x);
 }
 
+static void serve_touches(struct fake *f)
+{
+	fake_open(f);
+	struct wire_request q = expect(f, WIRE_TOUCH);
+	CHECK_EQ(q.ttl_ms, 5000);
+	answer(f, &q, HC_OK, 5, 0);
+	q = expect(f, WIRE_TOUCH);
+	CHECK_EQ(q.ttl_ms, UINT64_MAX);
+	answer(f, &q, HC_MISS, 0, 0);
+	fake_bye(f);
+}
+
+TEST(touch_says_how_long)
+{
+	struct session x;
+
+	begin(&x, serve_touches);
+	CHECK_EQ(hc_touch(x.s, "k", 1, 5000), HC_OK);
+	CHECK_EQ(hc_touch(x.s, "k", 1, HC_TTL_NEVER), HC_MISS);
+	end(&x);
+}
+
+static const struct {
+	int64_t delta, initial, first; /* first: what a new entry gets */
+	uint32_t wrap, must_exist, how;
+	int status;
+	int64_t sum;
+} sums[] = {
+	{1, 0, 1, 0, 0, 0, HC_OK, 41},
+	{-1, 10, 9, 0, 1, WIRE_MUST_EXIST, HC_MISS, 0},
+	{2, INT64_MAX, INT64_MAX, 0, 0, 0, HC_OK, INT64_MIN},
+	{2, INT64_MAX, INT64_MIN + 1, 1, 0, WIRE_WRAP, HC_OK, -1},
+	{-1, INT64_MIN, INT64_MIN, 0, 0, 0, HC_E_NOT_NUMBER, 0},
+	{INT64_MIN, -1, INT64_MAX, 1, 1, WIRE_WRAP | WIRE_MUST_EXIST, HC_E_FULL, 0},
+};
+enum { N_SUMS = sizeof sums / sizeof sums[0] };
+
+static void serve_sums(struct fake *f)
+{
+	fake_open(f);
+	for (int i = 0; i < N_SUMS; i++) {
+		struct wire_request q = expect(f, WIRE_INCR);
+		CHECK_EQ(q.delta, sums[i].delta);
+		CHECK_EQ(q.initial, sums[i].first);
+		CHECK_EQ(q.how, sums[i].how);
+		CHECK_EQ(q.ttl_ms, 7);
+		answer(f, &q, sums[i].status, 5, (uint64_t)sums[i].sum);
+	}
+	struct wire_request q = expect(f, WIRE_INCR);
+	CHECK(q.delta == 3 && q.initial == 3 && q.how == 0 && q.ttl_ms == 0);
+	answer(f, &q, HC_OK, 6, 3);
+	fake_bye(f);
+}
+
+TEST(numbers_go_out_and_sums_come_back)
+{
+	struct session x;
+
+	begin(&x, serve_sums);
+	for (int i = 0; i < N_SUMS; i++) {
+		struct hc_incr_opts o = HC_OPTS(hc_incr_opts);
+		int64_t sum = 77;
+		o.initial = sums[i].initial;
+		o.ttl_ms = 7;
+		o.wrap = sums[i].wrap;
+		o.must_exist = sums[i].must_exist;
+		CHECK_EQ(hc_incr(x.s, "k", 1, sums[i].delta, &o, &sum), sums[i].status);
+		CHECK_EQ(sum, sums[i].status == HC_OK ? sums[i].sum : 77);
+	}
+	CHECK_EQ(hc_incr(x.s, "k", 1, 3, NULL, NULL), HC_OK);
+	end(&x);
+}
+
 TEST(arguments_out_of_range)
 {
 	const struct hc_set_opts bad_set[] = {
@@ -161,6 +234,12 @@ TEST(arguments_out_of_range)
 		{.size = sizeof bad_join[0], .flags = 1},
 		{.size = sizeof bad_join[0], .mode = HC_ADD},
 		{.size = sizeof bad_join[0], .stamp = 1},
+	};
+	const struct hc_incr_opts bad_incr[] = {
+		{.size = sizeof bad_incr[0], .wrap = 2},
+		{.size = sizeof bad_incr[0], .must_exist = 2},
+		{.size = sizeof bad_incr[0], .ttl_ms = HC_TTL_NEVER - 1},
+		{.size = 1},
 	};
 	struct hc_mset_item m = {"k", 1, "v", 1, 0};
 	struct hc_set_opts o = HC_OPTS(hc_set_opts);
@@ -185,6 +264,14 @@ TEST(arguments_out_of_range)
 	CHECK_EQ(hc_delete_if(NULL, "k", 1, 1), HC_E_INVAL);
 	o.ret_version = &version;
 	CHECK_EQ(hc_mset(x.s, &m, 1, &o), HC_E_INVAL);
+	for (size_t i = 0; i < sizeof bad_incr / sizeof bad_incr[0]; i++)
+		CHECK_EQ(hc_incr(x.s, "k", 1, 1, &bad_incr[i], NULL), HC_E_INVAL);
+	CHECK_EQ(hc_incr(NULL, "k", 1, 1, NULL, NULL), HC_E_INVAL);
+	CHECK_EQ(hc_incr(x.s, "k", 0, 1, NULL, NULL), HC_E_INVAL);
+	CHECK_EQ(hc_touch(NULL, "k", 1, 1), HC_E_INVAL);
+	CHECK_EQ(hc_touch(x.s, "k", 1, HC_TTL_NEVER - 1), HC_E_INVAL);
+	CHECK_EQ(hc_get_touch(x.s, "k", 1, HC_TTL_NEVER - 1, key, 1, NULL), HC_E_INVAL);
+	CHECK_EQ(hc_get_touch(NULL, "k", 1, 1, key, 1, NULL), HC_E_INVAL);
 	end(&x);
 }
 
@@ -202,6 +289,8 @@ static const struct {
 	{WIRE_DELETE, HC_TOO_SMALL},
 	{WIRE_DELETE, HC_EXISTS},
 	{WIRE_DELETE, HC_OLDER},
+	{WIRE_TOUCH, HC_CONFLICT},
+	{WIRE_INCR, HC_EXISTS},
 };
 
 static void talk_impossible(struct fake *f)
@@ -226,9 +315,12 @@ TEST(a_status_that_a_verb_cannot_have_closes_the_connection)
 		o.socket = x.f.path;
 		CHECK_EQ(hc_open(&x.hc, &o), HC_OK);
 		CHECK_EQ(hc_store(x.hc, "default", &x.s), HC_OK);
-		int r = impossible[i].verb == WIRE_PING  ? hc_ping(x.hc)
-		        : impossible[i].verb == WIRE_SET ? hc_set(x.s, "k", 1, "v", 1, NULL)
-		                                         : hc_delete(x.s, "k", 1);
+		uint32_t verb = impossible[i].verb;
+		int r = verb == WIRE_PING     ? hc_ping(x.hc)
+		        : verb == WIRE_SET    ? hc_set(x.s, "k", 1, "v", 1, NULL)
+		        : verb == WIRE_DELETE ? hc_delete(x.s, "k", 1)
+		        : verb == WIRE_TOUCH  ? hc_touch(x.s, "k", 1, 1)
+		                              : hc_incr(x.s, "k", 1, 1, NULL, NULL);
 		CHECK_EQ(r, impossible[i].verb == WIRE_PING ? HC_E_PROTOCOL : HC_E_UNKNOWN);
 		CHECK_EQ(hc_health(x.hc), HC_DISCONNECTED);
 		end(&x);

@@ -136,6 +136,38 @@ static const struct golden golden[] = {
 		.elem = {T("\x05"), T("\x00")},
 	},
 	{
+		.name = "TOUCH",
+		.request = {.verb = WIRE_TOUCH,
+			.request = 1,
+			.store_idx = 2,
+			.store_id = 3,
+			.key = "k",
+			.key_bytes = 1,
+			.ttl_ms = 1000},
+		.frame = T("\x0b\x00\x00\x00\x96\x06\x01\x02\x03\xc4\x01k\xcd\x03\xe8"),
+		.kinds = "uuuubu",
+		.elem = {T("\x06"), T("\x01"), T("\x02"), T("\x03"), T("\xc4\x01k"),
+			T("\xcd\x03\xe8")},
+	},
+	{
+		.name = "INCR",
+		.request = {.verb = WIRE_INCR,
+			.request = 1,
+			.store_idx = 2,
+			.store_id = 3,
+			.key = "n",
+			.key_bytes = 1,
+			.delta = -1,
+			.initial = 200,
+			.how = WIRE_WRAP | WIRE_MUST_EXIST},
+		.frame = T("\x15\x00\x00\x00\x99\x07\x01\x02\x03\xc4\x01n"
+			   "\xcf\xff\xff\xff\xff\xff\xff\xff\xff\xcc\xc8\x00\x03"),
+		.kinds = "uuuubuuuu",
+		.elem = {T("\x07"), T("\x01"), T("\x02"), T("\x03"), T("\xc4\x01n"),
+			T("\xcf\xff\xff\xff\xff\xff\xff\xff\xff"), T("\xcc\xc8"), T("\x00"),
+			T("\x03")},
+	},
+	{
 		.name = "answer",
 		.answer = true,
 		.reply = {.verb = WIRE_SET, .request = 300, .status = -7, .lsn = 65536, .value = 1},
@@ -218,7 +250,7 @@ static int decode(
 		memcpy(copy, body, bytes);
 	int r = answer ? wire_get_answer(copy, bytes, a) : wire_get_request(copy, bytes, q);
 	CHECK(r == 0 || r == -EPROTO);
-	if (r == 0 && !answer && (q->verb == WIRE_SET || q->verb == WIRE_DELETE)) {
+	if (r == 0 && !answer && wire_is_mutation(q->verb)) {
 		const uint8_t *k = q->key, *v = q->value;
 		CHECK(k >= copy && q->key_bytes <= bytes && k + q->key_bytes <= copy + bytes);
 		if (q->verb == WIRE_SET)
@@ -483,7 +515,7 @@ TEST(verbs_and_numbers_fit)
 		int r;
 	} bodies[] = {
 		{T("\x92\x00\x00"), -EPROTO}, /* no such verb */
-		{T("\x92\x06\x00"), -EPROTO}, /* nor this */
+		{T("\x92\x20\x00"), -EPROTO}, /* nor this */
 		{T("\x92\xff\x00"), -EPROTO}, /* a negative one */
 		{T("\x92\xcf\x00\x00\x00\x01\x00\x00\x00\x02\x00"),
 			-EPROTO},                              /* 2 in its low half */
