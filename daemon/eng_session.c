@@ -361,7 +361,7 @@ static int peer_pidfd(const struct config *config, int sock, int32_t pid)
 	int fd = -1;
 	socklen_t n = sizeof fd;
 
-	if (config->peer_pidfd == CONFIG_PEER_PIDFD_AUTO && !MUTANT(67) && /* 67: never asked for */
+	if (config->peer_pidfd == CONFIG_PEER_PIDFD_AUTO &&
 		getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &n) == 0)
 		return fd;
 	if (pid <= 0 || MUTANT(68)) /* 68: there is no other way */
@@ -472,8 +472,10 @@ static int session_adopt_one(struct eng *e, const struct heritage_session *hs)
 	int r = session_map(s);
 	if (r < 0)
 		return err_fwd(r);
-	/* What it told the last engine stands in its own segment; a lie harms itself alone. */
-	s->compiler_fence = shm_load32_rlx(&s->seg->fence) != SHM_FENCE_FULL;
+	/* As was agreed, not as it says in its segment: this engine may have to wait for it. */
+	s->compiler_fence = hs->fence != SHM_FENCE_FULL;
+	if (MUTANT(69)) /* 69: the client's word counts */
+		s->compiler_fence = shm_load32_rlx(&s->seg->fence) != SHM_FENCE_FULL;
 	s->state = ENG_SESSION_LIVE;
 	const struct shm_block *b = (const struct shm_block *)(const void *)(s->seg + 1);
 	for (uint32_t i = 0; i < s->n_blocks; i++)

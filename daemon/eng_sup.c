@@ -35,6 +35,7 @@ int eng_sup_send(struct eng *e, enum sup_msg_kind kind, const struct eng_session
 		m.pid = s->peer.pid;
 		m.read_pools = s->peer.read_pools;
 		m.write_pools = s->peer.write_pools;
+		m.fence = s->compiler_fence ? SHM_FENCE_COMPILER : SHM_FENCE_FULL;
 	}
 	if (n_fds) {
 		h.msg_control = control.bytes;

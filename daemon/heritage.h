@@ -11,7 +11,7 @@
  *
  *   engine -> supervisor
  *     READY                         adopted, serving
- *     SESSION_PUT slot,id,who,rights  + memfd [+ pidfd]    keep this session for my successors
+ *     SESSION_PUT slot,id,who,rights,fence  + memfd [+ pidfd]  keep this session for my successors
  *     SESSION_DROP slot,id          it is over
  *   supervisor -> engine
  *     SESSION_KEPT slot,id          it is kept: now the client may have its descriptor (rule P16)
@@ -42,6 +42,7 @@ struct heritage_session {
 	uint64_t id; /* 0: unused */
 	uint32_t uid, gid;
 	uint32_t read_pools, write_pools; /* bit i: may read, change pool i */
+	uint32_t fence;                   /* enum shm_fence, as HELLO's answer said */
 	int32_t pid;                      /* 0: unknown */
 	int32_t memfd;                    /* the session's segment, read-write */
 	int32_t pidfd;                    /* -1: none */
@@ -79,6 +80,7 @@ struct sup_msg {
 	uint64_t id;
 	uint32_t uid, gid;
 	uint32_t read_pools, write_pools;
+	uint32_t fence; /* enum shm_fence */
 	int32_t pid;
 	uint32_t n_fds; /* descriptors that come with it: memfd, then pidfd */
 };

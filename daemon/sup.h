@@ -42,6 +42,7 @@ struct sup_session {
 	uint64_t id; /* 0: the slot is free */
 	uint32_t uid, gid;
 	uint32_t read_pools, write_pools; /* rights, as the engine gave them: bit i is pool i */
+	uint32_t fence;                   /* enum shm_fence, as the engine agreed with the client */
 	int32_t pid;
 	int memfd, pidfd; /* pidfd -1: none */
 };

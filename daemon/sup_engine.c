@@ -52,6 +52,7 @@ static void heritage_fill(const struct sup *sup, struct heritage *h, int channel
 			.read_pools = s->read_pools,
 			.write_pools = MUTANT(84) ? ~0u
 		                                  : s->write_pools, /* 84: a restart forgets */
+			.fence = s->fence,
 			.pid = s->pid,
 			.memfd = s->memfd,
 			.pidfd = s->pidfd,

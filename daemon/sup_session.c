@@ -27,6 +27,7 @@ int sup_session_put(struct sup *sup, const struct sup_msg *m, int *fds, uint32_t
 			.gid = m->gid,
 			.read_pools = m->read_pools,
 			.write_pools = m->write_pools,
+			.fence = m->fence,
 			.pid = m->pid,
 			.memfd = steal_fd(fds[0]),
 			.pidfd = n_fds == 2 ? steal_fd(fds[1]) : -1,

@@ -54,7 +54,7 @@ struct shm_client {
 	struct shm_segment seg; /* [W: eng at create; R: all] kind CLIENT */
 
 	shm_u32 blocks_used;  /* [W: cli; R: eng, tools] blocks 0..n-1 may hold pins */
-	shm_u32 fence;        /* [W: cli; R: eng, tools] enum shm_fence */
+	shm_u32 fence;        /* [W: cli; R: tools] enum shm_fence, for people: what was agreed at HELLO counts */
 	uint64_t session_id;  /* [W: eng at create; R: all] random, never recurs */
 	uint32_t n_blocks;    /* [W: eng at create; R: all] blocks in this segment */
 	uint32_t pid;         /* [W: eng at create; R: tools] as the kernel gave it, 0 across pid namespaces */
