@@ -547,7 +547,9 @@ static void pin_some(void)
 
 TEST_LIMIT(random_changes_agree_with_a_plain_model_and_the_accounts_close, 120)
 {
-	begin_bytes(2 << 20);
+	t_pool_new(&p, &(struct t_pool_opts){.pool_bytes = 1 << 20, .n_regions = 2});
+	CHECK_EQ(t_pool_start(&p), 0);
+	reader = t_pool_reader(&p, 0, 0);
 	p.on_evict = model_evicted;
 	for (uint64_t n = 0; n < MODEL_OPS; n++) {
 		random_change(n);
