@@ -149,6 +149,28 @@ static void uring_free(struct eng_loop *l)
 	free(l);
 }
 
+/* The ring can do no more than the operations above, whoever fills it: else it would be a way around
+ * the filter of system calls (eng_lock.c).  0 or -errno. */
+static int restrict_to_ours(struct io_uring *ring)
+{
+	static const uint8_t ours[] = {IORING_OP_ACCEPT, IORING_OP_RECV, IORING_OP_SEND,
+		IORING_OP_POLL_ADD, IORING_OP_TIMEOUT, IORING_OP_ASYNC_CANCEL};
+	struct io_uring_restriction r[sizeof ours + 1] = {{.opcode = IORING_RESTRICTION_REGISTER_OP,
+		.register_op = IORING_REGISTER_ENABLE_RINGS}};
+
+	for (size_t i = 0; i < sizeof ours; i++) {
+		r[i + 1].opcode = IORING_RESTRICTION_SQE_OP;
+		r[i + 1].sqe_op = ours[i];
+	}
+	/* Debian's liburing 2.3 declares calls of these two names, and lacks them. */
+	int ret = io_uring_register(
+		(unsigned)ring->ring_fd, IORING_REGISTER_RESTRICTIONS, r, sizeof r / sizeof *r);
+	if (ret == 0)
+		ret = io_uring_register(
+			(unsigned)ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+	return ret < 0 ? err_new(ret) : 0;
+}
+
 static const struct eng_loop_ops ops = {
 	.free = uring_free,
 	.accept = uring_accept,
@@ -175,17 +197,24 @@ int eng_loop_uring_new(bool deferred, uint32_t n_waits, struct eng_loop **ret, c
 		.how = "io_uring, completions deferred to the loop"};
 	if (deferred) {
 		p = (struct io_uring_params){.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP |
+		                                      IORING_SETUP_R_DISABLED |
 		                                      IORING_SETUP_SINGLE_ISSUER |
 		                                      IORING_SETUP_DEFER_TASKRUN,
 			.cq_entries = n_waits + LOOP_SUBMIT};
 		r = io_uring_queue_init_params(LOOP_SUBMIT, &u->ring, &p);
 	}
 	if (r == -EINVAL) { /* not asked for, or this kernel does not know it */
-		p = (struct io_uring_params){.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+		p = (struct io_uring_params){
+			.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED,
 			.cq_entries = n_waits + LOOP_SUBMIT};
 		r = io_uring_queue_init_params(LOOP_SUBMIT, &u->ring, &p);
 		u->loop.kind = ENG_LOOP_URING_PLAIN;
 		u->loop.how = "io_uring, plain: without IORING_SETUP_DEFER_TASKRUN (kernel 6.1)";
+	}
+	if (r == 0) {
+		r = restrict_to_ours(&u->ring);
+		if (r < 0)
+			io_uring_queue_exit(&u->ring);
 	}
 	if (r < 0) {
 		*ret_why = why_not(r);

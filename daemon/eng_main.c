@@ -8,7 +8,8 @@
  *   sessions of the heritage, mapped          rule P16
  *   the journal's intent decided              rule P23: before anything moves
  *   pins scanned, pools opened                rule P15
- *   SERVING, READY, the loop                  STEP engine:adopted
+ *   system calls given up                     STEP engine:adopted
+ *   SERVING, READY, the loop                  STEP engine:ready
  *
  * Ends when the supervisor says so or is gone: what was asked is answered, the
  * control segment says ENDED.  README.md beside this file has the reasons.
@@ -16,7 +17,6 @@
 #include "eng.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -26,11 +26,11 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include "base/check.h"
 #include "base/err.h"
+#include "eng_lock.h"
 #include "panic.h"
 #include "step.h"
 #include "sup_life.h"
@@ -107,17 +107,6 @@ static int heritage_read(int fd, struct heritage **ret)
 	return 0;
 }
 
-/* What runs here reads everybody's bytes: it keeps no right that it does not need, and can get none.
- * All that it opens from now on are new descriptions of its own files. */
-static void lock_down(void)
-{
-	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
-
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || syscall(SYS_capset, &head, none) != 0)
-		log_warn("the engine keeps its capabilities: %s", strerror(errno));
-}
-
 /* Descriptors do not go on to a child, signals are the supervisor's business: it says
  * QUIT over the channel, also when a terminal or a service manager signals everybody. */
 static void main_process(struct eng *e)
@@ -145,7 +134,9 @@ static void main_process(struct eng *e)
 				e->config->max_clients, (unsigned long long)want,
 				(unsigned long long)rl.rlim_cur);
 	}
-	lock_down();
+	int r = eng_lock_rights(e->config->lockdown == CONFIG_LOCKDOWN_AUTO);
+	if (r < 0)
+		log_warn("the engine keeps its capabilities: %s", strerror(-r));
 }
 
 /* ---------------------------------------------------------------- taking over */
@@ -410,6 +401,15 @@ static void main_free(struct eng *e)
 	free(e);
 }
 
+/* All that serving takes is there: the rest of the system's calls is given up. */
+static void give_up_calls(const struct eng *e)
+{
+	char what[ENG_LOCK_TEXT_BYTES];
+
+	if (e->config->lockdown == CONFIG_LOCKDOWN_AUTO && !MUTANT(88)) /* 88: all calls stay */
+		log_info("locked down: %s", eng_lock_calls(what));
+}
+
 static int main_run(struct eng *e)
 {
 	int r = main_loop_new(e);
@@ -425,6 +425,7 @@ static int main_run(struct eng *e)
 	if (r < 0)
 		return err_fwd(r);
 	STEP("engine:adopted");
+	give_up_calls(e);
 	eng_session_serve(e);
 	shm_store_rlx(&e->ctl->state, SHM_ENGINE_SERVING);
 	r = eng_sup_start(e);

@@ -534,14 +534,30 @@ TEST(an_engine_has_no_rights_but_its_users)
 {
 	struct t_daemon *d = t_daemon_start(NULL, NULL);
 
+	char *line = t_proc_line(d->proc, "locked down: ", WAIT_MS);
+	bool filtered = strstr(line, "system calls are allowed") != NULL;
+
+	CHECK(filtered || strstr(line, "system calls are not filtered: "));
+	free(line);
 	for (int i = 0; i < 2; i++) { /* the next engine, too */
 		pid_t engine = t_daemon_engine(d);
+		CHECK_EQ(status_of(engine, "Seccomp", 10), filtered ? 2 : 0);
 		CHECK_EQ(status_of(engine, "CapEff", 16), 0);
 		CHECK_EQ(status_of(engine, "CapPrm", 16), 0);
 		CHECK_EQ(status_of(engine, "NoNewPrivs", 10), 1);
 		if (i == 0)
 			(void)t_daemon_wait_engine(d, t_daemon_kill_engine(d, SIGKILL));
 	}
+	t_daemon_stop(d);
+}
+
+TEST(an_engine_that_is_not_locked_down_can_be_debugged)
+{
+	struct t_daemon *d = t_daemon_start("lockdown: off\n", NULL);
+	pid_t engine = t_daemon_engine(d);
+
+	CHECK_EQ(status_of(engine, "Seccomp", 10), 0);
+	CHECK_EQ(status_of(engine, "CapEff", 16), 0);
 	t_daemon_stop(d);
 }
 
