@@ -45,34 +45,36 @@ int eng_lock_rights(bool all)
 
 #if defined(HC_SECCOMP) && !defined(SANITIZED)
 
+/* clang-format off */
+
 /* X(call): what the engine makes while it serves.  Those with a condition stand in rules_add(). */
 #define CALLS(X) \
 	/* the loop, on io_uring or epoll */ \
-	X(io_uring_enter) \
-	X(epoll_ctl) X(epoll_wait) X(epoll_pwait) X(epoll_pwait2) X(poll) X(ppoll) \
-		X(clock_nanosleep) X(nanosleep) \
-			X(restart_syscall) /* connections and the channel */ \
-		X(accept) X(accept4) X(recvfrom) X(recvmsg) X(sendto) X(sendmsg) X(getsockopt) \
-			X(shutdown) /* descriptors, and the segments of sessions */ \
-		X(close) X(fcntl) X(fstat) X(newfstatat) X(statx) X(flock) X(memfd_create) \
-			X(fchmod) X(ftruncate) X(fallocate) X(pread64) X(pwrite64) \
-				X(pidfd_open)                /* the log and last words */ \
-		X(read) X(readv) X(write) X(writev) X(lseek) /* memory */ \
-		X(brk) X(munmap) X(mremap) \
-			X(madvise)     /* readers: barriers before reuse, waking who waits */ \
-		X(membarrier) X(futex) /* time, random ids, ourselves */ \
-		X(clock_gettime) X(clock_getres) X(gettimeofday) X(time) X(getrandom) X(getpid) \
-			X(gettid) X(geteuid) X(getuid) X(sched_yield) X(getrusage) \
-				X(sched_getaffinity) /* signals, the end */ \
-		X(rt_sigreturn) X(rt_sigaction) X(rt_sigprocmask) X(sigaltstack) X(exit) \
-			X(exit_group)
+	X(io_uring_enter) X(epoll_ctl) X(epoll_wait) X(epoll_pwait) X(epoll_pwait2) \
+	X(poll) X(ppoll) X(clock_nanosleep) X(nanosleep) X(restart_syscall) \
+	/* connections and the channel */ \
+	X(accept) X(accept4) X(recvfrom) X(recvmsg) X(sendto) X(sendmsg) X(getsockopt) X(shutdown) \
+	/* descriptors, and the segments of sessions */ \
+	X(close) X(fcntl) X(fstat) X(newfstatat) X(statx) X(flock) X(memfd_create) X(fchmod) \
+	X(ftruncate) X(fallocate) X(pread64) X(pwrite64) X(pidfd_open) \
+	/* the log and last words */ \
+	X(read) X(readv) X(write) X(writev) X(lseek) \
+	/* memory */ \
+	X(brk) X(munmap) X(mremap) X(madvise) \
+	/* readers: barriers before reuse, waking who waits */ \
+	X(membarrier) X(futex) \
+	/* time, random ids, ourselves */ \
+	X(clock_gettime) X(clock_getres) X(gettimeofday) X(time) X(getrandom) X(getpid) X(gettid) \
+	X(geteuid) X(getuid) X(sched_yield) X(getrusage) X(sched_getaffinity) \
+	/* signals, the end */ \
+	X(rt_sigreturn) X(rt_sigaction) X(rt_sigprocmask) X(sigaltstack) X(exit) X(exit_group)
 
 /* X(call): what nothing of ours would ever do.  The process ends. */
 #define DEADLY(X) \
-	X(execve) \
-	X(execveat) X(ptrace) X(process_vm_readv) X(process_vm_writev) X(mount) X(umount2) \
-		X(pivot_root) X(setns) X(unshare) X(bpf) X(init_module) X(finit_module) \
-			X(kexec_load)
+	X(execve) X(execveat) X(ptrace) X(process_vm_readv) X(process_vm_writev) X(mount) X(umount2) \
+	X(pivot_root) X(setns) X(unshare) X(bpf) X(init_module) X(finit_module) X(kexec_load)
+
+/* clang-format on */
 
 /* A flag of open(2) that makes, empties or changes something under a name. */
 #define OPEN_CHANGES (O_CREAT | O_TRUNC | O_APPEND | (O_TMPFILE & ~O_DIRECTORY))
