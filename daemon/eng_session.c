@@ -361,7 +361,7 @@ static int peer_pidfd(const struct config *config, int sock, int32_t pid)
 	int fd = -1;
 	socklen_t n = sizeof fd;
 
-	if (config->peer_pidfd == CONFIG_PEER_PIDFD_AUTO &&
+	if (config->peer_pidfd == CONFIG_PEER_PIDFD_AUTO && !MUTANT(67) && /* 67: never asked for */
 		getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &n) == 0)
 		return fd;
 	if (pid <= 0 || MUTANT(68)) /* 68: there is no other way */

@@ -211,7 +211,8 @@ static int session_open(struct hc *hc, const struct hc_open_opts *o)
 		hc_handed_close(&handed);
 	if (r < 0)
 		return err_fwd(r);
-	hc->time_off_ns = (int64_t)hc->ctl->time_off_ns - hc->conn.hello.time_off_ns;
+	if (!MUTANT(601)) /* 601: every clock counts as the engine's */
+		hc->time_off_ns = (int64_t)hc->ctl->time_off_ns - hc->conn.hello.time_off_ns;
 	hc->conn.hello.session = hc->session_id;
 	hc->conn.sup_word = &hc->ctl->sup_word;
 	hc->threads = hc_threads_new(hc);
