@@ -31,6 +31,7 @@ enum {
 	ADMIN_LIMIT_MS = 2000,
 	ADMIN_TEXT_BYTES = 160,
 	ADMIN_PATH_BYTES = 108,
+	ADMIN_RIGHTS_BYTES = 64, /* a longer list is cut */
 };
 
 enum admin_kind {
@@ -54,6 +55,9 @@ struct admin_fd {
 	uint32_t uid, gid;
 	int32_t pid; /* CLIENT: as the kernel told the daemon; 0: another pid namespace */
 	uint64_t id; /* CLIENT: the session's id */
+	uint32_t read_pools, write_pools; /* CLIENT: bit i: it may read, change pool i */
+	char read[ADMIN_RIGHTS_BYTES];    /* POOL: who may, as in the configuration */
+	char write[ADMIN_RIGHTS_BYTES];
 };
 
 struct admin_answer {
@@ -69,7 +73,7 @@ struct admin_answer {
 	uint32_t crashes;         /* in a row, until now */
 	uint32_t pad0;
 	char socket[ADMIN_PATH_BYTES]; /* where clients connect */
-	char text[ADMIN_TEXT_BYTES];   /* DENIED, BAD */
+	char text[ADMIN_TEXT_BYTES];   /* DENIED, BAD; DESCRIPTORS: why there is no memory now */
 	struct admin_fd fd[ADMIN_FDS_MAX];
 };
 

@@ -191,6 +191,8 @@ void eng_quit(struct eng *e); /* begin the end: stop accepting, send what is buf
 int eng_map_segment(int fd, uint64_t min_bytes, enum shm_kind kind, void **ret); /* 0 or -errno */
 int eng_map_pool(struct eng *e, uint32_t pool_idx, uint8_t **ret_base, uint64_t *ret_bytes);
 int eng_map_reopen(int fd, int flags); /* a description of its own; or -errno */
+/* Closes all that is mapped to every later writer, for ever (hardening: strict).  0 or -errno. */
+int eng_map_seal(struct eng *e);
 
 /* eng_conn.c */
 int eng_conn_start(struct eng *e);        /* accepts from now on; 0 or -errno */

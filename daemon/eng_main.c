@@ -8,7 +8,8 @@
  *   sessions of the heritage, mapped          rule P16
  *   the journal's intent decided              rule P23: before anything moves
  *   pins scanned, pools opened                rule P15
- *   system calls given up                     STEP engine:adopted
+ *   hardening: strict: memory closed          STEP engine:adopted
+ *   system calls given up
  *   SERVING, READY, the loop                  STEP engine:ready
  *
  * Ends when the supervisor says so or is gone: what was asked is answered, the
@@ -134,7 +135,8 @@ static void main_process(struct eng *e)
 				e->config->max_clients, (unsigned long long)want,
 				(unsigned long long)rl.rlim_cur);
 	}
-	int r = eng_lock_rights(e->config->lockdown == CONFIG_LOCKDOWN_AUTO);
+	int r = eng_lock_rights(e->config->lockdown == CONFIG_LOCKDOWN_AUTO ||
+				e->config->hardening == CONFIG_HARDENING_STRICT);
 	if (r < 0)
 		log_warn("the engine keeps its capabilities: %s", strerror(-r));
 }
@@ -425,6 +427,11 @@ static int main_run(struct eng *e)
 	if (r < 0)
 		return err_fwd(r);
 	STEP("engine:adopted");
+	if (e->config->hardening == CONFIG_HARDENING_STRICT) {
+		r = eng_map_seal(e);
+		if (r < 0)
+			return log_fail(r, "hardening: strict cannot be had here");
+	}
 	give_up_calls(e);
 	eng_session_serve(e);
 	shm_store_rlx(&e->ctl->state, SHM_ENGINE_SERVING);

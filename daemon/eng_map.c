@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include "base/err.h"
+#include "step.h"
 
 #define HUGE_2M (2ull << 20)
 #define HUGE_1G (1ull << 30)
@@ -133,4 +134,20 @@ int eng_map_pool(struct eng *e, uint32_t pool_idx, uint8_t **ret_base, uint64_t 
 	*ret_base = base;
 	*ret_bytes = bytes;
 	return 0;
+}
+
+int eng_map_seal(struct eng *e)
+{
+	const int seals = MUTANT(89) ? 0 : F_SEAL_FUTURE_WRITE; /* 89: only said to be strict */
+	int r = 0;
+
+	for (uint32_t i = 0; i < e->config->n_pools; i++)
+		for (uint32_t k = 0; k < shm_load32_rlx(&e->ctl->pool[i].n_regions) && r == 0; k++)
+			r = fcntl(e->h->region_fd[i][k], F_ADD_SEALS, seals | F_SEAL_SEAL);
+	STEP("engine:half-sealed");
+	if (r == 0)
+		r = fcntl(e->h->journal_fd, F_ADD_SEALS, seals | F_SEAL_SEAL);
+	if (r == 0)
+		r = fcntl(e->h->control_fd, F_ADD_SEALS, seals | F_SEAL_SEAL);
+	return r < 0 ? err_new(-errno) : 0;
 }

@@ -5,6 +5,7 @@
  *   sup_socket   listening sockets               sup_admin    descriptors for tools
  *   sup_host     what the machine has            sup_segment  memfds
  *   sup_control  first bytes of the segments     sup_life     the word that says we live
+ *   sup_memory   all segments, made and given up together
  *
  * One thread, one poll(2), no timer when nothing is due: an idle supervisor does not
  * wake up.  It never parses a client's byte, never maps a pool for longer than its
@@ -82,7 +83,7 @@ struct sup {
 	struct sup_socket listen, admin_listen;
 	struct sup_segment control, journal;
 	struct sup_segment region[SHM_POOLS_MAX]; /* region 0 of each pool */
-	struct shm_control *ctl;                  /* mapping of the control segment */
+	struct shm_control *ctl; /* mapping of the control segment; NULL: there is no memory now */
 	uint64_t ctl_bytes;
 	int lock_fd;  /* heritage.lock_fd */
 	int panic_fd; /* heritage.panic_fd */
@@ -109,6 +110,14 @@ int sup_folder_socket(const char *socket_path);
  * dead daemon has left at the path is removed; a living one's is not: -EADDRINUSE. */
 int sup_socket_open(struct sup_socket *s, const char *path, int type, unsigned mode);
 void sup_socket_close(struct sup_socket *s);
+
+/* sup_memory.c: makes and formats all segments.  0 or -errno; what was made stays for _close. */
+int sup_memory_make(struct sup *sup);
+/* Can the next engine not have them any more (hardening: strict)? */
+bool sup_memory_is_closed(const struct sup *sup);
+/* Tells whoever maps them that they are dead, and gives them and all sessions up. */
+void sup_memory_abandon(struct sup *sup);
+void sup_memory_close(struct sup *sup);
 
 /* sup_engine.c: starts an engine on what we hold.  0 or -errno. */
 int sup_engine_start(struct sup *sup);

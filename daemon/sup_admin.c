@@ -68,7 +68,10 @@ static int list_fd(const struct sup *sup, uint32_t at, struct admin_fd *ret)
 		return sup->control.fd;
 	at -= 1;
 	if (at < sup->config.n_pools) {
+		const struct config_pool *p = &sup->config.pool[at];
 		*ret = (struct admin_fd){.kind = SHM_KIND_POOL, .index = at};
+		(void)config_rights_format(&p->read, ret->read, sizeof ret->read);
+		(void)config_rights_format(&p->write, ret->write, sizeof ret->write);
 		return sup->region[at].fd;
 	}
 	at -= sup->config.n_pools;
@@ -78,7 +81,9 @@ static int list_fd(const struct sup *sup, uint32_t at, struct admin_fd *ret)
 		.uid = s->uid,
 		.gid = s->gid,
 		.pid = s->pid,
-		.id = s->id};
+		.id = s->id,
+		.read_pools = s->read_pools,
+		.write_pools = s->write_pools};
 	return s->id ? s->memfd : -1;
 }
 
@@ -116,6 +121,10 @@ static int packet_send(struct sup *sup, struct sup_admin *a)
 	uint32_t next = a->next;
 
 	answer_begin(sup, &answer, ADMIN_DESCRIPTORS);
+	if (!sup->ctl)
+		(void)snprintf(answer.text, sizeof answer.text,
+			"the last engine took the memory with it (hardening: strict), and the new "
+			"one is not there yet: try again");
 	int r = answer_fill(sup, &answer, fds, &next);
 	if (r == 0)
 		r = answer_send(a->fd, &answer, fds);

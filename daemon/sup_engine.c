@@ -367,16 +367,40 @@ void sup_engine_on_death(struct sup *sup)
 		sup->over = true;
 		return;
 	}
+	if (sup_memory_is_closed(sup)) {
+		log_warn("hardening is strict: the engine's memory dies with it. The next one "
+			 "begins "
+			 "with empty memory, and clients have to open new sessions");
+		sup_memory_abandon(sup);
+	}
 	e->restart_ns = now_ns + backoff_ns(sup);
 	log_warn("another engine follows in %.0f ms (crash %u of %u in a row)",
 		(double)backoff_ns(sup) / 1e6, e->crashes, sup->config.restart_limit);
+}
+
+/* New memory if the last engine's died with it, and an engine.  0 or -errno. */
+static int restart(struct sup *sup)
+{
+	if (!sup->ctl) {
+		int r = sup_memory_make(sup);
+		if (r < 0) {
+			sup_memory_close(sup);
+			log_warn("no new memory yet: clients that have not noticed still map the "
+			         "old "
+				 "one; tried again in %.0f ms",
+				(double)sup->config.restart_backoff_max_ns / 1e6);
+			return err_fwd(r);
+		}
+		STEP("sup:memory-renewed");
+	}
+	return err_fwd(sup_engine_start(sup));
 }
 
 void sup_engine_on_due(struct sup *sup, uint64_t now_ns)
 {
 	struct sup_engine *e = &sup->engine;
 
-	if (e->pid == 0 && !sup->over && now_ns >= e->restart_ns && sup_engine_start(sup) < 0)
+	if (e->pid == 0 && !sup->over && now_ns >= e->restart_ns && restart(sup) < 0)
 		e->restart_ns = now_ns + sup->config.restart_backoff_max_ns;
 }
 

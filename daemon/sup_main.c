@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -13,11 +14,8 @@
 #include "base/err.h"
 #include "log.h"
 #include "panic.h"
-#include "journal.h"
 #include "step.h"
 #include "sup.h"
-#include "sup_control.h"
-#include "sup_life.h"
 
 /* --------------------------------------------------------------------- start */
 
@@ -51,98 +49,6 @@ static void limits_raise(struct sup *sup)
 		(unsigned long long)clients, sup->config.max_clients, (unsigned long long)want,
 		(unsigned long long)got);
 	sup->config.max_clients = (uint32_t)clients;
-}
-
-/* The huge page size that a pool asks for, and the backing that this would be. */
-static int huge_size(const struct config_pool *p)
-{
-	return p->huge_page_size == CONFIG_HUGE_1GIB ? SUP_HUGE_1G : SUP_HUGE_2M;
-}
-
-static uint32_t huge_backing(const struct config_pool *p)
-{
-	return huge_size(p) == SUP_HUGE_1G ? SHM_BACK_HUGE_1G : SHM_BACK_HUGE_2M;
-}
-
-/* Huge pages that it takes to have all of the pool in them. */
-static uint64_t huge_pages(const struct config_pool *p)
-{
-	if (p->huge_pages == CONFIG_HUGE_OFF)
-		return 0;
-	return sup_segment_pool_bytes(p, huge_backing(p)) / config_huge_page_bytes(p);
-}
-
-/* Makes region 0 of each pool. */
-static int regions_make(struct sup *sup)
-{
-	const struct config *c = &sup->config;
-	uint64_t n_pages[SUP_HUGE_N] = {0}; /* wanted and not got yet: what the advice adds up to */
-	char why[SUP_WHY_BYTES];
-	struct sup_host host;
-
-	for (uint32_t i = 0; i < c->n_pools; i++)
-		n_pages[huge_size(&c->pool[i])] += huge_pages(&c->pool[i]);
-	for (uint32_t i = 0; i < c->n_pools; i++) {
-		const struct config_pool *p = &c->pool[i];
-		struct sup_segment *s = &sup->region[i];
-		sup_host_read(&host);
-		int r = sup_segment_pool_new(p, &host, n_pages, s, why);
-		if (r < 0)
-			return log_fail(r, "pool %s: %s", p->name, why);
-		log_info("pool %s: %llu MiB of %s", p->name, (unsigned long long)(s->bytes >> 20),
-			s->why);
-		if (s->backing == huge_backing(p))
-			n_pages[huge_size(p)] -= huge_pages(p);
-	}
-	return 0;
-}
-
-static int segments_make(struct sup *sup)
-{
-	char why[SUP_WHY_BYTES];
-	struct sup_host host;
-	int r;
-
-	r = regions_make(sup);
-	if (r < 0)
-		return err_fwd(r);
-	sup_host_read(&host);
-	r = sup_segment_new(
-		"hypercache-control", sizeof(struct shm_control), &host, &sup->control, why);
-	if (r == 0)
-		r = sup_segment_new("hypercache-journal",
-			shm_journal_bytes(sup->config.max_clients), &host, &sup->journal, why);
-	return r < 0 ? log_fail(r, "control segments: %s", why) : 0;
-}
-
-/* Writes what stands at the beginning of each segment; the control segment stays mapped. */
-static int segments_format(struct sup *sup)
-{
-	void *map;
-	uint64_t bytes;
-	int r;
-
-	r = sup_segment_map(&sup->control, sizeof *sup->ctl, &map, &sup->ctl_bytes);
-	if (r < 0)
-		return log_fail(r, "cannot map the control segment");
-	sup->ctl = map;
-	r = sup_control_format(sup->ctl, &sup->config, &sup->control, sup->region);
-	if (r < 0)
-		return log_fail(r, "no random numbers for the control segment");
-	r = sup_segment_map(&sup->journal, sizeof(struct shm_journal), &map, &bytes);
-	if (r < 0)
-		return log_fail(r, "cannot map the journal");
-	sup_control_journal_format(map, sup->ctl, &sup->journal);
-	(void)munmap(map, bytes);
-	for (uint32_t i = 0; i < sup->config.n_pools; i++) {
-		r = sup_segment_map(&sup->region[i], SHM_PAGE, &map, &bytes);
-		if (r < 0)
-			return log_fail(r, "cannot map pool %s", sup->config.pool[i].name);
-		sup_control_pool_format(map, sup->ctl, i, &sup->region[i]);
-		(void)munmap(map, bytes);
-	}
-	r = sup_life_claim(&sup->ctl->sup_word);
-	return r < 0 ? log_fail(r, "this kernel has no robust futexes") : 0;
 }
 
 /* The memfds that are no segments. */
@@ -209,9 +115,7 @@ static int sup_start(struct sup *sup)
 	if (sup->folder_lock < 0)
 		return err_fwd(sup->folder_lock);
 	limits_raise(sup);
-	r = segments_make(sup);
-	if (r == 0)
-		r = segments_format(sup);
+	r = sup_memory_make(sup);
 	STEP("sup:segments-made");
 	if (r == 0)
 		r = memfds_make(sup);
@@ -330,12 +234,7 @@ static void sup_fini(struct sup *sup)
 		sup_admin_close(&sup->admin[i]);
 	sup_session_close_all(sup);
 	free(sup->session);
-	if (sup->ctl)
-		(void)munmap(sup->ctl, sup->ctl_bytes);
-	for (int i = 0; i < SHM_POOLS_MAX; i++)
-		sup_segment_close(&sup->region[i]);
-	sup_segment_close(&sup->journal);
-	sup_segment_close(&sup->control);
+	sup_memory_close(sup);
 	cleanup_closep_(&sup->lock_fd);
 	cleanup_closep_(&sup->panic_fd);
 	cleanup_closep_(&sup->signals);
@@ -349,6 +248,9 @@ int sup_main(const struct config *config)
 	log_open(STDERR_FILENO, config->log_level, "supervisor");
 	if (panic_open(STDERR_FILENO) < 0)
 		log_warn("fatal signals of the supervisor will not be explained");
+	/* Else a process of our own user could write through our mapping, strict or not. */
+	if (config->hardening == CONFIG_HARDENING_STRICT && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+		log_warn("debuggers of our own user are not kept out: %s", strerror(errno));
 	sup_init(&sup, config);
 	if (sup_start(&sup) == 0) {
 		sup_run(&sup);

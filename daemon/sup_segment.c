@@ -116,7 +116,7 @@ static int memfd_fill_and_seal(int fd, uint64_t bytes, char why[SUP_WHY_BYTES])
 		r = MUTANT(72) || fallocate(fd, 0, 0, (off_t)bytes) == 0 ? 0 : -errno;
 	} while (r == -EINTR);       /* starts anew only after a signal: bounded by their number */
 	if (r == 0 && !MUTANT(71) && /* 71: its size may change, 72: its memory is not there */
-		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0)
 		r = -errno;
 	if (r < 0) {
 		(void)snprintf(why, SUP_WHY_BYTES, "allocating %llu MiB failed: %s",
@@ -124,6 +124,18 @@ static int memfd_fill_and_seal(int fd, uint64_t bytes, char why[SUP_WHY_BYTES])
 		return err_new(r);
 	}
 	return 0;
+}
+
+int sup_segment_seal(const struct sup_segment *s)
+{
+	return fcntl(s->fd, F_ADD_SEALS, F_SEAL_SEAL) == 0 ? 0 : err_new(-errno);
+}
+
+bool sup_segment_is_closed(const struct sup_segment *s)
+{
+	int seals = s->fd >= 0 ? fcntl(s->fd, F_GET_SEALS) : 0;
+
+	return seals > 0 && (seals & F_SEAL_FUTURE_WRITE);
 }
 
 /* Refuses before the kernel's OOM killer would. */

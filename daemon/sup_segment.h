@@ -2,9 +2,13 @@
  *
  * A segment's memory is all there before anybody gets a descriptor: nobody meets
  * SIGBUS later.  What the machine cannot give is refused here, in words, with what
- * to change.  Its size is sealed (F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_SEAL); writing is not, because
+ * to change.  Its size is sealed (F_SEAL_SHRINK, F_SEAL_GROW); writing is not, because
  * the next engine has to map it for writing.  Its mode is 0600: a descriptor
  * that was handed out read-only cannot be re-opened for writing by another user.
+ *
+ * hardening: none     sup_segment_seal(): no seal comes behind these
+ * hardening: strict   the engine, when it has mapped it, closes it to every later writer
+ *                     (F_SEAL_FUTURE_WRITE), the next engine included
  *
  * huge_pages: try goes down this ladder and says on which step it stands, why, and
  * how to get higher:
@@ -42,6 +46,12 @@ int sup_segment_new(const char *name, uint64_t bytes, const struct sup_host *hos
  * those to come would like to have, for the advice.  0 and *ret; -ENOMEM, -errno as above. */
 int sup_segment_pool_new(const struct config_pool *p, const struct sup_host *host,
 	const uint64_t n_pages[SUP_HUGE_N], struct sup_segment *ret, char why[SUP_WHY_BYTES]);
+
+/* No other seal can be set from now on.  0 or -errno. */
+int sup_segment_seal(const struct sup_segment *s);
+
+/* Did an engine close it to later writers?  False without a descriptor. */
+bool sup_segment_is_closed(const struct sup_segment *s);
 
 /* Closes the descriptor; memory goes when its last mapping and descriptor have gone. */
 void sup_segment_close(struct sup_segment *s);

@@ -44,24 +44,48 @@ static uint64_t reads(const struct hypercache_admin_session *s, uint64_t *ret_hi
 	return sum;
 }
 
+/* What it may, as "all", or each pool of which it has a right as NAME:rw or NAME:r. */
+static const char *rights_text(const struct hypercache_admin *a,
+	const struct hypercache_admin_session *s, char to[CLI_TEXT_BYTES * 4])
+{
+	size_t at = 0;
+	bool all = true;
+
+	to[0] = 0;
+	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++) {
+		const struct shm_pool_entry *e = &a->ctl->pool[i];
+		char name[SHM_NAME_BYTES];
+		if (shm_load_acq(&e->id) == 0) /* acq:entry.id */
+			continue;
+		bool read = s->read_pools >> i & 1, write = s->write_pools >> i & 1;
+		all = all && write;
+		if (read && at < CLI_TEXT_BYTES * 4)
+			at += (size_t)snprintf(to + at, CLI_TEXT_BYTES * 4 - at, "%s%s:%s",
+				at ? "," : "", cli_text(e->name, sizeof e->name, name, sizeof name),
+				write ? "rw" : "r");
+	}
+	return all ? "all" : to;
+}
+
 static void session_print(
 	const struct hypercache_admin *a, const struct hypercache_admin_session *s)
 {
-	char name[sizeof s->seg->name], age[CLI_TEXT_BYTES];
+	char name[sizeof s->seg->name], age[CLI_TEXT_BYTES], rights[CLI_TEXT_BYTES * 4];
 	uint32_t pins, views;
 	uint64_t hits, n = reads(s, &hits);
 
 	hypercache_admin_pins(a, s, &pins, &views);
-	printf("%4u %016" PRIx64 " %8d %6u %-9s %14" PRIu64 " %14" PRIu64 " %5u %5u %12s  %s\n",
+	printf("%4u %016" PRIx64 " %8d %6u %-9s %14" PRIu64 " %14" PRIu64
+	       " %5u %5u %12s  %-8s  %s\n",
 		s->slot, s->id, s->pid, s->uid, fence_name(s), n, hits, pins, views,
-		cli_time(age_ns(s), age),
+		cli_time(age_ns(s), age), rights_text(a, s, rights),
 		cli_text(s->seg->name, sizeof s->seg->name, name, sizeof name));
 }
 
 static void session_json(
 	const struct hypercache_admin *a, const struct hypercache_admin_session *s, struct json *j)
 {
-	char name[sizeof s->seg->name];
+	char name[sizeof s->seg->name], rights[CLI_TEXT_BYTES * 4];
 	uint32_t pins, views;
 	uint64_t hits, n = reads(s, &hits);
 
@@ -73,6 +97,7 @@ static void session_json(
 	json_u64(j, "uid", s->uid);
 	json_u64(j, "gid", s->gid);
 	json_string(j, "name", cli_text(s->seg->name, sizeof s->seg->name, name, sizeof name));
+	json_string(j, "rights", rights_text(a, s, rights));
 	json_string(j, "fence", fence_name(s));
 	json_double(j, "age_s", (double)age_ns(s) / 1e9);
 	json_u64(j, "reads", n);
@@ -108,9 +133,9 @@ int cli_clients(const struct cli *c)
 		json_end(&j, '}');
 		json_finish(&j);
 	} else {
-		printf("%4s %-16s %8s %6s %-9s %14s %14s %5s %5s %12s  %s\n", "slot", "session",
-			"process", "user", "fence", "reads", "hits", "pins", "views", "open for",
-			"name");
+		printf("%4s %-16s %8s %6s %-9s %14s %14s %5s %5s %12s  %-8s  %s\n", "slot",
+			"session", "process", "user", "fence", "reads", "hits", "pins", "views",
+			"open for", "rights", "name");
 		for (uint32_t i = 0; i < a.n_sessions; i++)
 			session_print(&a, &a.session[i]);
 	}

@@ -203,6 +203,8 @@ static void pool_print(const struct hypercache_admin *a, uint32_t idx)
 		n[i] = shm_load_rlx(&e->counter[i]);
 	printf("\npool %s\n", cli_text(e->name, sizeof e->name, name, sizeof name));
 	printf("  %s\n", cli_text(e->backing_why, sizeof e->backing_why, why, sizeof why));
+	printf("  read: %s, write: %s%s\n", a->pool[idx].read, a->pool[idx].write,
+		e->flags & SHM_POOL_SCRUB ? ", scrubbed" : "");
 	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
 		part_print(
 			parts[i].sign, parts[i].name, n[parts[i].counter], n[SHM_PC_limit_bytes]);
@@ -348,6 +350,9 @@ static void pool_json(const struct hypercache_admin *a, struct json *j, uint32_t
 	json_string(
 		j, "backing_why", cli_text(e->backing_why, sizeof e->backing_why, why, sizeof why));
 	json_u64(j, "max_value_bytes", e->max_value_bytes);
+	json_string(j, "read", a->pool[idx].read);
+	json_string(j, "write", a->pool[idx].write);
+	json_bool(j, "scrub", (e->flags & SHM_POOL_SCRUB) != 0);
 	counters_json(a, j, SHM_SCOPE_POOL, e->counter);
 	json_end(j, '}');
 }

@@ -199,7 +199,9 @@ static int session_map(struct hypercache_admin *a, int fd, const struct admin_fd
 		.uid = what->uid,
 		.gid = what->gid,
 		.pid = what->pid,
-		.id = what->id};
+		.id = what->id,
+		.read_pools = what->read_pools,
+		.write_pools = what->write_pools};
 	r = file_map(fd, sizeof *s->seg, &p, &s->bytes);
 	if (r < 0)
 		return err_fwd(r);
@@ -223,6 +225,10 @@ static int fd_take(struct hypercache_admin *a, const struct admin_fd *what, int 
 			a->pool_fd[what->index][what->region] >= 0)
 			return err_new(-EPROTO);
 		a->pool_fd[what->index][what->region] = steal_fd(*fd);
+		(void)snprintf(a->pool[what->index].read, ADMIN_RIGHTS_BYTES, "%.*s",
+			ADMIN_RIGHTS_BYTES - 1, what->read);
+		(void)snprintf(a->pool[what->index].write, ADMIN_RIGHTS_BYTES, "%.*s",
+			ADMIN_RIGHTS_BYTES - 1, what->write);
 		return 0;
 	default: /* a later version's */
 		return 0;
@@ -273,6 +279,8 @@ static int packets_take(struct hypercache_admin *a, int fd, uint64_t deadline_ns
 				"the daemon's memory cannot be mapped (%s): is it of another "
 				"version?",
 				strerror(-r));
+		if (packet.last && !a->ctl && packet.text[0])
+			return say(why, HYPERCACHE_ADMIN_NONE, "%s", packet.text);
 		if (packet.last)
 			return a->ctl ? 0
 			              : say(why, HYPERCACHE_ADMIN_DAMAGED,
@@ -369,8 +377,10 @@ int hypercache_admin_pool_map(
 				"region %u of pool %u cannot be mapped: %s", i, idx, strerror(-r));
 		}
 	}
-	*p = (struct hypercache_admin_pool){
-		.base = base, .bytes = bytes, .room = room, .room_bytes = room_bytes};
+	p->base = base;
+	p->bytes = bytes;
+	p->room = room;
+	p->room_bytes = room_bytes;
 	return 0;
 }
 

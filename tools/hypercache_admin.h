@@ -28,6 +28,7 @@ struct hypercache_admin_session {
 	uint32_t slot, uid, gid;
 	int32_t pid; /* 0: unknown */
 	uint64_t id;
+	uint32_t read_pools, write_pools; /* bit i: it may read, change pool i */
 	const struct shm_client *seg;
 	uint32_t
 		n_blocks; /* that the mapping holds, whatever the segment says; at most SHM_BLOCKS_MAX */
@@ -39,6 +40,7 @@ struct hypercache_admin_pool {
 	uint64_t bytes;
 	void *room; /* the mapping that base is in */
 	uint64_t room_bytes;
+	char read[ADMIN_RIGHTS_BYTES], write[ADMIN_RIGHTS_BYTES]; /* who may, set by open */
 };
 
 struct hypercache_admin {

@@ -12,6 +12,8 @@
 
 enum { LIMIT_MS = 20000, CHILDREN_MAX = 8 };
 
+static const char *hardening; /* of the daemons that are started */
+
 /* Starts the daemon of this test's folder; order: what HC_STEP says, or NULL. */
 static struct t_proc *daemon_start(const char *order)
 {
@@ -21,6 +23,7 @@ static struct t_proc *daemon_start(const char *order)
 	CHECK(f != NULL);
 	fprintf(f, "socket: %s\n", t_path("s"));
 	fprintf(f, "data_dir: %s\n", t_path("data"));
+	fprintf(f, "hardening: %s\n", hardening);
 	fputs("pools: { main: { size: 8MiB, huge_pages: off } }\n", f);
 	CHECK_EQ(fclose(f), 0);
 	(void)snprintf(step, sizeof step, "HC_STEP=%s", order ? order : "");
@@ -77,12 +80,23 @@ static void survive(void)
 	t_proc_free(p);
 }
 
-TEST_LIMIT(supervisor_is_killed_at_every_step_of_its_life, 200)
+/* A file that whoever dies removes: only one does. */
+static void once(void)
+{
+	int fd = open(t_path("once"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+	CHECK(fd >= 0);
+	close(fd);
+}
+
+/* Kills a supervisor at each of its marks; how many there are. */
+static int sweep(const char *as)
 {
 	static struct t_steps steps;
 	char order[512];
 	int n = 0;
 
+	hardening = as;
 	(void)snprintf(order, sizeof order, "record:%s", t_path("steps"));
 	struct t_proc *p = daemon_start(order);
 	live(p);
@@ -92,9 +106,7 @@ TEST_LIMIT(supervisor_is_killed_at_every_step_of_its_life, 200)
 	for (int i = 0; i < steps.n; i++) {
 		if (strncmp(steps.name[i], "sup:", 4) != 0)
 			continue;
-		int fd = open(t_path("once"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-		CHECK(fd >= 0);
-		close(fd);
+		once();
 		fprintf(stderr, "  killed at %s\n", steps.name[i]);
 		(void)snprintf(order, sizeof order, "kill:%s:1:%s", steps.name[i], t_path("once"));
 		p = daemon_start(order);
@@ -105,5 +117,29 @@ TEST_LIMIT(supervisor_is_killed_at_every_step_of_its_life, 200)
 		t_step_killed(steps.name[i]);
 		n++;
 	}
-	CHECK(n >= 7);
+	CHECK_EQ(unlink(t_path("steps")), 0);
+	return n;
+}
+
+TEST_LIMIT(supervisor_is_killed_at_every_step_of_its_life, 200) { CHECK(sweep("none") >= 7); }
+
+TEST_LIMIT(and_where_an_engine_takes_the_memory_with_it, 200) { CHECK(sweep("strict") >= 9); }
+
+/* Some segments are closed to later writers, some are not: the next engine gets new ones. */
+TEST(engine_is_killed_while_it_closes_the_memory)
+{
+	char order[512];
+
+	hardening = "strict";
+	once();
+	(void)snprintf(order, sizeof order, "kill:engine:half-sealed:1:%s", t_path("once"));
+	struct t_proc *p = daemon_start(order);
+	free(t_proc_line(p, "hardening is strict", LIMIT_MS));
+	free(t_proc_line(p, "hypercached: ready on ", LIMIT_MS));
+	CHECK_EQ(cli("set", "key", "value"), 0);
+	CHECK_EQ(cli("fsck", NULL, NULL), 0);
+	t_proc_signal(p, SIGTERM);
+	CHECK_EQ(t_proc_exit(p, LIMIT_MS), 0);
+	t_proc_free(p);
+	t_step_killed("engine:half-sealed");
 }

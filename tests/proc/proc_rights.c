@@ -258,6 +258,46 @@ TEST(the_socket_is_open_to_others_only_if_some_list_names_others)
 	}
 }
 
+static void hold_session(const struct t_daemon *d)
+{
+	struct raw r = session_open(d);
+
+	ping(&r);
+	CHECK(!raw_receive(&r)); /* until the daemon ends */
+}
+
+TEST(the_command_line_shows_who_may_what)
+{
+	char *out;
+	struct t_daemon *d = daemon_for_all(config);
+
+	fflush(NULL);
+	pid_t pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		become((struct who){STRANGER, STRANGER, 0}, true);
+		hold_session(d);
+		_exit(0);
+	}
+	struct raw r = session_open(d);
+	wait_counter(&r, SHM_DC_sessions, 2);
+	CHECK_EQ(t_run((const char *[]){t_bin("hypercache"), "--admin", d->admin, "stat", NULL},
+			 NULL, 0, &out, NULL, NULL, WAIT_MS),
+		0);
+	CHECK(strstr(out, "  read: [uid:60001, gid:61000], write: [uid:60001]\n"));
+	CHECK(strstr(out, "  read: any, write: [gid:61001]\n"));
+	free(out);
+	CHECK_EQ(t_run((const char *[]){t_bin("hypercache"), "--admin", d->admin, "--json",
+			       "clients", NULL},
+			 NULL, 0, &out, NULL, NULL, WAIT_MS),
+		0);
+	CHECK(strstr(out, "\"rights\":\"all\"") && strstr(out, "\"rights\":\"open:r\""));
+	free(out);
+	raw_close(&r);
+	t_daemon_stop(d);
+	CHECK_EQ(t_wait_child(pid, WAIT_MS), 0);
+}
+
 /* ------------------------------------------------------------ what a session keeps */
 
 /* Another connection for the session of r. */

@@ -51,7 +51,12 @@ static void check_whole(const struct sup_segment *s)
 	CHECK_EQ((uint64_t)st.st_size, s->bytes);
 	CHECK_EQ((uint64_t)st.st_blocks * 512, s->bytes);
 	CHECK_EQ(st.st_mode & 0777, 0600);
+	CHECK_EQ(fcntl(s->fd, F_GET_SEALS) & (SEALS | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE),
+		F_SEAL_SHRINK | F_SEAL_GROW);
+	CHECK(!sup_segment_is_closed(s));
+	CHECK_EQ(sup_segment_seal(s), 0);
 	CHECK_EQ(fcntl(s->fd, F_GET_SEALS) & (SEALS | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE), SEALS);
+	CHECK_EQ(fcntl(s->fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), -1);
 	CHECK_EQ(ftruncate(s->fd, 0), -1);
 	CHECK_EQ(ftruncate(s->fd, (off_t)s->bytes * 2), -1);
 }
