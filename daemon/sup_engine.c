@@ -386,7 +386,7 @@ static int restart(struct sup *sup)
 		if (r < 0) {
 			sup_memory_close(sup);
 			log_warn("no new memory yet: clients that have not noticed still map the "
-			         "old "
+				 "old "
 				 "one; tried again in %.0f ms",
 				(double)sup->config.restart_backoff_max_ns / 1e6);
 			return err_fwd(r);
