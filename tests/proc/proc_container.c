@@ -126,8 +126,13 @@ static void inside(struct inside *in, int namespaces, const struct t_daemon *d, 
 	CHECK_EQ(pipe2(in->from, O_CLOEXEC), 0);
 	in->keeper = fork();
 	CHECK(in->keeper >= 0);
-	if (in->keeper > 0)
+	if (in->keeper > 0) { /* the other ends: so that their end is heard of */
+		(void)close(in->to[0]);
+		(void)close(in->from[1]);
 		return;
+	}
+	(void)close(in->to[1]);
+	(void)close(in->from[0]);
 	enter(namespaces, in->clock_off_s);
 	pid_t pid = fork();
 	CHECK(pid >= 0);
@@ -147,10 +152,8 @@ static void inside(struct inside *in, int namespaces, const struct t_daemon *d, 
 static void inside_end(struct inside *in)
 {
 	CHECK_EQ(t_wait_child(in->keeper, WAIT_MS), 0);
-	for (int i = 0; i < 2; i++) {
-		(void)close(in->to[i]);
-		(void)close(in->from[i]);
-	}
+	(void)close(in->to[1]);
+	(void)close(in->from[0]);
 }
 
 /* --------------------------------------------------------------------- clients */
@@ -295,7 +298,7 @@ static bool has_peerpidfd(void)
 }
 
 /* The daemon is process 1 of its container; and ends when it is told to. */
-static void from_elsewhere(const char *config, bool before_a_tick)
+static void with_a_stranger(const char *config, bool before_a_tick)
 {
 	char socket_path[T_PATH_BYTES];
 	int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -320,6 +323,20 @@ static void from_elsewhere(const char *config, bool before_a_tick)
 	(void)close(sock);
 	raw_close(&good);
 	t_daemon_stop(d);
+}
+
+/* In a process of its own: after the end of process 1 nobody can be born in its namespace. */
+static void from_elsewhere(const char *config, bool before_a_tick)
+{
+	(void)t_dir(); /* made here, and removed */
+	pid_t pid = fork();
+
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		with_a_stranger(config, before_a_tick);
+		_exit(0);
+	}
+	CHECK_EQ(t_wait_child(pid, 4 * WAIT_MS), 0);
 }
 
 TEST(a_client_without_a_number_is_known_by_its_pidfd)
