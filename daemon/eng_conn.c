@@ -35,6 +35,8 @@ void eng_conn_drop(struct eng_conn *c)
 		return;
 	c->dead = true;
 	c->e->reap = true;
+	c->e->in_bytes -= c->in_counted; /* freed as soon as nothing is under way */
+	c->in_counted = 0;
 	eng_session_unbind(c);
 	(void)shutdown(c->fd, SHUT_RDWR); /* ends what is under way */
 	eng_loop_cancel(c->e->loop, &c->in_wait);
@@ -169,6 +171,27 @@ static void conn_count_in(struct eng_conn *c)
 	c->in_counted = big;
 }
 
+/* All buffers together have grown too far: those go in which nothing has come for longest, before
+ * c, to which something came just now.  So who fills them with halves of frames keeps nobody out. */
+static void conn_make_way(struct eng_conn *c)
+{
+	struct eng *e = c->e;
+
+	for (uint32_t n = e->n_conns; n > 0 && e->in_bytes > e->in_max_bytes; n--) {
+		struct eng_conn *stalest = c;
+		for (uint32_t i = 0; i < e->n_conns; i++) {
+			struct eng_conn *o = e->conn[i];
+			if (o->in_counted && !o->dead &&
+				(stalest == c || o->in_ns < stalest->in_ns))
+				stalest = o;
+		}
+		log_warn("connection dropped: %llu bytes of unfinished frames are the limit",
+			(unsigned long long)e->in_max_bytes);
+		eng_count(e, SHM_DC_connections_refused, 1);
+		eng_conn_drop(stalest);
+	}
+}
+
 /* Room for the next receive: grows only as fast as bytes really come. */
 static bool conn_make_room(struct eng_conn *c)
 {
@@ -183,16 +206,14 @@ static bool conn_make_room(struct eng_conn *c)
 		want = have < want ? want : have;
 		want = want < rest ? want : rest;
 	}
-	int r = wire_buf_reserve(&c->in, want);
-	conn_count_in(c);
-	if (r < 0 || c->e->in_bytes > c->e->in_max_bytes) {
-		log_warn("connection dropped: %llu bytes of unfinished frames are the limit",
-			(unsigned long long)c->e->in_max_bytes);
-		eng_count(c->e, SHM_DC_connections_refused, 1);
+	if (wire_buf_reserve(&c->in, want) < 0) {
+		log_warn("connection dropped: no memory for its next frame");
 		eng_conn_drop(c);
 		return false;
 	}
-	return true;
+	conn_count_in(c);
+	conn_make_way(c);
+	return !c->dead;
 }
 
 static bool conn_may_decode(const struct eng_conn *c)

@@ -7,6 +7,7 @@
 #include "config.h"
 #include "heritage.h"
 #include "hypercache.h"
+#include "limits.h"
 #include "step.h"
 
 #define TEXT_(x) #x
@@ -20,6 +21,7 @@ enum {
 	OPT_CHECK,
 	OPT_PRINT,
 	OPT_HELP_CONFIG,
+	OPT_HELP_LIMITS,
 	OPT_MAN_CONFIG,
 	OPT_HELP,
 	OPT_VERSION,
@@ -31,6 +33,7 @@ static const struct option options[] = {
 	{"check-config", no_argument, NULL, OPT_CHECK},
 	{"print-config", no_argument, NULL, OPT_PRINT},
 	{"help-config", no_argument, NULL, OPT_HELP_CONFIG},
+	{"help-limits", no_argument, NULL, OPT_HELP_LIMITS},
 	{"man-config", no_argument, NULL, OPT_MAN_CONFIG},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"version", no_argument, NULL, OPT_VERSION},
@@ -47,7 +50,8 @@ static const char usage[] =
 	"  --check-config   only look whether it is right\n"
 	"  --print-config   print the values that would hold, as a configuration\n"
 	"  --help-config    print all keys, their values and meanings\n"
-	"  --man-config     the same as the manual page hypercache.yaml(5)\n"
+	"  --help-limits    print all limits, and what is beyond each\n"
+	"  --man-config     print the keys as the manual page hypercache.yaml(5)\n"
 	"  --help           print this\n"
 	"  --version        print the version\n"
 	"\n"
@@ -91,6 +95,8 @@ int main(int argc, char **argv)
 		return printf("hypercached %s\n", HC_VERSION_TEXT), printed();
 	if (what == OPT_HELP_CONFIG)
 		return config_help(stdout), printed();
+	if (what == OPT_HELP_LIMITS)
+		return limits_print(stdout), printed();
 	if (what == OPT_MAN_CONFIG)
 		return config_man(stdout), printed();
 	config_defaults(&config);
