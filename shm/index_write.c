@@ -335,7 +335,7 @@ static void end_growth(struct shm_wpool *w)
 	w->cur = w->next;
 	w->next = (struct shm_wtable){0};
 	free(old.linked);
-	shm_limbo_add(w, old.off, shm_alloc_place_bytes(w->alloc, old.off));
+	shm_limbo_add_table(w, old.off, shm_alloc_place_bytes(w->alloc, old.off));
 	STEP("grow:table-retired");
 }
 

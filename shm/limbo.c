@@ -46,6 +46,15 @@ void shm_limbo_add(struct shm_wpool *w, uint64_t off, uint64_t bytes)
 	l->bytes += bytes;
 }
 
+void shm_limbo_add_table(struct shm_wpool *w, uint64_t off, uint64_t bytes)
+{
+	uint32_t at = w->limbo.n;
+
+	shm_limbo_add(w, off, bytes);
+	if (w->limbo.n > at)
+		w->limbo.entry[at].table = true;
+}
+
 /* Adds the place's bytes to every session that pins it.  A session's pins of one
  * place stand side by side: count it once. */
 static void charge(const struct shm_pinset *pins, const struct shm_pin *first, uint64_t bytes,
@@ -70,6 +79,7 @@ uint64_t shm_pool_sweep(
 {
 	struct shm_limbo *l = &w->limbo;
 	uint64_t freed = 0;
+	bool table_kept = false;
 	uint32_t kept = 0;
 
 	if (!pins->complete || l->n == 0)
@@ -78,8 +88,13 @@ uint64_t shm_pool_sweep(
 	for (uint32_t i = 0; i < l->n; i++) {
 		struct shm_limbo_entry e = l->entry[i];
 		const struct shm_pin *p = shm_pinset_find(pins, w->pool_idx, e.off);
-		if (p && !MUTANT(12)) { /* 12: pins are not looked at */
+		if (p && !MUTANT(12)) /* 12: pins are not looked at */
 			charge(pins, p, e.bytes, sessions);
+		else
+			p = NULL;
+		/* Whoever pins a table may follow `next` from it: tables go in their order (rule P7). */
+		if (p || (e.table && table_kept)) {
+			table_kept |= e.table;
 			l->entry[kept++] = e;
 			continue;
 		}

@@ -22,6 +22,7 @@
 
 struct shm_limbo_entry {
 	uint64_t off, bytes; /* place: byte offset in the pool, full size */
+	bool table;          /* an index table: it waits for those that were retired before it */
 };
 
 struct shm_limbo {
@@ -199,6 +200,7 @@ uint64_t shm_pool_grow_wants(const struct shm_wpool *w);
  * anything is unlinked, so that retiring cannot fail.  0 or -ENOMEM. */
 int shm_limbo_reserve(struct shm_wpool *w, uint32_t n);
 void shm_limbo_add(struct shm_wpool *w, uint64_t off, uint64_t bytes);
+void shm_limbo_add_table(struct shm_wpool *w, uint64_t off, uint64_t bytes);
 
 /* The item at a live offset. */
 static inline struct shm_item *shm_pool_item(const struct shm_wpool *w, uint64_t off)
