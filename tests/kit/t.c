@@ -46,8 +46,9 @@ void t_kit_next(void)
 	if (told == MAP_FAILED)
 		t_fail(__FILE__, __LINE__, "mmap: %s", strerror(errno));
 	told->skip_why[0] = 0;
-	(void)snprintf(dir_name, sizeof dir_name, "%s/hc-t.%d.%d", tmp && *tmp ? tmp : "/tmp",
-		(int)getpid(), n++);
+	/* A number may come again: in another pid namespace, or after a run that was killed. */
+	(void)snprintf(dir_name, sizeof dir_name, "%s/hc-t.%d.%d.%x", tmp && *tmp ? tmp : "/tmp",
+		(int)getpid(), n++, (unsigned)(t_now_ns() >> 10 & 0xffff));
 	dir_made = false;
 }
 
