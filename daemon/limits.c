@@ -6,7 +6,7 @@
 #include "eng.h"
 #include "hypercache.h"
 #include "layout/l_client.h"
-#include "limits.h"
+#include "limit_table.h"
 #include "wire.h"
 
 /* One line; number and unit: a fixed one, key NULL. */

@@ -7,7 +7,7 @@
 #include "config.h"
 #include "heritage.h"
 #include "hypercache.h"
-#include "limits.h"
+#include "limit_table.h"
 #include "step.h"
 
 #define TEXT_(x) #x

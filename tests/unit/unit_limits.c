@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "../../daemon/config_value.h"
-#include "../../daemon/limits.h"
+#include "../../daemon/limit_table.h"
 #include "../kit/t.h"
 
 #define KEY_(what, key, more, beyond, test) {what, key, test},
@@ -95,7 +95,7 @@ TEST(each_key_that_limits_somebody_is_in_the_table)
 		for (int i = 0; i < N_LIMITS; i++)
 			found = found || (limits[i].key && strcmp(limits[i].key, k->name) == 0);
 		if (is_a_limit(k->name) && !found)
-			t_fail(__FILE__, __LINE__, "%s is not in daemon/limits.h", k->name);
+			t_fail(__FILE__, __LINE__, "%s is not in daemon/limit_table.h", k->name);
 		n += found;
 	}
 	CHECK(n >= 10);
@@ -103,7 +103,7 @@ TEST(each_key_that_limits_somebody_is_in_the_table)
 
 TEST(each_number_of_the_engine_is_in_the_table)
 {
-	char *eng = source_read("daemon/eng.h"), *table = source_read("daemon/limits.h");
+	char *eng = source_read("daemon/eng.h"), *table = source_read("daemon/limit_table.h");
 	int n = 0;
 
 	CHECK(eng && table);
@@ -116,7 +116,7 @@ TEST(each_number_of_the_engine_is_in_the_table)
 		char name[64];
 		(void)snprintf(name, sizeof name, "%.*s", (int)bytes, at);
 		if (!strstr(table, name))
-			t_fail(__FILE__, __LINE__, "%s is not in daemon/limits.h", name);
+			t_fail(__FILE__, __LINE__, "%s is not in daemon/limit_table.h", name);
 		at += bytes;
 	}
 	CHECK(n >= 10);

@@ -1,4 +1,4 @@
-/* limits.h - every limit that somebody can meet, once.
+/* limit_table.h - every limit that somebody can meet, once.
  *
  * From LIMITS come `hypercached --help-limits` and the table of README.md (unit_limits compares
  * them).  A limit that can be configured names its key, and range and default come from
