@@ -7,7 +7,7 @@
  * engine serves without it, because a cache that does not start protects nobody.
  *
  * What is still open to somebody who has taken the engine over: its own memory (all pools), the
- * connections it has, and opening files that exist and its user may open.
+ * connections it has; and without Landlock (kernel 5.13) opening files that exist and its user may open.
  */
 #ifndef HC_DAEMON_ENG_LOCK_H
 #define HC_DAEMON_ENG_LOCK_H

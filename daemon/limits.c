@@ -29,7 +29,8 @@ static void key_print(const struct line *l, FILE *to)
 		[CONFIG_ROOT] = "", [CONFIG_POOL] = "pool's ", [CONFIG_STORE] = "store's "};
 
 	while (strcmp(k->name, l->key) != 0)
-		CHECK(++k < config_keys + CONFIG_N_KEYS); /* limits.h names keys that there are */
+		CHECK(++k <
+			config_keys + CONFIG_N_KEYS); /* limit_table.h names keys that there are */
 	fprintf(to, "%s`%s`: %s (%s..%s)%s%s", scope[k->scope], k->name, k->def, k->min, k->max,
 		*l->more ? ", " : "", l->more);
 }

@@ -1,4 +1,4 @@
-/* proc_limits.c - the limits of daemon/limits.h, met: who meets one gets the error that is named there,
+/* proc_limits.c - the limits of daemon/limit_table.h, met: who meets one gets the error that is named there,
  * and a client beside him does not notice. */
 #include <pthread.h>
 #include <signal.h>

@@ -53,7 +53,7 @@ static int reopen(int fd, int flags)
 
 /* ------------------------------------------------------------ what it needs */
 
-static int pair[2], ep;
+static int pair[2], ep, huge;
 
 static void segments(void)
 {
@@ -78,6 +78,8 @@ static void segments(void)
 	CHECK_EQ(munmap(m, BYTES), 0);
 	(void)close(given);
 	CHECK_EQ(flock(look, LOCK_EX | LOCK_NB), 0);
+	if (huge >= 0)
+		CHECK(reopen(huge, O_RDONLY) >= 0);
 }
 
 static void peers(void)
@@ -131,16 +133,21 @@ TEST(what_the_engine_needs_goes_on)
 		CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 		ep = epoll_create1(EPOLL_CLOEXEC);
 		CHECK(ep >= 0);
+		huge = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB);
+		if (huge >= 0)
+			CHECK_EQ(fchown(huge, users[i], (gid_t)-1), 0);
 		CHECK_EQ(locked(needs, users[i]), 0);
 		(void)close(pair[0]);
 		(void)close(pair[1]);
 		(void)close(ep);
+		(void)close(huge);
 	}
 }
 
 /* ------------------------------------------------------------ what it must not do */
 
 static char made[256], there[256];
+static bool landlock;
 
 /* The call fails with EPERM. */
 #define DENIED(call) \
@@ -154,6 +161,11 @@ static void forbidden(void)
 {
 	static char code[4096] __attribute__((aligned(4096)));
 
+	if (landlock) {
+		CHECK(open(there, O_RDONLY) < 0 && errno == EACCES);
+		CHECK(open(there, O_RDWR) < 0 && errno == EACCES);
+		CHECK(open("/dev/null", O_RDWR) < 0 && errno == EACCES);
+	}
 	DENIED(open(made, O_CREAT | O_RDWR, 0600));
 	DENIED(open(there, O_WRONLY | O_TRUNC));
 	DENIED(open(there, O_WRONLY | O_APPEND));
@@ -183,6 +195,7 @@ TEST(what_serving_does_not_take_answers_eperm)
 	int fd = open(there, O_CREAT | O_WRONLY | O_CLOEXEC, 0666);
 	CHECK(fd >= 0 && write(fd, "x", 1) == 1);
 	(void)close(fd);
+	landlock = syscall(SYS_landlock_create_ruleset, NULL, 0, 1) > 0;
 	CHECK_EQ(locked(forbidden, geteuid()), 0);
 	CHECK(access(made, F_OK) != 0);
 }
