@@ -29,7 +29,7 @@
 
 /* The limits of README.md, "What is bounded". */
 enum {
-	ENG_FRAMES_PER_TURN = 64, /* of one connection, before the next one's turn */
+	ENG_REQUESTS_PER_TURN = 64, /* of one connection, before the next one's turn */
 	ENG_READ_BYTES =
 		64 << 10, /* what one receive may bring, unless a longer frame was announced */
 	ENG_KEPT_S = 5,   /* the supervisor acknowledges a session within this time */
@@ -156,7 +156,8 @@ struct eng {
 	bool may_barrier;
 	bool told_incomplete; /* the log has it that memory is not reused (rule P17) */
 	uint32_t sets_since_drain;
-	bool dirty; /* gauges in the control segment are behind */
+	bool dirty;                                /* gauges in the control segment are behind */
+	struct wire_request batch[WIRE_BATCH_MAX]; /* the items of the one that is carried out */
 	struct shm_pinset pins;
 	uint64_t *places; /* scratch for compaction and windows */
 	uint32_t n_places;

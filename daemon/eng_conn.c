@@ -7,7 +7,7 @@
  * frame: so nobody moves a buffer under the kernel.  Answers gather in `out`
  * while `sending` is on its way; then the two change places.
  *
- * Fairness: ENG_FRAMES_PER_TURN frames, then the others' turn (list `ready`).
+ * Fairness: ENG_REQUESTS_PER_TURN requests, then the others' turn (list `ready`).
  * Back-pressure: a client that does not take its answers is not read, then dropped.
  */
 #include "eng.h"
@@ -120,7 +120,8 @@ void eng_conn_protocol_error(struct eng_conn *c, uint32_t verb, uint64_t request
 
 /* ------------------------------------------------------------------------ in */
 
-static void conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
+/* Returns how many requests it was. */
+static uint32_t conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
 {
 	struct eng *e = c->e;
 	struct wire_request req;
@@ -128,15 +129,15 @@ static void conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
 
 	req.verb = 0;
 	req.request = 0;
-	if (wire_get_request(body, n, &req) < 0) {
+	if (wire_get_requests(body, n, &req, e->batch) < 0) {
 		eng_conn_protocol_error(c, 0, 0);
-		return;
+		return 1;
 	}
 	eng_count(e, SHM_DC_requests, 1);
 	op_fn *op = req.verb < WIRE_VERB_END ? op_table[req.verb] : NULL;
 	if (!op || (c->session == NULL) != (req.verb == WIRE_HELLO)) {
 		eng_conn_protocol_error(c, req.verb, req.request);
-		return;
+		return 1;
 	}
 	if (req.verb == WIRE_HELLO)
 		memset(&a, 0, sizeof a); /* others have no more than these: */
@@ -144,21 +145,22 @@ static void conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
 	a.request = req.request;
 	a.status = 0;
 	a.lsn = a.value = 0;
-	a.n_fds = 0;
+	a.n_fds = a.n_items = 0;
 	switch (op(e, c, &req, &a)) {
 	case 0:
 		conn_answer(c, &a);
-		return;
+		break;
 	case OP_HELD:
 		c->held = true;
-		return;
+		break;
 	case OP_CLOSE:
 		conn_answer(c, &a);
 		conn_close_when_sent(c);
-		return;
+		break;
 	default:
 		eng_conn_protocol_error(c, req.verb, req.request);
 	}
+	return req.n_items ? req.n_items : 1;
 }
 
 /* Counts what `in` takes above its first ENG_READ_BYTES. */
@@ -240,7 +242,7 @@ static void conn_add_ready(struct eng_conn *c)
 static void conn_run(struct eng_conn *c)
 {
 	const uint8_t *body;
-	uint32_t frames = 0;
+	uint32_t requests = 0;
 	bool more = false;
 
 	while (conn_may_decode(c)) {
@@ -248,15 +250,14 @@ static void conn_run(struct eng_conn *c)
 		int r = wire_frame(&c->in, max_frame(c), &body, &n);
 		more = r == 0;
 		c->in_need = r == WIRE_MORE ? n : 0;
-		if (r == WIRE_MORE || (more && frames == ENG_FRAMES_PER_TURN))
+		if (r == WIRE_MORE || (more && requests >= ENG_REQUESTS_PER_TURN))
 			break;
 		if (r < 0) {
 			eng_conn_protocol_error(c, 0, 0);
 			break;
 		}
-		conn_frame(c, body, n);
+		requests += conn_frame(c, body, n);
 		c->in.begin += 4 + n;
-		frames++;
 		more = false;
 	}
 	conn_flush(c);

@@ -109,7 +109,7 @@
 		"unit_config.config_unreadable_and_too_long_files")
 
 #define LIMITS_BOUNDS(BOUND) \
-	BOUND("frames of one connection in a row", ENG_FRAMES_PER_TURN, "") \
+	BOUND("requests of one connection in a row", ENG_REQUESTS_PER_TURN, "") \
 	BOUND("one receive", ENG_READ_BYTES, "bytes, or what is left of a longer frame") \
 	BOUND("touch rings looked at in a tick", ENG_HINT_BLOCKS, "") \
 	BOUND("touch rings looked at in a turn", ENG_HINT_BLOCKS_TURN, "") \

@@ -6,6 +6,14 @@
 #define OP_ENTRY_(name, number) [number] = OP_##name##_FN,
 op_fn *const op_table[WIRE_VERB_END] = {WIRE_VERBS(OP_ENTRY_)};
 
+uint32_t op_max_inflight(const struct eng *e)
+{
+	_Static_assert(SHM_RESULTS >= WIRE_BATCH_MAX, "each item of a batch has a result");
+	uint32_t n = e->config->max_inflight;
+
+	return n < SHM_RESULTS ? n : SHM_RESULTS;
+}
+
 /* Has this request been answered before?  0: no.  1: yes, *a is what was said then.
  * OP_BAD: its number is used up, but not by this. */
 static int op_replay(

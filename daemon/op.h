@@ -21,7 +21,7 @@ typedef int op_fn(
 	struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a);
 enum { OP_HELD = 1, OP_CLOSE = 2, OP_BAD = 3 };
 
-op_fn op_hello, op_ping, op_set, op_delete, op_bye, op_touch, op_incr;
+op_fn op_hello, op_ping, op_set, op_delete, op_bye, op_touch, op_incr, op_batch;
 
 #define OP_HELLO_FN op_hello
 #define OP_PING_FN op_ping
@@ -30,9 +30,13 @@ op_fn op_hello, op_ping, op_set, op_delete, op_bye, op_touch, op_incr;
 #define OP_BYE_FN op_bye
 #define OP_TOUCH_FN op_touch
 #define OP_INCR_FN op_incr
+#define OP_BATCH_FN op_batch
 
 /* By enum wire_verb; NULL: no such verb. */
 extern op_fn *const op_table[WIRE_VERB_END];
+
+/* Mutations that a session may have without an answer: what HELLO says. */
+uint32_t op_max_inflight(const struct eng *e);
 
 /* op_hello.c: the supervisor keeps session s: its client gets the descriptors. */
 void op_hello_kept(struct eng *e, struct eng_session *s);

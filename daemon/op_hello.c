@@ -36,7 +36,7 @@ static void hello_fill(struct wire_answer *a, const struct eng_session *s, bool 
 	a->verb = WIRE_HELLO;
 	a->session = s->id;
 	a->slot = s->slot;
-	a->max_inflight = config->max_inflight < SHM_RESULTS ? config->max_inflight : SHM_RESULTS;
+	a->max_inflight = op_max_inflight(s->e);
 	a->max_frame = config->max_frame_bytes;
 	a->fence = s->compiler_fence ? SHM_FENCE_COMPILER : SHM_FENCE_FULL;
 	a->resumed = resumed;

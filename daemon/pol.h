@@ -59,6 +59,8 @@ struct pol_ops {
 	/* evicted: for want of room, so it may be remembered as a ghost.  The node is void then. */
 	void (*remove)(struct pol *p, uint32_t node, int evicted);
 	void (*moved)(struct pol *p, uint32_t node, uint64_t off);
+	/* May be NULL: the node will be needed soon (shm/ahead.h). */
+	void (*ahead)(const struct pol *p, uint32_t node);
 	/* The entry to evict next: 0 and its offset, or 1: there is none. */
 	int (*victim)(struct pol *p, uint64_t now_ms, uint64_t *ret_off);
 	void (*stats)(const struct pol *p, struct pol_stats *ret);

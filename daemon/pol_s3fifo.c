@@ -270,6 +270,11 @@ static void s3fifo_touch(struct pol *p, uint32_t node, uint64_t now_ms)
 	s->st.touches++;
 }
 
+static void s3fifo_ahead(const struct pol *p, uint32_t node)
+{
+	__builtin_prefetch(node_at(self_const(p), node));
+}
+
 static void s3fifo_remove(struct pol *p, uint32_t node, int evicted)
 {
 	struct s3fifo *s = self(p);
@@ -386,6 +391,7 @@ const struct pol_ops pol_s3fifo = {
 	.touch = s3fifo_touch,
 	.remove = s3fifo_remove,
 	.moved = s3fifo_moved,
+	.ahead = s3fifo_ahead,
 	.victim = s3fifo_victim,
 	.stats = s3fifo_stats,
 	.verify = s3fifo_verify,

@@ -52,24 +52,46 @@ void hc_conn_fini(struct hc_conn *c)
 	wire_buf_fini(&c->in);
 }
 
-static void reply_take(void *arg, const struct hc_reply *reply)
+static void reply_take(void *arg, uint32_t i, const struct hc_reply *reply)
 {
+	(void)i;
 	*(struct hc_reply *)arg = *reply;
 }
 
 struct hc_asker hc_ask(struct hc_reply *ret) { return (struct hc_asker){reply_take, ret}; }
 
+/* The same to all of them. */
 static void pending_tell(const struct hc_pending *p, struct hc_reply reply)
 {
-	if (p->asker.answered)
-		p->asker.answered(p->asker.arg, &reply);
+	for (uint32_t i = 0; i < p->n && p->asker.answered; i++)
+		p->asker.answered(p->asker.arg, i, &reply);
+}
+
+/* Numbers that the request has used up. */
+static uint32_t numbers_of(const struct hc_pending *p)
+{
+	return wire_is_mutation(p->verb) ? (MUTANT(506) ? 1 : p->n)
+	                                 : 0; /* 506: a batch takes one */
+}
+
+static bool window_full(const struct hc_conn *c)
+{
+	return c->n_pending == HC_WINDOW_MAX || c->n_unanswered >= c->max_inflight ||
+	       out_bytes(c) >= HC_WINDOW_BYTES;
+}
+
+static void pending_add(struct hc_conn *c, const struct hc_pending *p)
+{
+	*pending_at(c, c->n_pending++) = *p;
+	c->n_unanswered += p->n;
+	c->next_request += numbers_of(p);
 }
 
 int hc_conn_put(struct hc_conn *c, struct wire_request *r, struct hc_asker asker)
 {
 	size_t before = out_bytes(c);
 
-	if (c->n_pending >= c->max_inflight || before >= HC_WINDOW_BYTES)
+	if (window_full(c))
 		return HC_CONN_FULL;
 	if (r->key_bytes > c->max_frame || r->value_bytes > c->max_frame)
 		return err_new(-EMSGSIZE);
@@ -82,24 +104,61 @@ int hc_conn_put(struct hc_conn *c, struct wire_request *r, struct hc_asker asker
 		c->out.end -= frame_bytes;
 		return err_new(-EMSGSIZE);
 	}
-	*pending_at(c, c->n_pending++) = (struct hc_pending){
-		.request = r->request,
-		.frame_bytes = frame_bytes,
-		.verb = r->verb,
-		.asker = asker,
-	};
-	c->next_request += wire_is_mutation(r->verb);
+	pending_add(c, &(struct hc_pending){
+			       .request = r->request,
+			       .frame_bytes = frame_bytes,
+			       .verb = r->verb,
+			       .n = 1,
+			       .asker = asker,
+		       });
 	return 0;
 }
 
+int hc_conn_batch_begin(struct hc_conn *c, bool quiet)
+{
+	if (window_full(c))
+		return HC_CONN_FULL;
+	c->batch_quiet = quiet;
+	return err_fwd(
+		wire_batch_begin(&c->out, c->next_request, quiet ? WIRE_QUIET : 0, &c->batch));
+}
+
+int hc_conn_batch_add(struct hc_conn *c, const struct wire_request *r)
+{
+	size_t before = out_bytes(c);
+
+	if (c->batch.n && (before - c->batch.frame_off > HC_BATCH_BYTES ||
+				  c->n_unanswered + c->batch.n == c->max_inflight))
+		return HC_CONN_FULL;
+	int e = wire_batch_add(&c->batch, r, c->max_frame);
+	if (e == WIRE_BATCH_FULL)
+		return c->batch.n ? HC_CONN_FULL : err_new(-EMSGSIZE);
+	return err_fwd(e);
+}
+
+void hc_conn_batch_end(struct hc_conn *c, struct hc_asker asker)
+{
+	wire_batch_end(&c->batch);
+	pending_add(c, &(struct hc_pending){
+			       .request = c->next_request,
+			       .frame_bytes = out_bytes(c) - c->batch.frame_off,
+			       .verb = WIRE_BATCH,
+			       .n = c->batch.n,
+			       .quiet = c->batch_quiet,
+			       .asker = asker,
+		       });
+}
+
+void hc_conn_batch_cancel(struct hc_conn *c) { wire_batch_cancel(&c->batch); }
+
 /* ------------------------------------------------------------------ answers */
 
-/* The oldest request has its answer; its frame is not needed any more. */
-static void pending_done(struct hc_conn *c, struct hc_reply reply)
+/* The oldest request has its answer, and who asked was told; its frame is not needed any more. */
+static void pending_done(struct hc_conn *c)
 {
 	struct hc_pending *p = pending_at(c, 0);
 
-	pending_tell(p, reply);
+	c->n_unanswered -= p->n;
 	c->out.begin += p->frame_bytes;
 	c->sent_bytes -= p->frame_bytes < c->sent_bytes ? p->frame_bytes : c->sent_bytes;
 	c->handed_bytes -= p->frame_bytes < c->handed_bytes ? p->frame_bytes : c->handed_bytes;
@@ -126,6 +185,40 @@ static bool status_fits(uint32_t verb, int32_t status)
 	return status <= 0 || (status < 32 && (above_0[verb] >> status & 1));
 }
 
+/* An item's answer may be as that of any of its verbs. */
+static bool item_fits(int32_t status)
+{
+	return status_fits(WIRE_SET, status) || status_fits(WIRE_DELETE, status);
+}
+
+/* The items' answers of a batch.  0 or -EPROTO. */
+static int batch_take(const struct hc_pending *p, const struct wire_answer *a)
+{
+	uint32_t told = 0;
+
+	if (a->status) {
+		if (a->status > 0)
+			return err_new(-EPROTO);
+		pending_tell(p, (struct hc_reply){.status = a->status});
+		return 0;
+	}
+	if (a->value != p->n || (!p->quiet && a->n_items != p->n))
+		return err_new(-EPROTO);
+	for (uint32_t i = 0; i < a->n_items; i++)
+		if (!item_fits(a->item[i].status))
+			return err_new(-EPROTO);
+	for (uint32_t i = 0; i < p->n && p->asker.answered; i++) {
+		struct hc_reply reply = {0};
+		const struct wire_item *item = &a->item[told];
+		if (told < a->n_items && item->idx == i) {
+			reply = (struct hc_reply){item->status, item->lsn, item->value};
+			told++;
+		}
+		p->asker.answered(p->asker.arg, i, &reply);
+	}
+	return 0;
+}
+
 /* 0, HC_CONN_LOST or -EPROTO, as hc_conn_parse(). */
 static int answer_take(struct hc_conn *c, const struct wire_answer *a)
 {
@@ -133,7 +226,8 @@ static int answer_take(struct hc_conn *c, const struct wire_answer *a)
 		return err_new(-EPROTO);
 	const struct hc_pending *p = pending_at(c, 0);
 	if (a->status == HC_E_PROTOCOL) { /* refused, perhaps before it was read to its end */
-		pending_done(c, (struct hc_reply){.status = HC_E_PROTOCOL});
+		pending_tell(p, (struct hc_reply){.status = HC_E_PROTOCOL});
+		pending_done(c);
 		hc_conn_drop(c);
 		return HC_CONN_LOST;
 	}
@@ -141,9 +235,16 @@ static int answer_take(struct hc_conn *c, const struct wire_answer *a)
 		return err_new(-EPROTO);
 	if (p->frame_bytes > c->sent_bytes) /* answered before it was sent */
 		return err_new(-EPROTO);
-	if (!status_fits(p->verb, a->status))
-		return err_new(-EPROTO);
-	pending_done(c, (struct hc_reply){.status = a->status, .lsn = a->lsn, .value = a->value});
+	if (p->verb == WIRE_BATCH) {
+		int r = batch_take(p, a);
+		if (r < 0)
+			return err_fwd(r);
+	} else {
+		if (!status_fits(p->verb, a->status))
+			return err_new(-EPROTO);
+		pending_tell(p, (struct hc_reply){a->status, a->lsn, a->value});
+	}
+	pending_done(c);
 	return 0;
 }
 
@@ -278,7 +379,8 @@ void hc_conn_abandon(struct hc_conn *c, int error)
 			break;
 		pending_tell(p, (struct hc_reply){.status = error});
 		c->out.end -= p->frame_bytes;
-		c->next_request -= wire_is_mutation(p->verb);
+		c->next_request -= numbers_of(p);
+		c->n_unanswered -= p->n;
 		c->n_pending--;
 	}
 	for (uint32_t i = 0; i < c->n_pending; i++) {
@@ -288,7 +390,7 @@ void hc_conn_abandon(struct hc_conn *c, int error)
 		p->asker = (struct hc_asker){0};
 	}
 	if (c->stale) { /* nobody will ever answer them */
-		c->n_pending = 0;
+		c->n_pending = c->n_unanswered = 0;
 		c->out.begin = c->out.end = c->sent_bytes = c->handed_bytes = 0;
 	}
 }

@@ -26,6 +26,7 @@
 
 #define HC_WINDOW_MAX 64u               /* requests without an answer, whatever the engine allows */
 #define HC_WINDOW_BYTES (1024u * 1024u) /* no frame is begun behind this many unanswered bytes */
+#define HC_BATCH_BYTES (256u * 1024u)   /* no item is added behind this many bytes of a batch */
 #define HC_BACKOFF_MIN_NS 1000000ull
 #define HC_BACKOFF_MAX_NS 50000000ull
 #define HC_SLICE_NS 100000000ull /* receive timeout of the socket */
@@ -36,17 +37,20 @@ struct hc_reply {
 	uint64_t lsn, value; /* of the answer; 0 if there was none */
 };
 
-/* Who is told; answered NULL: nobody, any more. */
+/* Who is told, once for each item i (0, 1 ..; 0 alone but for a batch); answered NULL: nobody, any
+ * more. */
 struct hc_asker {
-	void (*answered)(void *arg, const struct hc_reply *reply);
+	void (*answered)(void *arg, uint32_t i, const struct hc_reply *reply);
 	void *arg;
 };
 
-/* A request without an answer. */
+/* A frame without an answer. */
 struct hc_pending {
-	uint64_t request;
+	uint64_t request; /* of its first item */
 	size_t frame_bytes;
 	uint32_t verb;
+	uint32_t n; /* items; 1 but for a batch */
+	bool quiet;
 	struct hc_asker asker;
 };
 
@@ -67,6 +71,9 @@ struct hc_conn {
 	size_t sent_bytes, handed_bytes;          /* see above */
 	struct hc_pending pending[HC_WINDOW_MAX]; /* a ring, oldest at pending_begin */
 	uint32_t pending_begin, n_pending;
+	uint32_t n_unanswered;   /* items of all of them: at most max_inflight */
+	struct wire_batch batch; /* the one that is being made */
+	bool batch_quiet;
 };
 
 /* What the answer to HELLO brought.  Owns the descriptors until hc_handed_close(). */
@@ -98,7 +105,17 @@ int hc_conn_put(struct hc_conn *c, struct wire_request *r, struct hc_asker asker
 /* An asker whose reply goes to *ret. */
 struct hc_asker hc_ask(struct hc_reply *ret);
 
-/* Sends, receives, and reconnects, until at most `want` requests are without an answer.
+/* The same for a batch, item by item; nothing else may be put meanwhile.
+ *   begin   0; HC_CONN_FULL; -ENOMEM
+ *   add     0; HC_CONN_FULL: no more of them in this one; -EMSGSIZE: not even alone; -ENOMEM
+ *   end     one or more were added: asker is told of each
+ *   cancel  nothing was begun */
+int hc_conn_batch_begin(struct hc_conn *c, bool quiet);
+int hc_conn_batch_add(struct hc_conn *c, const struct wire_request *r);
+void hc_conn_batch_end(struct hc_conn *c, struct hc_asker asker);
+void hc_conn_batch_cancel(struct hc_conn *c);
+
+/* Sends, receives, and reconnects, until at most `want` frames are without an answer.
  * 0; -ETIMEDOUT; -EPROTO (the connection is closed); -ESTALE; what hc_hello_resume() returns. */
 int hc_conn_pump(struct hc_conn *c, uint32_t want, uint64_t deadline_ns);
 

@@ -277,7 +277,7 @@ int hc_hello_open(struct hc_conn *c, uint64_t deadline_ns, struct hc_handed *ret
 static bool resumed_fits(const struct hc_conn *c, const struct hc_handed *h)
 {
 	return h->answer.resumed == 1 && h->answer.session == c->hello.session && h->n_fds == 0 &&
-	       c->n_pending <= c->max_inflight;
+	       c->n_unanswered <= c->max_inflight;
 }
 
 static bool supervisor_dead(const struct hc_conn *c)

@@ -273,34 +273,77 @@ int hc_ping(struct hc *hc)
 	return hc ? request_one(hc, &r, &reply) : HC_E_INVAL;
 }
 
-static void mset_answered(void *arg, const struct hc_reply *reply)
+static void mset_answered(void *arg, uint32_t i, const struct hc_reply *reply)
 {
-	((struct hc_mset_item *)arg)->result = reply->status;
+	((struct hc_mset_item *)arg)[i].result = reply->status;
 }
 
-/* Puts one entry into the window; its result comes later, or is set here.  0; -errno: no further
- * one can be put. */
-static int mset_put(struct hold *h, struct wire_request *r, struct hc_mset_item *m)
+/* The entry of m in *r.  False: its arguments are out of range. */
+static bool mset_request(struct wire_request *r, const struct hc_mset_item *m)
 {
-	const struct hc_asker asker = {mset_answered, m};
-
-	m->result = HC_E_INVAL;
-	if (!key_fits(m->key, m->key_bytes) || (!m->value && m->value_bytes))
-		return 0;
 	r->key = m->key;
 	r->key_bytes = m->key_bytes;
 	r->value = m->value;
 	r->value_bytes = m->value_bytes;
-	int e = hc_conn_put(&h->hc->conn, r, asker);
-	if (e == HC_CONN_FULL) {
+	return key_fits(m->key, m->key_bytes) && (m->value || !m->value_bytes);
+}
+
+/* Begins a batch, making room in the window first.  0 or -errno. */
+static int mset_begin(struct hold *h)
+{
+	struct hc_conn *c = &h->hc->conn;
+	int e;
+
+	while ((e = hc_conn_batch_begin(c, true)) == HC_CONN_FULL) {
 		h->deadline_ns = hc_now_ns() + h->hc->timeout_ns;
-		e = put_waiting(h, r, asker);
+		e = hc_conn_pump(c, c->n_pending - 1, h->deadline_ns);
+		if (e < 0)
+			return err_fwd(e);
 	}
-	if (e == -EMSGSIZE || e == -ENOMEM) { /* of this one alone */
-		m->result = hc_border(e);
-		e = 0;
+	return err_fwd(e);
+}
+
+/* What no batch takes may still be what a frame of its own does.  0, and the result comes or is set;
+ * -errno: no further one can be put. */
+static int mset_put_alone(struct hold *h, struct wire_request *r, struct hc_mset_item *m)
+{
+	int e = put_waiting(h, r, (struct hc_asker){mset_answered, m});
+
+	if (e != -EMSGSIZE && e != -ENOMEM)
+		return err_fwd(e);
+	m->result = hc_border(e); /* of this one alone */
+	return 0;
+}
+
+/* Puts one frame with the first of n entries into the window; their results come later, or are set
+ * here.  0 and *ret_n; -errno: no further one can be put.
+ * Half of the window at most: so that there is one under way while another is made. */
+static int mset_put(
+	struct hold *h, struct wire_request *r, struct hc_mset_item *m, size_t n, size_t *ret_n)
+{
+	struct hc_conn *c = &h->hc->conn;
+	size_t most = c->max_inflight > 1 ? c->max_inflight / 2 : 1, i = 0;
+
+	*ret_n = 1;
+	m->result = HC_E_INVAL;
+	if (!mset_request(r, m))
+		return 0;
+	int e = mset_begin(h);
+	if (e < 0)
+		return err_fwd(e);
+	while (e == 0 && i < n && i < most && mset_request(r, &m[i])) {
+		e = hc_conn_batch_add(c, r);
+		i += e == 0;
 	}
-	return e < 0 ? err_fwd(e) : 0;
+	if (i) {
+		hc_conn_batch_end(c, (struct hc_asker){mset_answered, m});
+		*ret_n = i;
+		return 0;
+	}
+	if (e != -EMSGSIZE && e != -ENOMEM)
+		return err_fwd(e);
+	hc_conn_batch_cancel(c);
+	return err_fwd(mset_put_alone(h, r, m));
 }
 
 int hc_mset(
@@ -322,8 +365,8 @@ int hc_mset(
 		return result;
 	struct hc_conn *c = &s->hc->conn;
 	size_t put = 0;
-	while (put < n && (e = mset_put(&h, &r, &items[put])) == 0)
-		put++;
+	for (size_t some; put < n && e == 0; put += e == 0 ? some : 0)
+		e = mset_put(&h, &r, &items[put], n - put, &some);
 	if (e == 0) {
 		h.deadline_ns = hc_now_ns() + s->hc->timeout_ns;
 		e = hc_conn_pump(c, 0, h.deadline_ns);

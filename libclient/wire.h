@@ -23,6 +23,7 @@
  *   6 TOUCH store_idx, store_id, key (bin), ttl_ms              0; status HC_MISS if absent
  *   7 INCR  store_idx, store_id, key (bin), delta, initial, ttl_ms, how
  *                                                               the sum
+ *   9 BATCH how, [[verb, arguments ...], ...]                   see below
  *
  * All are unsigned integers but for status (signed; enum hc_result/hc_error) and
  * the ones marked str and bin.  Those in brackets may be left out, from the end, and
@@ -39,6 +40,16 @@
  * never has more than max_inflight without an answer, and after a lost
  * connection sends those again, in order, with the same numbers, before any new
  * one: each is applied once (rule P23).
+ *
+ * BATCH: 1 .. max_inflight mutations (3, 4, 6, 7) in one frame, each with its arguments as above but
+ * without a number: item i has the number request + i.  They are carried out in order, each as if it had
+ * come in a frame of its own; it is not a transaction.  Its answer is
+ *
+ *   [9, request, status, lsn, n, [[i, status, lsn, value], ...]]
+ *
+ * n: how many items the batch had; then each item's answer, in order; with WIRE_QUIET in how only
+ * those whose status is not 0.  lsn: the highest of them.  After a lost connection a batch is
+ * sent again whole; what of it had been applied is answered as it was then.
  *
  * ttl_ms: 0: the store's default; 2^64-1: never.
  * mode: enum wire_mode
@@ -86,20 +97,27 @@
 	X(DELETE, 4) \
 	X(BYE, 5) \
 	X(TOUCH, 6) \
-	X(INCR, 7)
+	X(INCR, 7) \
+	X(BATCH, 9)
 
 #define WIRE_VERB_ENUM_(n, v) WIRE_##n = v,
 enum wire_verb { WIRE_VERBS(WIRE_VERB_ENUM_) WIRE_VERB_END };
 #undef WIRE_VERB_ENUM_
 
-/* Mutations are numbered, the other verbs are not. */
-static inline bool wire_is_mutation(uint32_t verb)
+/* What may stand in a batch. */
+static inline bool wire_is_item(uint32_t verb)
 {
 	return verb == WIRE_SET || verb == WIRE_DELETE || verb == WIRE_TOUCH || verb == WIRE_INCR;
 }
+/* Mutations are numbered, the other verbs are not. */
+static inline bool wire_is_mutation(uint32_t verb)
+{
+	return wire_is_item(verb) || verb == WIRE_BATCH;
+}
 
-/* INCR's how */
-enum { WIRE_WRAP = 1, WIRE_MUST_EXIST = 2 };
+enum { WIRE_BATCH_MAX = 64 };                /* items of a batch; max_inflight may be less */
+enum { WIRE_WRAP = 1, WIRE_MUST_EXIST = 2 }; /* INCR's how */
+enum { WIRE_QUIET = 1 };                     /* BATCH's how */
 
 /* The first five are enum hc_set_mode too. */
 enum wire_mode {
@@ -125,6 +143,9 @@ struct wire_request {
 	size_t value_bytes;
 	uint64_t flags, ttl_ms, mode, version, stamp, how;
 	int64_t delta, initial;
+	/* BATCH */
+	struct wire_request *item;
+	uint32_t n_items;
 	/* HELLO */
 	uint64_t proto_major, proto_minor, layout_major, layout_minor, session, fence;
 	int64_t time_off_ns;
@@ -133,6 +154,13 @@ struct wire_request {
 
 struct wire_fd {
 	uint32_t kind, pool_idx, region_idx;
+};
+
+/* What came of an item of a batch. */
+struct wire_item {
+	uint32_t idx;
+	int32_t status;
+	uint64_t lsn, value;
 };
 
 /* A decoded answer. */
@@ -145,6 +173,9 @@ struct wire_answer {
 	uint64_t session, slot, max_inflight, max_frame, fence, resumed;
 	uint32_t n_fds;
 	struct wire_fd fd[WIRE_FDS_MAX];
+	/* BATCH; value is how many items it had */
+	uint32_t n_items;
+	struct wire_item item[WIRE_BATCH_MAX];
 };
 
 /* A growing byte buffer, of which [begin, end) is content. */
@@ -161,6 +192,20 @@ int wire_buf_reserve(struct wire_buf *b, size_t n);
 int wire_put_request(struct wire_buf *b, const struct wire_request *r);
 int wire_put_answer(struct wire_buf *b, const struct wire_answer *a);
 
+/* A batch in the making, at the end of a buffer to which nothing else is appended meanwhile. */
+struct wire_batch {
+	struct wire_buf *b;
+	size_t frame_off, count_off; /* from b->begin */
+	uint32_t n;
+};
+/* begin: 0 or -ENOMEM.  add: 0; WIRE_BATCH_FULL: the body would be larger than max_body, or has
+ * WIRE_BATCH_MAX items; -ENOMEM, -EINVAL (no mutation).  Then cancel, or end with at least one. */
+enum { WIRE_BATCH_FULL = 1 };
+int wire_batch_begin(struct wire_buf *b, uint64_t request, uint32_t how, struct wire_batch *ret);
+int wire_batch_add(struct wire_batch *w, const struct wire_request *item, size_t max_body);
+void wire_batch_end(struct wire_batch *w);
+void wire_batch_cancel(struct wire_batch *w);
+
 /* Looks at the bytes at the front of [begin, end).  0: a whole frame is there,
  * *ret_body and *ret_bytes are its body (the caller moves begin past 4 + *ret_bytes);
  * WIRE_MORE: *ret_bytes is how long the body will be, 0 if not yet known;
@@ -172,6 +217,9 @@ int wire_frame(
 /* Decodes a body.  0, or -EPROTO: not exactly as described above.  Any bytes are
  * safe.  Bounded time and stack; allocates nothing that outlives the call. */
 int wire_get_request(const uint8_t *body, size_t bytes, struct wire_request *ret);
+/* The same, and a batch too: item has room for WIRE_BATCH_MAX, and ret->item is it. */
+int wire_get_requests(
+	const uint8_t *body, size_t bytes, struct wire_request *ret, struct wire_request *item);
 int wire_get_answer(const uint8_t *body, size_t bytes, struct wire_answer *ret);
 
 #endif

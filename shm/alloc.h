@@ -92,6 +92,9 @@ void shm_alloc_walk_free(const struct shm_alloc *a, shm_alloc_free_each *each, v
  * compact or window had closed is open again).  The memory's old content is not cleared. */
 int shm_alloc_take(
 	struct shm_alloc *a, uint64_t bytes, uint64_t *ret_off, uint64_t *ret_place_bytes);
+/* The place that the take after the next `skip` takes of this size may well get, 0: it cannot be said.
+ * A hint, for who wants its memory to be near (ahead.h); nothing is changed. */
+uint64_t shm_alloc_peek(const struct shm_alloc *a, uint64_t bytes, uint32_t skip);
 /* Takes a run for an index table.  0 or ALLOC_FULL. */
 int shm_alloc_take_table(struct shm_alloc *a, uint64_t bytes, uint64_t *ret_off);
 /* Gives back the place or run that starts at off.  CHECKs that it was taken. */

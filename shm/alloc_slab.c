@@ -212,6 +212,25 @@ static int slab_new(struct shm_alloc *a, uint32_t cls)
 	return 0;
 }
 
+uint64_t shm_alloc_peek(const struct shm_alloc *a, uint64_t bytes, uint32_t skip)
+{
+	if (bytes == 0 || bytes > a->class_bytes_max)
+		return 0;
+	const struct alloc_class *c = &a->cls[alloc_class_of(a, bytes)];
+	if (!c->mask)
+		return 0;
+	const struct alloc_run *r = alloc_rec(a, c->head[__builtin_ctz(c->mask)]);
+	for (uint32_t w = r->hint; w < c->n_words; w++) {
+		uint64_t open = ~r->bits[w];
+		for (; open; open &= open - 1, skip--)
+			if (skip == 0)
+				return alloc_off(r->page) +
+				       (w * 64ull + (uint32_t)__builtin_ctzll(open)) *
+				               c->item_bytes;
+	}
+	return 0;
+}
+
 int alloc_slab_take(struct shm_alloc *a, uint32_t cls, uint64_t *ret_off)
 {
 	struct alloc_class *c = &a->cls[cls];

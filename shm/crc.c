@@ -17,14 +17,37 @@ static uint32_t add(uint32_t crc, const void *bytes, uint64_t n)
 	return crc;
 }
 
-uint32_t shm_item_crc(const struct shm_item *it, uint64_t key_bytes, uint64_t value_bytes)
+/* The library leaves the upper halves of AVX registers in use.  Each SSE instruction after that
+ * waits for what they hold: 110 ns for the copy of one item of 340 bytes (measured). */
+static uint32_t end(uint32_t crc)
+{
+#ifdef __x86_64__
+	if (__builtin_cpu_supports("avx"))
+		__asm__ volatile("vzeroupper"); /* bare: an instruction, no memory */
+#endif
+	return ~crc;
+}
+
+static uint32_t add_header(const struct shm_item *it)
 {
 	const uint8_t *p = (const uint8_t *)it;
-	uint32_t crc = ~0u;
+	uint32_t crc = add(~0u, p, offsetof(struct shm_item, access));
 
-	crc = add(crc, p, offsetof(struct shm_item, access));
-	crc = add(crc, p + offsetof(struct shm_item, ttl_ms),
+	return add(crc, p + offsetof(struct shm_item, ttl_ms),
 		offsetof(struct shm_item, expiry_ns) - offsetof(struct shm_item, ttl_ms));
-	crc = add(crc, it + 1, key_bytes);
-	return ~add(crc, p + shm_item_value_off(key_bytes), value_bytes);
+}
+
+uint32_t shm_item_crc(const struct shm_item *it, uint64_t key_bytes, uint64_t value_bytes)
+{
+	uint32_t crc = add(add_header(it), it + 1, key_bytes);
+
+	return end(add(crc, (const uint8_t *)it + shm_item_value_off(key_bytes), value_bytes));
+}
+
+uint32_t shm_item_crc_of(const struct shm_item *header, const void *key, const void *head,
+	uint64_t head_bytes, const void *tail, uint64_t tail_bytes)
+{
+	uint32_t crc = add(add_header(header), key, shm_lens_key(header->lens));
+
+	return end(add(add(crc, head, head_bytes), tail, tail_bytes));
 }

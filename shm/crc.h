@@ -8,4 +8,10 @@
  * key_bytes and value_bytes: already bounded by the caller, not read again. */
 uint32_t shm_item_crc(const struct shm_item *it, uint64_t key_bytes, uint64_t value_bytes);
 
+/* The same of an item that is being made, from where its parts come from: a header whose lengths are
+ * set, the key, the value in two pieces.  So the item's own memory is only written: it is cold, and a
+ * sum over what was just stored there would wait for it. */
+uint32_t shm_item_crc_of(const struct shm_item *header, const void *key, const void *head,
+	uint64_t head_bytes, const void *tail, uint64_t tail_bytes);
+
 #endif

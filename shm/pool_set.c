@@ -39,29 +39,32 @@ struct publish {
 /* Writes the whole item at off.  Nobody sees it yet. */
 static void fill(const struct publish *p, uint64_t off, uint64_t lsn)
 {
-	struct shm_item *it = shm_pool_item(p->w, off);
+	const struct pieces *v = &p->value;
 	uint64_t key_bytes = p->set.key.n_bytes;
-	uint64_t value_bytes = p->value.head_bytes + p->value.tail_bytes;
+	struct shm_item it = {
+		.created_ns = p->created_ns,
+		.modified_ns = p->set.now_wall_ns,
+		.ttl_ms = p->set.ttl_ms,
+		.stamp = p->set.stamp,
+		.version = lsn,
+		.hash = p->set.key.hash,
+		.store_id = p->set.key.store_id,
+		.epoch = p->set.key.epoch,
+		.flags = p->set.flags,
+		.lens = shm_lens_make(key_bytes, v->head_bytes + v->tail_bytes),
+	};
 
-	it->created_ns = p->created_ns;
-	it->modified_ns = p->set.now_wall_ns;
-	shm_store_rlx(&it->access, p->set.now_ms << ACCESS_SHIFT);
-	it->ttl_ms = p->set.ttl_ms;
-	it->stamp = p->set.stamp;
-	it->version = lsn;
-	it->hash = p->set.key.hash;
-	it->store_id = p->set.key.store_id;
-	it->epoch = p->set.key.epoch;
-	it->flags = p->set.flags;
-	it->lens = shm_lens_make(key_bytes, value_bytes);
-	shm_store_rlx(&it->expiry_ns, p->set.expiry_ns);
-	memcpy(it + 1, p->set.key.bytes, key_bytes);
-	uint8_t *value = (uint8_t *)it + shm_item_value_off(key_bytes);
-	if (p->value.head_bytes)
-		memcpy(value, p->value.head, p->value.head_bytes);
-	if (p->value.tail_bytes)
-		memcpy(value + p->value.head_bytes, p->value.tail, p->value.tail_bytes);
-	it->crc = shm_item_crc(it, key_bytes, value_bytes);
+	shm_store_rlx(&it.access, p->set.now_ms << ACCESS_SHIFT);
+	shm_store_rlx(&it.expiry_ns, p->set.expiry_ns);
+	it.crc = shm_item_crc_of(
+		&it, p->set.key.bytes, v->head, v->head_bytes, v->tail, v->tail_bytes);
+	uint8_t *to = p->w->base + off, *value = to + shm_item_value_off(key_bytes);
+	memcpy(to, &it, sizeof it);
+	memcpy(to + sizeof it, p->set.key.bytes, key_bytes);
+	if (v->head_bytes)
+		memcpy(value, v->head, v->head_bytes);
+	if (v->tail_bytes)
+		memcpy(value + v->head_bytes, v->tail, v->tail_bytes);
 }
 
 /* Makes the item, intends, publishes in one store, retires the old, records.  0 or POOL_FULL. */

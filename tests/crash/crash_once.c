@@ -4,7 +4,8 @@
  * The cases below are a conversation of one client, in which each answer is known beforehand, from
  * those before it.  It is held once with the marks recorded, then once for each mark: before each
  * case ONCE is made again, so that the engine dies at the mark's first pass in that case, and
- * another one answers.  A second client looks at what is there.
+ * another one answers.  A second client looks at what is there.  Batches are also cut in the middle:
+ * at several later passes.
  *
  * What would be wrong, and is seen: a sum with the same delta twice, a word twice in a log, an `add`
  * that finds its own entry, a compare-and-set that conflicts with itself, a delete that misses what
@@ -215,6 +216,31 @@ static void delete_missed(struct talk *k)
 	CHECK_EQ(hc_delete(k->s, k->key, strlen(k->key)), HC_MISS);
 }
 
+enum { BATCH = 24 };
+
+/* Adds entries in one frame, then tries it again. */
+static void batch(struct talk *k)
+{
+	char key[BATCH][16];
+	struct hc_mset_item m[BATCH];
+
+	for (int i = 0; i < BATCH; i++)
+		m[i] = (struct hc_mset_item){.key = key[i],
+			.key_bytes = (size_t)snprintf(key[i], sizeof key[i], "b%d.%d", k->round, i),
+			.value = key[i],
+			.value_bytes = strlen(key[i])};
+	struct hc_set_opts o = HC_OPTS(hc_set_opts);
+	o.mode = HC_ADD; /* applied twice, it would find its own entry */
+	CHECK_EQ(hc_mset(k->s, m, BATCH, &o), HC_OK);
+	for (int i = 0; i < BATCH; i++) {
+		CHECK_EQ(m[i].result, HC_OK);
+		check_value(k, key[i], key[i]);
+	}
+	CHECK_EQ(hc_mset(k->s, m, BATCH, &o), HC_EXISTS);
+	for (int i = 0; i < BATCH; i++)
+		CHECK_EQ(m[i].result, HC_EXISTS);
+}
+
 /* In this order.  marks: that the engine passes whenever it does this, so it has to die there. */
 #define PUBLISH_MARKS "set:filled set:intended set:published journal:resulted journal:cleared "
 static const struct {
@@ -242,6 +268,7 @@ static const struct {
 		"delete:intended delete:published engine:retired journal:resulted journal:cleared "
 		"delete:answered"},
 	{"delete, missed", delete_missed, "journal:resulted journal:cleared delete:answered"},
+	{"batch", batch, PUBLISH_MARKS "set:answered set:refused batch:item"},
 };
 enum { N_CASES = sizeof cases / sizeof cases[0] };
 
@@ -332,6 +359,24 @@ static void record(struct t_steps *ret)
 	}
 }
 
+/* A batch that is cut at the nth pass of a mark.  True: the engine died there. */
+static bool cut_batch(const char *mark, int nth)
+{
+	const char *once = t_path("once");
+	char order[512];
+	struct talk k;
+
+	(void)snprintf(order, sizeof order, "HC_STEP=kill:%s:%d:%s", mark, nth, once);
+	talk_begin(&k, order);
+	int fd = open(once, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	CHECK(fd >= 0);
+	(void)close(fd);
+	batch(&k);
+	bool died = unlink(once) != 0;
+	talk_end(&k);
+	return died;
+}
+
 /* Two rounds, in which the engine dies at each case that passes the mark.  Returns how often. */
 static int talk_and_die(const char *mark)
 {
@@ -376,5 +421,13 @@ TEST_LIMIT(each_mutation_is_applied_once_wherever_the_engine_dies, 300)
 		fprintf(stderr, "  T_STEP=%s\n", steps.name[i]);
 		if (talk_and_die(steps.name[i]) > 0)
 			t_step_killed(steps.name[i]);
+	}
+	static const char *const marks[] = {"set:filled", "set:published", "journal:resulted",
+		"journal:cleared", "set:answered", "batch:item"};
+	for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++) {
+		int nth = 3 + (int)t_random_below(BATCH - 3);
+		fprintf(stderr, "  batch: %s, pass %d\n", marks[i], nth);
+		CHECK(cut_batch(marks[i], nth));
+		CHECK(cut_batch(marks[i], BATCH));
 	}
 }

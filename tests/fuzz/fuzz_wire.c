@@ -8,7 +8,7 @@
  * bytes, and elements thrown together.  With libFuzzer instead (clang):
  *
  *   clang-14 -g -O1 -fsanitize=fuzzer,address,undefined -DHC_LIBFUZZER -D_GNU_SOURCE -Ishm -Ilibclient \
- *     tests/fuzz/fuzz_wire.c libclient/wire.c shm/base/err.c shm/step.c -o fuzz_wire && ./fuzz_wire
+ *     tests/fuzz/fuzz_wire.c libclient/wire.c libclient/wire_get.c shm/base/err.c shm/step.c -o fuzz_wire && ./fuzz_wire
  */
 #include <errno.h>
 #include <stdint.h>
@@ -35,30 +35,45 @@ static void inside(const uint8_t *body, size_t bytes, const void *at, size_t n)
 	CHECK(p >= body && n <= bytes && p <= body + (bytes - n));
 }
 
+/* What was decoded the second time is what was decoded the first time. */
+static void same(struct wire_request *again, const struct wire_request *q)
+{
+	CHECK(again->key_bytes == q->key_bytes && again->value_bytes == q->value_bytes);
+	CHECK(q->key_bytes == 0 || memcmp(again->key, q->key, q->key_bytes) == 0);
+	CHECK(q->value_bytes == 0 || memcmp(again->value, q->value, q->value_bytes) == 0);
+	CHECK(strcmp(again->name, q->name) == 0);
+	again->key = q->key;
+	again->value = q->value;
+	again->item = q->item;
+	memcpy(again->name, q->name, sizeof q->name);
+	CHECK(memcmp(again, q, sizeof *q) == 0);
+}
+
 static void try_request(const uint8_t *body, size_t bytes)
 {
+	static struct wire_request item[WIRE_BATCH_MAX], item_again[WIRE_BATCH_MAX];
 	struct wire_request q = {0}, again = {0};
 	struct wire_buf b = {0};
 
-	int r = wire_get_request(body, bytes, &q);
+	memset(item, 0, sizeof item[0] * 4);
+	memset(item_again, 0, sizeof item[0] * 4);
+	int r = wire_get_requests(body, bytes, &q, item);
 	CHECK(r == 0 || r == -EPROTO);
 	if (r < 0)
 		return;
-	if (wire_is_mutation(q.verb))
-		inside(body, bytes, q.key, q.key_bytes);
-	if (q.verb == WIRE_SET)
-		inside(body, bytes, q.value, q.value_bytes);
+	for (uint32_t i = 0; i <= q.n_items; i++) { /* the frame's own, then the items */
+		const struct wire_request *one = i ? &item[i - 1] : &q;
+		if (wire_is_item(one->verb))
+			inside(body, bytes, one->key, one->key_bytes);
+		if (one->verb == WIRE_SET)
+			inside(body, bytes, one->value, one->value_bytes);
+	}
 	CHECK(strlen(q.name) < sizeof q.name);
 	CHECK(wire_put_request(&b, &q) == 0);
-	CHECK(wire_get_request(b.bytes + 4, b.end - 4, &again) == 0);
-	CHECK(again.key_bytes == q.key_bytes && again.value_bytes == q.value_bytes);
-	CHECK(q.key_bytes == 0 || memcmp(again.key, q.key, q.key_bytes) == 0);
-	CHECK(q.value_bytes == 0 || memcmp(again.value, q.value, q.value_bytes) == 0);
-	CHECK(strcmp(again.name, q.name) == 0);
-	again.key = q.key;
-	again.value = q.value;
-	memcpy(again.name, q.name, sizeof q.name);
-	CHECK(memcmp(&again, &q, sizeof q) == 0);
+	CHECK(wire_get_requests(b.bytes + 4, b.end - 4, &again, item_again) == 0);
+	same(&again, &q);
+	for (uint32_t i = 0; i < q.n_items && i < 4; i++)
+		same(&item_again[i], &item[i]);
 	wire_buf_fini(&b);
 }
 
@@ -80,6 +95,8 @@ static void try_answer(const uint8_t *body, size_t bytes)
 		CHECK(again.session == a.session && again.resumed == a.resumed);
 	else
 		CHECK(again.lsn == a.lsn && again.value == a.value);
+	CHECK(again.n_items == a.n_items && a.n_items <= WIRE_BATCH_MAX);
+	CHECK(memcmp(again.item, a.item, a.n_items * sizeof a.item[0]) == 0);
 	wire_buf_fini(&b);
 }
 
@@ -103,13 +120,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 #ifndef HC_LIBFUZZER
 enum { ROUNDS = 2000000, INPUT_MAX = 8192 };
 
-/* The body of a good frame.  Returns its length. */
-static size_t good_body(uint8_t *to)
+static uint32_t random_verb(void)
+{
+	static const uint32_t verbs[] = {
+#define VERB_NUMBER_(name, number) number,
+		WIRE_VERBS(VERB_NUMBER_)};
+
+	return verbs[t_random_below(sizeof verbs / sizeof verbs[0])];
+}
+
+static struct wire_request random_request(uint32_t verb)
 {
 	static const char key[] = "0123456789abcdef";
-	struct wire_buf b = {0};
 	struct wire_request q = {
-		.verb = (uint32_t)(1 + t_random_below(WIRE_VERB_END - 1)),
+		.verb = verb,
 		.key = key,
 		.key_bytes = t_random_below(sizeof key),
 		.value = key,
@@ -125,6 +149,16 @@ static size_t good_body(uint8_t *to)
 		.session = t_random(),
 		.name = "somebody",
 	};
+
+	q.request = wire_is_mutation(q.verb) ? 1 + t_random_below(1000) : 0;
+	return q;
+}
+
+/* The body of a good frame.  Returns its length. */
+static size_t good_body(uint8_t *to)
+{
+	struct wire_buf b = {0};
+	struct wire_request q = random_request(random_verb()), item[4];
 	struct wire_answer a = {
 		.verb = q.verb,
 		.status = (int32_t)t_random() >> t_random_below(32),
@@ -132,7 +166,19 @@ static size_t good_body(uint8_t *to)
 		.n_fds = (uint32_t)t_random_below(4),
 	};
 
-	q.request = wire_is_mutation(q.verb) ? 1 + t_random_below(1000) : 0;
+	q.item = item;
+	q.n_items = q.verb == WIRE_BATCH ? 1 + (uint32_t)t_random_below(4) : 0;
+	for (uint32_t i = 0; i < q.n_items; i++) {
+		uint32_t verb = random_verb();
+		item[i] = random_request(wire_is_item(verb) ? verb : WIRE_SET);
+	}
+	if (a.verb == WIRE_BATCH) {
+		a.value = 4;
+		a.n_items = (uint32_t)t_random_below(5);
+		for (uint32_t i = 0; i < a.n_items; i++)
+			a.item[i] = (struct wire_item){
+				i, (int32_t)t_random(), t_random(), t_random()};
+	}
 	CHECK((t_random_below(3) ? wire_put_request(&b, &q) : wire_put_answer(&b, &a)) == 0);
 	size_t n = b.end - 4;
 	memcpy(to, b.bytes + 4, n);

@@ -9,6 +9,9 @@
  * The segments are real memfds, small, with one pool "p" and one store "default".  A test damages
  * them through f.ctl, f.seg and f.pool before the client connects.
  *
+ * A batch looks to a script like its items, one after the other: fake_get() gives them singly, and
+ * the answer goes out when the last of them has been put.
+ *
  * Every wait has a deadline: a script that waits for what never comes fails the test.
  */
 #ifndef HC_FAKE_ENGINE_H
@@ -45,6 +48,12 @@ enum {
 #define FAKE_DAEMON 0x1122334455667788ull
 #define FAKE_STORE 77
 
+/* A batch that has been read and not answered. */
+struct fake_batch {
+	struct wire_answer answer;
+	bool quiet;
+};
+
 struct fake {
 	const char *path;
 	int listen_fd, fd; /* fd: the connection of now, -1: none */
@@ -55,7 +64,12 @@ struct fake {
 	struct wire_answer hello;  /* what a new session is answered */
 	struct wire_request asked; /* the last HELLO */
 	struct wire_buf in;
-	uint64_t applied; /* mutations applied, as a script counts them */
+	struct wire_request item[WIRE_BATCH_MAX]; /* of the batch that is being read */
+	uint32_t n_items, next_item;
+	struct fake_batch batch[FAKE_MAX_INFLIGHT]; /* oldest first */
+	uint32_t n_batches;
+	uint64_t n_batch_frames; /* that came */
+	uint64_t applied;        /* mutations applied, as a script counts them */
 	uint64_t seed;
 	sem_t step, go; /* the script has come to a place; the script may go on */
 	pthread_t thread;
@@ -168,6 +182,7 @@ static inline void fake_drop(struct fake *f)
 		CHECK_EQ(close(f->fd), 0);
 	f->fd = -1;
 	f->in.begin = f->in.end = 0;
+	f->n_items = f->next_item = f->n_batches = 0;
 }
 
 static inline void fake_accept(struct fake *f)
@@ -217,6 +232,19 @@ static inline bool fake_more(struct fake *f)
 	return true;
 }
 
+/* The items of *ret are given one after the other, and their answers gathered. */
+static inline void fake_batch_begin(struct fake *f, const struct wire_request *r)
+{
+	CHECK(f->n_batches < FAKE_MAX_INFLIGHT);
+	struct fake_batch *b = &f->batch[f->n_batches++];
+	b->quiet = r->how & WIRE_QUIET;
+	b->answer = (struct wire_answer){
+		.verb = WIRE_BATCH, .request = r->request, .value = r->n_items};
+	f->n_items = r->n_items;
+	f->next_item = 0;
+	f->n_batch_frames++;
+}
+
 /* The next request; its pointers live until the next call.  False: the client has closed. */
 static inline bool fake_get(struct fake *f, struct wire_request *ret)
 {
@@ -224,23 +252,52 @@ static inline bool fake_get(struct fake *f, struct wire_request *ret)
 	size_t bytes;
 	int r;
 
+	if (f->next_item < f->n_items) {
+		*ret = f->item[f->next_item++];
+		return true;
+	}
 	*ret = (struct wire_request){0};
+	memset(f->item, 0, sizeof f->item);
 	while ((r = wire_frame(&f->in, FAKE_MAX_FRAME, &body, &bytes)) == WIRE_MORE)
 		if (!fake_more(f))
 			return false;
 	CHECK_EQ(r, 0);
-	CHECK_EQ(wire_get_request(body, bytes, ret), 0);
+	CHECK_EQ(wire_get_requests(body, bytes, ret, f->item), 0);
 	f->in.begin += 4 + bytes;
+	if (ret->verb != WIRE_BATCH)
+		return true;
+	fake_batch_begin(f, ret);
+	*ret = f->item[f->next_item++];
 	return true;
+}
+
+/* Adds an item's answer to that of its batch.  True: it was one, and not the last. */
+static inline bool fake_gather(struct fake *f, const struct wire_answer **a)
+{
+	struct fake_batch *b = &f->batch[0];
+	uint64_t i = (*a)->request - b->answer.request;
+
+	if (f->n_batches == 0 || !wire_is_item((*a)->verb) || i >= b->answer.value)
+		return false;
+	if (!b->quiet || (*a)->status)
+		b->answer.item[b->answer.n_items++] = (struct wire_item){
+			(uint32_t)i, (*a)->status, (*a)->lsn, (*a)->value};
+	*a = &b->answer;
+	return i + 1 < b->answer.value;
 }
 
 static inline bool fake_put(struct fake *f, const struct wire_answer *a)
 {
 	struct wire_buf b = {0};
 
+	if (fake_gather(f, &a))
+		return true;
+
 	CHECK_EQ(wire_put_answer(&b, a), 0);
 	bool ok = fake_send(f, b.bytes, b.end, NULL, 0);
 	wire_buf_fini(&b);
+	if (a->verb == WIRE_BATCH)
+		memmove(f->batch, f->batch + 1, --f->n_batches * sizeof f->batch[0]);
 	return ok;
 }
 

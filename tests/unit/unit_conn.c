@@ -383,7 +383,11 @@ static void chaos(struct fake *f)
 		uint64_t fate = f->applied < CHAOS_ITEMS + CHAOS_SINGLE
 		                        ? t_random_from(&f->seed) % 12
 		                        : 11;
-		bool unread = f->in.begin != f->in.end;
+		bool inside = f->next_item <
+		              f->n_items; /* a batch: rarer, or none would ever end */
+		if (inside && t_random_from(&f->seed) % 16)
+			fate = 11;
+		bool unread = inside || f->in.begin != f->in.end;
 		bool got = fate == 0 && !unread ? fake_more(f) : fate <= 1 ? true : fake_get(f, &q);
 		if (got && fate > 1) {
 			if (q.verb == WIRE_BYE) {
@@ -425,6 +429,7 @@ TEST(an_engine_that_dies_at_any_moment)
 	for (uint64_t i = CHAOS_ITEMS; i < CHAOS_ITEMS + CHAOS_SINGLE; i++)
 		CHECK_EQ(hc_set(x.s, "key", 3, "values", (i + 1) % 7, NULL), HC_OK);
 	CHECK_EQ(x.f.applied, CHAOS_ITEMS + CHAOS_SINGLE);
+	CHECK(x.f.n_batch_frames > CHAOS_ITEMS / 32); /* some were sent again */
 	end(&x);
 	free(m);
 }

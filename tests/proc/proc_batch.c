@@ -1,0 +1,203 @@
+/* proc_batch.c - batches at the engine's socket: each item is a request of its own, answered in order,
+ * applied once, whatever becomes of the connection or the engine in the middle.
+ */
+#include <signal.h>
+#include "raw.h"
+
+enum { N = 10 };
+
+static struct wire_request item(
+	const struct raw *r, uint32_t verb, const char *key, const char *value)
+{
+	return (struct wire_request){.verb = verb,
+		.store_id = shm_load_rlx(&r->ctl->store[0].id),
+		.key = key,
+		.key_bytes = strlen(key),
+		.value = value,
+		.value_bytes = strlen(value)};
+}
+
+static struct wire_answer batch(
+	struct raw *r, uint64_t request, uint64_t how, struct wire_request *items, uint32_t n)
+{
+	struct wire_request req = {
+		.verb = WIRE_BATCH, .request = request, .how = how, .item = items, .n_items = n};
+	struct wire_answer a = raw_call(r, &req);
+
+	CHECK_EQ(a.verb, WIRE_BATCH);
+	CHECK_EQ(a.request, request);
+	CHECK_EQ(a.status, HC_OK);
+	CHECK_EQ(a.value, n);
+	return a;
+}
+
+static uint64_t sets(const struct raw *r)
+{
+	return shm_load_rlx(&r->ctl->store[0].counter[SHM_SC_sets]);
+}
+
+/* A new connection for the same session. */
+static void resume(const struct t_daemon *d, struct raw *r)
+{
+	(void)close(r->sock);
+	r->in.begin = r->in.end = 0;
+	r->sock = raw_open(d).sock;
+	struct wire_answer a = raw_hello(r, r->session);
+	CHECK_EQ(a.status, HC_OK);
+	CHECK_EQ(a.resumed, 1);
+}
+
+/* Five SETs and INCRs each, as requests request .. request + 9. */
+static struct wire_answer ten(struct raw *r, uint64_t request)
+{
+	struct wire_request it[N];
+
+	for (int i = 0; i < N; i++) {
+		it[i] = item(r, i % 2 ? WIRE_INCR : WIRE_SET, i % 2 ? "n" : "k", "v");
+		it[i].delta = it[i].initial = 1;
+	}
+	return batch(r, request, 0, it, N);
+}
+
+TEST(each_item_has_its_own_answer)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct raw r = session_open(d);
+	struct wire_request it[] = {item(&r, WIRE_SET, "k", "one"), item(&r, WIRE_SET, "k", "two"),
+		item(&r, WIRE_SET, "k", "three"), item(&r, WIRE_INCR, "k", ""),
+		item(&r, WIRE_DELETE, "absent", ""), item(&r, WIRE_TOUCH, "k", ""),
+		item(&r, WIRE_INCR, "n", ""), item(&r, WIRE_SET, "k", "four")};
+	const int status[] = {0, 0, HC_EXISTS, HC_E_NOT_NUMBER, HC_MISS, 0, 0, HC_E_NO_STORE};
+	enum { ITEMS = sizeof it / sizeof it[0] };
+
+	it[2].mode = WIRE_MODE_ADD;
+	it[6].initial = -5;
+	it[7].store_id++;
+	struct wire_answer a = batch(&r, 1, 0, it, ITEMS);
+	CHECK_EQ(a.n_items, ITEMS);
+	for (int i = 0; i < ITEMS; i++) {
+		CHECK_EQ(a.item[i].idx, i);
+		CHECK_EQ(a.item[i].status, status[i]);
+	}
+	CHECK_EQ(a.item[0].value, 0);
+	CHECK_EQ(a.item[1].value, 1);
+	CHECK(a.item[1].lsn > a.item[0].lsn);
+	CHECK_EQ(a.item[2].lsn, a.item[1].lsn); /* the version that is in the way */
+	CHECK_EQ(a.item[5].lsn, a.item[1].lsn);
+	CHECK_EQ((int64_t)a.item[6].value, -5);
+	CHECK_EQ(a.lsn, a.item[6].lsn);
+	CHECK_EQ(counter(&r, SHM_DC_requests), 1 + ITEMS); /* and HELLO */
+
+	struct wire_answer quiet = batch(&r, 1 + ITEMS, WIRE_QUIET, it, ITEMS);
+	uint32_t told = 0;
+	for (int i = 0; i < ITEMS; i++) {
+		if (status[i] == 0)
+			continue;
+		CHECK_EQ(quiet.item[told].idx, i);
+		CHECK_EQ(quiet.item[told].status, status[i]);
+		told++;
+	}
+	CHECK_EQ(quiet.n_items, told);
+	raw_close(&r);
+	t_daemon_stop(d);
+}
+
+TEST(a_repeated_batch_is_answered_as_it_was)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct raw r = session_open(d);
+	struct wire_answer first = ten(&r, 1);
+
+	for (int engines = 0; engines < 2; engines++) {
+		resume(d, &r);
+		struct wire_answer again = ten(&r, 1);
+		CHECK_EQ(again.n_items, N);
+		CHECK(memcmp(again.item, first.item, N * sizeof first.item[0]) == 0);
+		CHECK_EQ(sets(&r), N);
+		CHECK_EQ(counter(&r, SHM_DC_requests_replayed), (uint64_t)(engines + 1) * N);
+		if (engines == 0)
+			(void)t_daemon_wait_engine(d, t_daemon_kill_engine(d, SIGKILL));
+	}
+	raw_close(&r);
+	t_daemon_stop(d);
+}
+
+TEST(what_of_a_batch_was_applied_is_not_applied_again)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct raw r = session_open(d);
+	struct wire_answer first = ten(&r, 1);
+
+	/* as if the engine had died behind number 10 of a batch from 6 on */
+	struct wire_answer next = ten(&r, 7);
+	CHECK(memcmp(&next.item[0].lsn, &first.item[6].lsn, 8) == 0);
+	for (int i = 0; i < 4; i++) {
+		CHECK_EQ(next.item[i].lsn, first.item[6 + i].lsn);
+		CHECK_EQ(next.item[i].value, first.item[6 + i].value);
+	}
+	CHECK(next.item[4].lsn > first.lsn);
+	CHECK_EQ(next.item[9].value, 5 + 3);
+	CHECK_EQ(sets(&r), N + 6);
+	raw_close(&r);
+	t_daemon_stop(d);
+}
+
+TEST(a_batch_that_may_not_be_closes_the_connection)
+{
+	struct t_daemon *d = t_daemon_start("max_inflight: 10\n", NULL);
+	struct raw good = session_open(d);
+	struct wire_request it[N + 1];
+
+	for (int i = 0; i <= N; i++)
+		it[i] = item(&good, WIRE_SET, "k", "v");
+	for (int k = 0; k < 3; k++) {
+		struct raw r = session_open(d);
+		struct wire_request req = {.verb = WIRE_BATCH,
+			.request = 1,
+			.how = k == 1 ? 2 : 0, /* unknown */
+			.item = it,
+			.n_items = k == 0 ? N + 1 : 2};
+		it[1].verb = WIRE_SET;
+		if (k == 2) { /* number 2 is used up, by something else */
+			struct wire_request two = item(&r, WIRE_DELETE, "k", "");
+			two.request = 2;
+			CHECK_EQ(raw_call(&r, &two).status, HC_MISS);
+		}
+		struct wire_answer a = raw_call(&r, &req);
+		CHECK_EQ(a.status, HC_E_PROTOCOL);
+		CHECK(raw_is_closed(&r));
+		raw_close(&r);
+		CHECK_EQ(sets(&good), 0);
+	}
+	ping(&good);
+	raw_close(&good);
+	t_daemon_stop(d);
+}
+
+TEST(a_torn_batch_is_not_applied_at_all)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct raw good = session_open(d);
+	struct wire_request it[2] = {
+		item(&good, WIRE_SET, "k", "v"), item(&good, WIRE_SET, "k", "v")};
+	struct wire_request req = {.verb = WIRE_BATCH, .request = 1, .item = it, .n_items = 2};
+	struct wire_buf b = {0};
+
+	CHECK_EQ(wire_put_request(&b, &req), 0);
+	struct raw r = session_open(d);
+	CHECK(raw_send(&r, b.bytes, b.end - 1));
+	raw_close(&r);
+	struct raw bent = session_open(d);
+	b.bytes[b.end - 1] =
+		0xc1; /* the last element of the last item is nothing that msgpack has */
+	CHECK(raw_send(&bent, b.bytes, b.end));
+	struct wire_answer a;
+	CHECK(raw_answer(&bent, &a));
+	CHECK_EQ(a.status, HC_E_PROTOCOL);
+	raw_close(&bent);
+	wait_counter(&good, SHM_DC_connections, 1);
+	CHECK_EQ(sets(&good), 0);
+	wire_buf_fini(&b);
+	raw_close(&good);
+	t_daemon_stop(d);
+}
