@@ -638,6 +638,13 @@ static uint64_t set_forged(uint64_t word)
 	return c.off;
 }
 
+/* As after an adoption: an engine that takes over does not know in which order tables were retired. */
+static void forget_order(void)
+{
+	for (uint32_t i = 0; i < p.w.limbo.n; i++)
+		p.w.limbo.entry[i].table = false;
+}
+
 static uint64_t n_forged;
 
 static void engine_forges(int self)
@@ -655,6 +662,7 @@ static void engine_forges(int self)
 	CHECK(!shm_pool_grow_step(&p.w, 128)); /* and is retired */
 	set_hot(0, 40);
 	hold_all_pages();
+	forget_order();
 	(void)t_pool_sweep(&p);
 	if (!shm_alloc_is_taken(p.w.alloc, off) && p.w.cur.off != t1)
 		n_forged += set_forged(shm_word_make(shm_hash_tag(k.hash), off, 0)) == t1;
