@@ -9,8 +9,10 @@
 #include "../shm/base/err.h"
 #include "../shm/step.h"
 
-#define KEY_(scope, of, key, key_type, unit, min, max, def, meaning) \
-	{#key, scope, CONFIG_T_##key_type, unit, min, max, def, meaning, \
+#define KEY_LIVE_ true
+#define KEY_START_ false
+#define KEY_(scope, of, key, key_type, unit, min, max, def, when, meaning) \
+	{#key, scope, CONFIG_T_##key_type, unit, min, max, def, meaning, KEY_##when##_, \
 		(uint32_t)offsetof(struct of, CONFIG_MEMBER_##key_type(key)), \
 		(uint32_t)sizeof(((struct of *)0)->CONFIG_MEMBER_##key_type(key))},
 #define KEY_ROOT_(...) KEY_(CONFIG_ROOT, config, __VA_ARGS__)

@@ -4,7 +4,7 @@
  * (config_yaml.c), the text of --help-config and the manual page (config_doc.c).  To add a key, add
  * its line; nothing else in the daemon's configuration needs to know.
  *
- *   SCOPE(name, type, unit, min, max, default, meaning)
+ *   SCOPE(name, type, unit, min, max, default, when, meaning)
  *
  *   SCOPE    ROOT    a key at the top of the file
  *            POOL    a key of one pool:   pools: NAME: key
@@ -24,6 +24,8 @@
  *              rights    struct config_rights NAME   max is the number of users and groups
  *   default  as it would stand in the file.  "auto" (u32, bytes, path, name, rights) means that config_resolve()
  *            works it out; only a key whose default is auto accepts the word.
+ *   when     LIVE: a reload changes it in the running daemon.  START: the daemon has to be started anew;
+ *            a reload that would change it is refused, by its name
  *   meaning  whole sentences, of plain words: they go to a terminal and into a manual page.
  */
 #ifndef HC_DAEMON_CONFIG_TABLE_H
@@ -49,96 +51,96 @@
 #define CONFIG_WORDS(name)               CONFIG_CHOICES_##name(CONFIG_WORD_)
 
 #define CONFIG_KEYS(ROOT, POOL, STORE) \
-	ROOT(socket, path, "", "2", "107", "auto", \
+	ROOT(socket, path, "", "2", "107", "auto", START, \
 		"The Unix socket that clients connect to. " \
 		"auto: /run/hypercache/hypercache.sock for root; for others hypercache/hypercache.sock in " \
 		"XDG_RUNTIME_DIR, or where that is not set /tmp/hypercache-UID/hypercache.sock.") \
-	ROOT(admin_socket, path, "", "2", "107", "auto", \
+	ROOT(admin_socket, path, "", "2", "107", "auto", START, \
 		"The Unix socket for tools, which works even while the engine hangs. " \
 		"auto: admin.sock beside the socket for clients.") \
-	ROOT(admin_uids, uids, "", "", "16", "none", \
+	ROOT(admin_uids, uids, "", "", "16", "none", LIVE, \
 		"Users, besides root and the user of the daemon, who may use the admin socket and so " \
 		"read everything. User ids, as a list or with commas between them.") \
-	ROOT(data_dir, path, "", "2", "255", "auto", \
+	ROOT(data_dir, path, "", "2", "255", "auto", START, \
 		"The folder of the lock, the log and the checkpoints; one daemon at a time uses it. " \
 		"auto: /var/lib/hypercache for root; for others hypercache in XDG_STATE_HOME, or in " \
 		".local/state of the home folder.") \
-	ROOT(max_clients, u32, "clients", "1", "4096", "256", \
+	ROOT(max_clients, u32, "clients", "1", "4096", "256", START, \
 		"Clients connected at one time; one more is refused with a named error.") \
-	ROOT(max_clients_per_user, u32, "clients", "1", "4096", "auto", \
+	ROOT(max_clients_per_user, u32, "clients", "1", "4096", "auto", LIVE, \
 		"Of these, clients of one user; one more is refused with a named error. " \
 		"auto: max_clients less an eighth, so that nobody keeps all others out.") \
-	ROOT(threads_per_client, u32, "threads", "1", "64", "16", \
+	ROOT(threads_per_client, u32, "threads", "1", "64", "16", START, \
 		"Threads of one client that may read at one time: each has pins and a touch ring of its own.") \
-	ROOT(max_inflight, u32, "requests", "1", "64", "64", \
+	ROOT(max_inflight, u32, "requests", "1", "64", "64", START, \
 		"Requests of one connection that may wait for their answer at one time.") \
-	ROOT(max_frame, bytes, "", "64KiB", "1GiB", "65MiB", \
+	ROOT(max_frame, bytes, "", "64KiB", "1GiB", "65MiB", START, \
 		"The longest frame that a client may send, a key and its value included.") \
-	ROOT(max_unread, bytes, "", "64KiB", "1GiB", "4MiB", \
+	ROOT(max_unread, bytes, "", "64KiB", "1GiB", "4MiB", LIVE, \
 		"Answers that one connection may leave unread: above it no more of its requests are read.") \
-	ROOT(hello_timeout, duration, "", "100ms", "60s", "5s", \
+	ROOT(hello_timeout, duration, "", "100ms", "60s", "5s", LIVE, \
 		"How long a new connection has to begin a session, before it is closed.") \
-	ROOT(stall_timeout, duration, "", "100ms", "1h", "30s", \
+	ROOT(stall_timeout, duration, "", "100ms", "1h", "30s", LIVE, \
 		"How long a connection may stop in the middle of a request, or not take an answer, " \
 		"before it is closed.") \
-	ROOT(hardening, enum, "", CONFIG_WORDS(hardening), "", "none", \
+	ROOT(hardening, enum, "", CONFIG_WORDS(hardening), "", "none", START, \
 		"strict: the memory is sealed against new writers, of the daemon's own user too, once the " \
 		"engine has it. The price: an engine that crashes costs all entries, and clients have to " \
 		"open new sessions. none: the next engine takes the memory over, and nothing is lost.") \
-	ROOT(lockdown, enum, "", CONFIG_WORDS(lockdown), "", "auto", \
+	ROOT(lockdown, enum, "", CONFIG_WORDS(lockdown), "", "auto", START, \
 		"auto: the engine gives up every right that it does not need, as far as the kernel and the " \
 		"build offer it: capabilities, new privileges, being debugged or dumped, most system calls. " \
 		"off: only capabilities and new privileges, for debuggers and profilers.") \
-	ROOT(heartbeat, duration, "", "100ms", "10s", "500ms", \
+	ROOT(heartbeat, duration, "", "100ms", "10s", "500ms", LIVE, \
 		"How often the engine says in shared memory that it is alive. " \
 		"Clients tell from it that an engine hangs; nobody is declared dead by it.") \
-	ROOT(membarrier, enum, "", CONFIG_WORDS(membarrier), "", "auto", \
+	ROOT(membarrier, enum, "", CONFIG_WORDS(membarrier), "", "auto", START, \
 		"auto: readers use a compiler barrier where the kernel offers membarrier, else a full fence. " \
 		"off: all readers use a full fence, at 7 to 15 ns a read.") \
-	ROOT(io, enum, "", CONFIG_WORDS(io), "", "auto", \
+	ROOT(io, enum, "", CONFIG_WORDS(io), "", "auto", START, \
 		"How the engine waits for sockets. auto: io_uring if it may be used here, else epoll. " \
 		"io_uring: that, or the engine does not start. io_uring-plain: without the deferred " \
 		"completions of kernel 6.1. epoll: epoll and plain system calls.") \
-	ROOT(peer_pidfd, enum, "", CONFIG_WORDS(peer_pidfd), "", "auto", \
+	ROOT(peer_pidfd, enum, "", CONFIG_WORDS(peer_pidfd), "", "auto", START, \
 		"auto: the engine asks the socket for a descriptor of the client's process, where the kernel has " \
 		"SO_PEERPIDFD, 6.5. off: it looks the process up by its number, as on older kernels; a client " \
 		"of another container has none.") \
-	ROOT(limbo_cap, bytes, "", "64KiB", "512GiB", "auto", \
+	ROOT(limbo_cap, bytes, "", "64KiB", "512GiB", "auto", LIVE, \
 		"Bytes of replaced or deleted items of one pool that the pins of one client may keep from " \
 		"being reused; above it the pins are revoked, loudly. auto: an eighth of the pool.") \
-	ROOT(restart_backoff_max, duration, "", "100ms", "60s", "5s", \
+	ROOT(restart_backoff_max, duration, "", "100ms", "60s", "5s", LIVE, \
 		"The longest wait before an engine that crashed again is started again; the waits grow up to it.") \
-	ROOT(restart_limit, u32, "crashes", "1", "1000", "10", \
+	ROOT(restart_limit, u32, "crashes", "1", "1000", "10", LIVE, \
 		"Crashes of the engine in a row after which the supervisor gives up and ends.") \
-	ROOT(log_level, enum, "", CONFIG_WORDS(log_level), "", "info", \
+	ROOT(log_level, enum, "", CONFIG_WORDS(log_level), "", "info", LIVE, \
 		"The least important kind of message that is written to the log.") \
-	POOL(size, bytes, "", "4MiB", "1TiB", "64MiB", \
+	POOL(size, bytes, "", "4MiB", "1TiB", "64MiB", START, \
 		"Memory of the pool, allocated in full at start; items, index and page table live in it.") \
-	POOL(huge_pages, enum, "", CONFIG_WORDS(huge_pages), "", "try", \
+	POOL(huge_pages, enum, "", CONFIG_WORDS(huge_pages), "", "try", START, \
 		"try: huge pages if there are any, else transparent huge pages, else base pages, and say which. " \
 		"on: huge pages, or the daemon does not start. off: base pages.") \
-	POOL(huge_page_size, enum, "", CONFIG_WORDS(huge_page_size), "", "2MiB", \
+	POOL(huge_page_size, enum, "", CONFIG_WORDS(huge_page_size), "", "2MiB", START, \
 		"The huge pages that are asked for.") \
-	POOL(max_value, bytes, "", "1B", "256GiB", "auto", \
+	POOL(max_value, bytes, "", "1B", "256GiB", "auto", START, \
 		"The largest value that the pool accepts; at most a quarter of the pool, and no more than a " \
 		"frame can carry (max_frame less 1MiB). auto: the smaller of these two.") \
-	POOL(read, rights, "", "", "16", "auto", \
+	POOL(read, rights, "", "", "16", "auto", START, \
 		"Who may read the pool, that is every store in it, and is handed its memory: a list of " \
 		"user:NAME, uid:N, group:NAME and gid:N, or any, or owner. " \
 		"Root, the user of the daemon and those of admin_uids always may. " \
 		"auto: any if root runs the daemon, else owner.") \
-	POOL(write, rights, "", "", "16", "any", \
+	POOL(write, rights, "", "", "16", "any", START, \
 		"Who of those who may read the pool may also change it; a list as of read. " \
 		"Root and the user of the daemon always may.") \
-	POOL(scrub, flag, "", "", "", "false", \
+	POOL(scrub, flag, "", "", "", "false", START, \
 		"Overwrite the memory of entries that are gone with zeroes before it is used again.") \
-	STORE(pool, name, "", "1", "31", "auto", \
+	STORE(pool, name, "", "1", "31", "auto", START, \
 		"The pool that holds the entries of the store. auto: the first pool of the file.") \
-	STORE(type, enum, "", CONFIG_WORDS(type), "", "general", \
+	STORE(type, enum, "", CONFIG_WORDS(type), "", "general", START, \
 		"What kind of store it is. general: keys and values with an optional time to live.") \
-	STORE(ttl, duration, "", "0", "36500d", "0", \
+	STORE(ttl, duration, "", "0", "36500d", "0", LIVE, \
 		"Time to live of an entry whose writer names none. 0: it does not expire.") \
-	STORE(policy, enum, "", CONFIG_WORDS(policy), "", "s3-fifo", \
+	STORE(policy, enum, "", CONFIG_WORDS(policy), "", "s3-fifo", START, \
 		"What is evicted when the pool is full. s3-fifo: first in first out through a small and a " \
 		"main queue, with a memory of what was evicted (Yang and others, SOSP 2023).")
 

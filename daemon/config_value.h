@@ -28,6 +28,7 @@ struct config_key {
 	enum config_scope scope;
 	enum config_value_type type;
 	const char *unit, *min, *max, *def, *meaning;
+	bool live;              /* a reload changes it */
 	uint32_t offset, bytes; /* of the field in struct config, config_pool or config_store */
 };
 
