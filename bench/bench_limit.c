@@ -4,11 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include "layout/l_item.h"
+#include "key.h"
 #include "layout/l_table.h"
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 enum { PER_BUCKET = 5, SLOTS = 7, LINE = 64 }; /* as shm/index_write.c */
 
@@ -123,7 +120,7 @@ static inline const struct shm_item *find(const struct limit *l, const void *key
 				continue;
 			const struct shm_item *it = item_at(l, shm_word_off(b->slot[i]));
 			if (it->hash == hash && shm_lens_key(it->lens) == key_bytes &&
-				memcmp(it + 1, key, key_bytes) == 0)
+				shm_key_equal(it + 1, key, key_bytes))
 				return it;
 		}
 		if (b->link == 0)

@@ -20,33 +20,15 @@
 #include <time.h>
 #include <unistd.h>
 #include "bench_host.h"
-#include "bench_limit.h"
-#include "hypercache.h"
+#include "bench_look.h"
 
 enum {
-	KEY_BYTES = 16,
-	ROUNDS_MAX = 201,
-	BATCH = 16,  /* keys of one hc_mget */
 	PUTS = 4096, /* entries of one hc_mset */
 	SMALL_KEYS = 10000,
 	SMALL_DRAWS = 20000,
 };
 
-enum kind { LIMIT_VIEW, HC_VIEW, LIMIT_GET, HC_GET, HC_MGET, N_KINDS };
-static const char *const kind_names[N_KINDS] = {
-	[LIMIT_VIEW] = "limit view",
-	[HC_VIEW] = "hc_view + release",
-	[LIMIT_GET] = "limit get",
-	[HC_GET] = "hc_get",
-	[HC_MGET] = "hc_mget 16",
-};
-static const char *const kind_words[N_KINDS] = {
-	"limit_view", "hc_view", "limit_get", "hc_get", "hc_mget16"};
-
 struct options {
-	uint64_t keys, draws;
-	size_t value_bytes;
-	unsigned rounds;
 	const char *socket, *bindir;
 	int only; /* enum kind: this one alone, for profilers; -1: all */
 	bool json, huge, full_fence;
@@ -54,13 +36,9 @@ struct options {
 
 struct bench {
 	struct options opt;
+	struct look look;
 	struct host_daemon daemon;
 	struct hc *hc;
-	struct hc_store *store;
-	struct limit *limit;
-	uint8_t *draw;       /* keys in the order of their use: rounds x draws */
-	uint64_t *draws_sum; /* by round: of the first bytes of their values */
-	uint8_t *buf;        /* BATCH values */
 	char backing[16];
 	unsigned page_kb;
 	bool thp;
@@ -80,152 +58,9 @@ static _Noreturn void fail(const char *what, int r)
 	exit(1);
 }
 
-/* ------------------------------------------------------------ keys and values */
-
-/* splitmix64's mixer (Steele, Lea, Flood 2014): one to one, so that no two keys are equal. */
-static uint64_t mix(uint64_t z)
-{
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-	return z ^ z >> 31;
-}
-
-static void key_make(uint64_t i, uint8_t key[KEY_BYTES])
-{
-	uint64_t words[2] = {mix(i + 0x9e3779b97f4a7c15ull), mix(~i)};
-
-	memcpy(key, words, KEY_BYTES);
-}
-
-static uint8_t value_byte(uint64_t i) { return (uint8_t)(mix(i) | 1); }
-
-static void *take(size_t bytes)
-{
-	void *p = aligned_alloc(64, (bytes + 63) / 64 * 64);
-
-	if (!p)
-		fail("memory", HC_E_NO_MEMORY);
-	memset(p, 0, bytes);
-	return p;
-}
-
-static void draws_make(struct bench *b)
-{
-	uint64_t random = 1, n = b->opt.draws * b->opt.rounds;
-
-	b->draw = take(n * KEY_BYTES);
-	b->draws_sum = take(b->opt.rounds * sizeof *b->draws_sum);
-	for (uint64_t d = 0; d < n; d++) {
-		uint64_t x = mix(random += 0x9e3779b97f4a7c15ull);
-		uint64_t i = (uint64_t)((unsigned __int128)x * b->opt.keys >> 64);
-		key_make(i, b->draw + d * KEY_BYTES);
-		b->draws_sum[d / b->opt.draws] += value_byte(i);
-	}
-	b->buf = take(BATCH * b->opt.value_bytes);
-}
-
-/* ------------------------------------------------------------ one kind, all draws */
-
-static uint64_t sum_limit_view(const struct bench *b, const uint8_t *draw)
-{
-	uint64_t sum = 0;
-	size_t n;
-
-	for (const uint8_t *k = draw, *end = k + b->opt.draws * KEY_BYTES; k < end;
-		k += KEY_BYTES) {
-		const uint8_t *v = limit_view(b->limit, k, KEY_BYTES, &n);
-		sum += v ? *v : 0;
-	}
-	return sum;
-}
-
-static uint64_t sum_limit_get(const struct bench *b, const uint8_t *draw)
-{
-	uint64_t sum = 0;
-	size_t n;
-
-	for (const uint8_t *k = draw, *end = k + b->opt.draws * KEY_BYTES; k < end; k += KEY_BYTES)
-		if (limit_get(b->limit, k, KEY_BYTES, b->buf, b->opt.value_bytes, &n))
-			sum += *b->buf;
-	return sum;
-}
-
-static uint64_t sum_hc_view(const struct bench *b, const uint8_t *draw)
-{
-	uint64_t sum = 0;
-	struct hc_view v;
-
-	for (const uint8_t *k = draw, *end = k + b->opt.draws * KEY_BYTES; k < end;
-		k += KEY_BYTES) {
-		if (hc_view(b->store, k, KEY_BYTES, &v) != HC_OK)
-			continue;
-		sum += *(const uint8_t *)v.value;
-		(void)hc_view_release(&v);
-	}
-	return sum;
-}
-
-static uint64_t sum_hc_get(const struct bench *b, const uint8_t *draw)
-{
-	uint64_t sum = 0;
-	size_t n;
-
-	for (const uint8_t *k = draw, *end = k + b->opt.draws * KEY_BYTES; k < end; k += KEY_BYTES)
-		if (hc_get(b->store, k, KEY_BYTES, b->buf, b->opt.value_bytes, &n) == HC_OK)
-			sum += *b->buf;
-	return sum;
-}
-
-static uint64_t sum_hc_mget(const struct bench *b, const uint8_t *draw)
-{
-	struct hc_mget_item item[BATCH];
-	uint64_t sum = 0;
-
-	for (int i = 0; i < BATCH; i++)
-		item[i] = (struct hc_mget_item){.key_bytes = KEY_BYTES,
-			.buf = b->buf + (size_t)i * b->opt.value_bytes,
-			.buf_bytes = b->opt.value_bytes};
-	for (uint64_t d = 0; d < b->opt.draws; d += BATCH) {
-		size_t n = b->opt.draws - d < BATCH ? (size_t)(b->opt.draws - d) : BATCH;
-		for (size_t i = 0; i < n; i++)
-			item[i].key = draw + (d + i) * KEY_BYTES;
-		if (hc_mget(b->store, item, n) != HC_OK)
-			continue;
-		for (size_t i = 0; i < n; i++)
-			if (item[i].result == HC_OK)
-				sum += *(const uint8_t *)item[i].buf;
-	}
-	return sum;
-}
-
-static uint64_t thread_ns(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
-
-/* Looks a round's draws up.  ns; ends the program if a value was not there or wrong. */
-static uint64_t run(const struct bench *b, enum kind kind, unsigned round)
-{
-	static uint64_t (*const sums[N_KINDS])(const struct bench *, const uint8_t *) = {
-		sum_limit_view, sum_hc_view, sum_limit_get, sum_hc_get, sum_hc_mget};
-	uint64_t t = thread_ns();
-	uint64_t sum = sums[kind](b, b->draw + round * b->opt.draws * KEY_BYTES);
-
-	t = thread_ns() - t;
-	if (sum != b->draws_sum[round]) {
-		fprintf(stderr, "bench_read: %s: not every key was found as it was set\n",
-			kind_names[kind]);
-		exit(1);
-	}
-	return t;
-}
-
 static double per_op(const struct bench *b, uint64_t ns)
 {
-	return (double)ns / (double)b->opt.draws;
+	return (double)ns / (double)b->look.draws;
 }
 
 /* ------------------------------------------------------------ filling */
@@ -241,14 +76,14 @@ static void session_open(struct bench *b)
 	opts.full_fence = b->opt.full_fence;
 	int r = hc_open(&b->hc, &opts);
 	if (r == HC_OK)
-		r = hc_store(b->hc, "default", &b->store);
+		r = hc_store(b->hc, "default", &b->look.store);
 	if (r == HC_OK)
 		r = hc_info(b->hc, &info);
 	if (r != HC_OK)
 		fail(opts.socket, r);
 	(void)snprintf(b->backing, sizeof b->backing, "%s", info.backing);
-	key_make(0, key);
-	if (hc_view(b->store, key, KEY_BYTES, &v) == HC_OK) {
+	look_key(0, key);
+	if (hc_view(b->look.store, key, KEY_BYTES, &v) == HC_OK) {
 		b->page_kb = host_page_kb(v.value, &b->thp);
 		(void)hc_view_release(&v);
 	}
@@ -256,22 +91,22 @@ static void session_open(struct bench *b)
 
 static void cache_fill(struct bench *b)
 {
-	size_t bytes = b->opt.value_bytes;
+	size_t bytes = b->look.value_bytes;
 	uint64_t puts = PUTS * bytes <= 64 << 20 ? PUTS : (64 << 20) / bytes + 1;
-	struct hc_mset_item *item = take(puts * sizeof *item);
-	uint8_t *key = take(puts * KEY_BYTES), *value = take(puts * bytes);
+	struct hc_mset_item *item = look_take(puts * sizeof *item);
+	uint8_t *key = look_take(puts * KEY_BYTES), *value = look_take(puts * bytes);
 
-	for (uint64_t at = 0; at < b->opt.keys; at += puts) {
-		size_t n = b->opt.keys - at < puts ? (size_t)(b->opt.keys - at) : (size_t)puts;
+	for (uint64_t at = 0; at < b->look.keys; at += puts) {
+		size_t n = b->look.keys - at < puts ? (size_t)(b->look.keys - at) : (size_t)puts;
 		for (size_t i = 0; i < n; i++) {
-			key_make(at + i, key + i * KEY_BYTES);
-			memset(value + i * bytes, value_byte(at + i), bytes);
+			look_key(at + i, key + i * KEY_BYTES);
+			look_value(at + i, value + i * bytes);
 			item[i] = (struct hc_mset_item){.key = key + i * KEY_BYTES,
 				.key_bytes = KEY_BYTES,
 				.value = value + i * bytes,
 				.value_bytes = bytes};
 		}
-		int r = hc_mset(b->store, item, n, NULL);
+		int r = hc_mset(b->look.store, item, n, NULL);
 		if (r != HC_OK)
 			fail("hc_mset", r);
 	}
@@ -282,22 +117,22 @@ static void cache_fill(struct bench *b)
 
 static void limit_fill(struct bench *b)
 {
-	uint8_t key[KEY_BYTES], *value = take(b->opt.value_bytes);
+	uint8_t key[KEY_BYTES], *value = look_take(b->look.value_bytes);
 
-	b->limit = limit_new(b->opt.keys, KEY_BYTES, b->opt.value_bytes, b->page_kb);
-	if (!b->limit && b->page_kb > 4) {
+	b->look.limit = limit_new(b->look.keys, KEY_BYTES, b->look.value_bytes, b->page_kb);
+	if (!b->look.limit && b->page_kb > 4) {
 		fprintf(stderr,
 			"bench_read: the limit gets no pages of %u KiB (%s), although the pool has "
 			"them: reserve twice as many, or give --no-huge\n",
 			b->page_kb, strerror(errno));
 		exit(1);
 	}
-	if (!b->limit)
+	if (!b->look.limit)
 		fail("the limit's table", HC_E_NO_MEMORY);
-	for (uint64_t i = 0; i < b->opt.keys; i++) {
-		key_make(i, key);
-		memset(value, value_byte(i), b->opt.value_bytes);
-		if (!limit_put(b->limit, key, KEY_BYTES, value, b->opt.value_bytes)) {
+	for (uint64_t i = 0; i < b->look.keys; i++) {
+		look_key(i, key);
+		look_value(i, value);
+		if (!limit_put(b->look.limit, key, KEY_BYTES, value, b->look.value_bytes)) {
 			fprintf(stderr, "bench_read: the limit's table is full\n");
 			exit(1);
 		}
@@ -306,7 +141,7 @@ static void limit_fill(struct bench *b)
 }
 
 /* Bytes of a pool that holds all without evicting: slabs, the index and its growth, a margin. */
-static uint64_t pool_bytes(const struct options *o)
+static uint64_t pool_bytes(const struct look *o)
 {
 	uint64_t each = 88 + KEY_BYTES + o->value_bytes + 16;
 
@@ -323,7 +158,7 @@ static _Noreturn void child_main(struct bench *b, int in, int out, pid_t parent)
 	(void)host_pin(1);
 	session_open(b);
 	while (getppid() == parent && read(in, word, 2) == 2) {
-		uint64_t ns = run(b, (enum kind)word[0], word[1]);
+		uint64_t ns = look_run(&b->look, (enum kind)word[0], word[1]);
 		if (write(out, &ns, sizeof ns) != (ssize_t)sizeof ns)
 			break;
 	}
@@ -375,7 +210,7 @@ static double run_both(struct bench *b, enum kind kind, unsigned round, uint64_t
 
 	if (write(b->to_child, word, 2) != 2)
 		return 0;
-	uint64_t ours = run(b, kind, round);
+	uint64_t ours = look_run(&b->look, kind, round);
 	if (read(b->from_child, &theirs, sizeof theirs) != (ssize_t)sizeof theirs) {
 		child_end(b);
 		exit(1);
@@ -419,19 +254,20 @@ static void measure(struct bench *b, struct results *r)
 {
 	for (int k = 0; k < N_KINDS; k++) /* the first time is not like the others */
 		if (b->opt.only < 0 || b->opt.only == k)
-			(void)run(b, (enum kind)k, 0);
-	for (unsigned n = 0; n < b->opt.rounds; n++) {
+			(void)look_run(&b->look, (enum kind)k, 0);
+	for (unsigned n = 0; n < b->look.rounds; n++) {
 		uint64_t ns[N_KINDS] = {0};
 		for (int k = 0; k < N_KINDS; k++) {
 			if (b->opt.only >= 0 && b->opt.only != k)
 				continue;
-			ns[k] = run(b, (enum kind)k, n);
+			ns[k] = look_run(&b->look, (enum kind)k, n);
 			r->kind[k].ns[n] = per_op(b, ns[k]);
 		}
 		if (!r->scaled)
 			continue;
-		r->limit_scale.ns[n] = run_both(b, LIMIT_GET, n, ns[LIMIT_GET]);
-		r->hc_scale.ns[n] = run_both(b, HC_GET, n, ns[HC_GET]);
+		/* Alone once more: what was just looked up is nearer than it was the first time. */
+		r->limit_scale.ns[n] = run_both(b, LIMIT_GET, n, look_run(&b->look, LIMIT_GET, n));
+		r->hc_scale.ns[n] = run_both(b, HC_GET, n, look_run(&b->look, HC_GET, n));
 	}
 }
 
@@ -444,18 +280,24 @@ struct verdict {
 	bool met;
 };
 
-static unsigned verdicts(const struct bench *b, const struct results *r, struct verdict v[4])
+static unsigned verdicts(const struct bench *b, const struct results *r, struct verdict v[6])
 {
 	const struct series *k = r->kind;
-	unsigned n = b->opt.rounds, at = 0;
+	unsigned n = b->look.rounds, at = 0;
 	double get = ratio(&k[HC_GET], &k[LIMIT_GET], n);
 	double view = ratio(&k[HC_VIEW], &k[LIMIT_VIEW], n);
 	double mget = ratio(&k[HC_MGET], &k[HC_GET], n);
+	double get_next = ratio(&k[HC_GET_NEXT], &k[LIMIT_GET_NEXT], n);
+	double view_next = ratio(&k[HC_VIEW_NEXT], &k[LIMIT_VIEW_NEXT], n);
 
 	v[at++] = (struct verdict){
 		"get_by_limit", "hc_get / limit get", "at most 1.25", get, get <= 1.25};
 	v[at++] = (struct verdict){
 		"view_by_limit", "hc_view / limit view", "at most 1.15", view, view <= 1.15};
+	v[at++] = (struct verdict){"get_next_by_limit", "the same, each after the other",
+		"at most 1.25", get_next, get_next <= 1.25};
+	v[at++] = (struct verdict){"view_next_by_limit", "view, each after the other",
+		"at most 1.15", view_next, view_next <= 1.15};
 	v[at++] = (struct verdict){
 		"mget_by_get", "hc_mget 16 / hc_get, each key", "at most 0.60", mget, mget <= 0.6};
 	if (r->scaled) {
@@ -469,24 +311,24 @@ static unsigned verdicts(const struct bench *b, const struct results *r, struct 
 static void print_text(const struct bench *b, const struct results *r)
 {
 	char cpu[HOST_TEXT_BYTES], kernel[HOST_TEXT_BYTES];
-	struct verdict v[4];
+	struct verdict v[6];
 	unsigned n = verdicts(b, r, v);
 
 	host_cpu_name(cpu);
 	host_kernel(kernel);
 	printf("%llu keys of %d bytes, values of %zu bytes, uniform; %u rounds of %llu look-ups\n",
-		(unsigned long long)b->opt.keys, KEY_BYTES, b->opt.value_bytes, b->opt.rounds,
-		(unsigned long long)b->opt.draws);
+		(unsigned long long)b->look.keys, KEY_BYTES, b->look.value_bytes, b->look.rounds,
+		(unsigned long long)b->look.draws);
 	printf("%s, %u CPUs; Linux %s; gcc-compatible %s\n", cpu, host_cpus(), kernel, __VERSION__);
 	printf("pool: %s, pages of %u KiB%s; %s\n\n", b->backing, b->page_kb,
 		b->thp ? " mapped by transparent huge ones" : "",
 		b->opt.full_fence ? "full fences" : "compiler barriers");
-	printf("%-32s %10s %10s\n", "", "ns", "fastest");
+	printf("%-34s %8s %10s\n", "", "ns", "fastest");
 	for (int k = 0; k < N_KINDS; k++) {
 		double best = r->kind[k].ns[0];
-		for (unsigned i = 1; i < b->opt.rounds; i++)
+		for (unsigned i = 1; i < b->look.rounds; i++)
 			best = r->kind[k].ns[i] < best ? r->kind[k].ns[i] : best;
-		printf("%-32s %10.1f %10.1f\n", kind_names[k], median(&r->kind[k], b->opt.rounds),
+		printf("%-34s %8.1f %10.1f\n", look_names[k], median(&r->kind[k], b->look.rounds),
 			best);
 	}
 	printf("\n%-32s %10s   target\n", "", "ratio");
@@ -495,13 +337,13 @@ static void print_text(const struct bench *b, const struct results *r)
 			v[i].met ? "" : ": missed");
 	if (r->scaled)
 		printf("%-32s %10.2f   (what this machine allows)\n",
-			"two processes / one, limit get", median(&r->limit_scale, b->opt.rounds));
+			"two processes / one, limit get", median(&r->limit_scale, b->look.rounds));
 }
 
 static void print_json(const struct bench *b, const struct results *r)
 {
 	char cpu[HOST_TEXT_BYTES], kernel[HOST_TEXT_BYTES];
-	struct verdict v[4];
+	struct verdict v[6];
 	unsigned n = verdicts(b, r, v);
 
 	host_cpu_name(cpu);
@@ -511,17 +353,17 @@ static void print_json(const struct bench *b, const struct results *r)
 	printf("\"compiler\":\"%s\",\"backing\":\"%s\",\"page_kb\":%u,\"thp\":%s,", __VERSION__,
 		b->backing, b->page_kb, b->thp ? "true" : "false");
 	printf("\"keys\":%llu,\"key_bytes\":%d,\"value_bytes\":%zu,\"rounds\":%u,\"draws\":%llu,",
-		(unsigned long long)b->opt.keys, KEY_BYTES, b->opt.value_bytes, b->opt.rounds,
-		(unsigned long long)b->opt.draws);
+		(unsigned long long)b->look.keys, KEY_BYTES, b->look.value_bytes, b->look.rounds,
+		(unsigned long long)b->look.draws);
 	printf("\"ns\":{");
 	for (int k = 0; k < N_KINDS; k++)
-		printf("%s\"%s\":%.2f", k ? "," : "", kind_words[k],
-			median(&r->kind[k], b->opt.rounds));
+		printf("%s\"%s\":%.2f", k ? "," : "", look_words[k],
+			median(&r->kind[k], b->look.rounds));
 	printf("},\"ratio\":{");
 	for (unsigned i = 0; i < n; i++)
 		printf("%s\"%s\":%.3f", i ? "," : "", v[i].word, v[i].value);
 	if (r->scaled)
-		printf(",\"two_by_one_limit\":%.3f", median(&r->limit_scale, b->opt.rounds));
+		printf(",\"two_by_one_limit\":%.3f", median(&r->limit_scale, b->look.rounds));
 	printf("}}\n");
 }
 
@@ -531,7 +373,7 @@ static const char usage[] =
 	"bench_read - what a read costs, beside a private table of the same shape\n"
 	"\n"
 	"  --keys N          entries; default 1000000\n"
-	"  --value-bytes N   of each; default 256\n"
+	"  --value-bytes N   of each, 8 or more; default 256\n"
 	"  --draws N         look-ups of one round; default 100000\n"
 	"  --rounds N        1..201; default 31\n"
 	"  --small           10000 entries, 20000 look-ups, 3 rounds: does it work?\n"
@@ -540,7 +382,9 @@ static const char usage[] =
 	"  --socket PATH     a daemon that runs already; its pool must be large enough\n"
 	"  --no-huge         base pages\n"
 	"  --full-fence      readers use full fences instead of membarrier\n"
-	"  --only KIND       limit_view, hc_view, limit_get, hc_get or hc_mget16, for profilers\n"
+	"  --only KIND       limit_view, hc_view, limit_get, hc_get, hc_mget16, or one of the "
+	"first\n"
+	"                    four with _next behind it: this one alone, for profilers\n"
 	"  --json            one JSON object\n"
 	"\n"
 	"Exit status: 0 measured (whatever came out), 1 could not, or a value was wrong, 2 "
@@ -578,60 +422,51 @@ static uint64_t number(const char *text, uint64_t min, uint64_t max)
 static int kind_of(const char *word)
 {
 	for (int k = 0; k < N_KINDS; k++)
-		if (strcmp(word, kind_words[k]) == 0)
+		if (strcmp(word, look_words[k]) == 0)
 			return k;
 	fputs(usage, stderr);
 	exit(2);
 }
 
-static void option_take(struct options *o, int opt)
+static void option_take(struct options *o, struct look *l, int opt)
 {
-	if (opt == 'k')
-		o->keys = number(optarg, 1, 1u << 31);
-	else if (opt == 'v')
-		o->value_bytes = number(optarg, 1, 1 << 26);
-	else if (opt == 'd')
-		o->draws = number(optarg, 1, 1 << 24);
-	else if (opt == 'r')
-		o->rounds = (unsigned)number(optarg, 1, ROUNDS_MAX);
-	else if (opt == 'b')
+	if (opt == 's') {
+		l->keys = SMALL_KEYS;
+		l->draws = SMALL_DRAWS;
+		l->rounds = 3;
+	} else if (opt == 'k') {
+		l->keys = number(optarg, 1, 1u << 31);
+	} else if (opt == 'v') {
+		l->value_bytes = number(optarg, 8, 1 << 26);
+	} else if (opt == 'd') {
+		l->draws = number(optarg, 1, 1 << 24);
+	} else if (opt == 'r') {
+		l->rounds = (unsigned)number(optarg, 1, ROUNDS_MAX);
+	} else if (opt == 'b') {
 		o->bindir = optarg;
-	else if (opt == 'c')
+	} else if (opt == 'c') {
 		o->socket = optarg;
-	else if (opt == 'n')
+	} else if (opt == 'n') {
 		o->huge = false;
-	else if (opt == 'f')
+	} else if (opt == 'f') {
 		o->full_fence = true;
-	else if (opt == 'o')
+	} else if (opt == 'o') {
 		o->only = kind_of(optarg);
-	else if (opt == 'j')
+	} else if (opt == 'j') {
 		o->json = true;
-	else
+	} else {
 		exit(opt == 'h' ? (fputs(usage, stdout), 0) : (fputs(usage, stderr), 2));
-	if (o->only >= 0)
-		o->json = false;
+	}
 }
 
-static void options_read(struct options *o, int argc, char **argv)
+static void options_read(struct options *o, struct look *l, int argc, char **argv)
 {
 	int opt;
 
-	*o = (struct options){.keys = 1000000,
-		.draws = 100000,
-		.value_bytes = 256,
-		.rounds = 31,
-		.bindir = getenv("HC_BINDIR"),
-		.only = -1,
-		.huge = true};
-	while ((opt = getopt_long(argc, argv, "", option_table, NULL)) != -1) {
-		if (opt == 's') {
-			o->keys = SMALL_KEYS;
-			o->draws = SMALL_DRAWS;
-			o->rounds = 3;
-		} else {
-			option_take(o, opt);
-		}
-	}
+	*l = (struct look){.keys = 1000000, .draws = 100000, .value_bytes = 256, .rounds = 31};
+	*o = (struct options){.bindir = getenv("HC_BINDIR"), .only = -1, .huge = true};
+	while ((opt = getopt_long(argc, argv, "", option_table, NULL)) != -1)
+		option_take(o, l, opt);
 	if (optind < argc)
 		exit((fputs(usage, stderr), 2));
 	if (!o->bindir)
@@ -643,13 +478,13 @@ int main(int argc, char **argv)
 	static struct bench b;
 	static struct results r;
 
-	options_read(&b.opt, argc, argv);
+	options_read(&b.opt, &b.look, argc, argv);
 	(void)host_cpus(); /* as they are, before the daemon or we are pinned */
 	if (!b.opt.socket &&
-		host_daemon_start(&b.daemon, b.opt.bindir, pool_bytes(&b.opt), b.opt.huge) != 0)
+		host_daemon_start(&b.daemon, b.opt.bindir, pool_bytes(&b.look), b.opt.huge) != 0)
 		return 1;
 	(void)host_pin(0);
-	draws_make(&b);
+	look_init(&b.look);
 	session_open(&b);
 	cache_fill(&b);
 	hc_close(b.hc);
@@ -659,16 +494,14 @@ int main(int argc, char **argv)
 	measure(&b, &r);
 	child_end(&b);
 	if (b.opt.only >= 0)
-		printf("%s: %.1f ns\n", kind_names[b.opt.only],
-			median(&r.kind[b.opt.only], b.opt.rounds));
+		printf("%s: %.1f ns\n", look_names[b.opt.only],
+			median(&r.kind[b.opt.only], b.look.rounds));
 	else if (b.opt.json)
 		print_json(&b, &r);
 	else
 		print_text(&b, &r);
 	hc_close(b.hc);
-	limit_free(b.limit);
-	free(b.draw);
-	free(b.draws_sum);
-	free(b.buf);
+	limit_free(b.look.limit);
+	look_fini(&b.look);
 	return (!b.opt.socket && host_daemon_stop(&b.daemon) != 0) || fflush(stdout) != 0;
 }

@@ -36,12 +36,17 @@ struct hc_pool {
 	bool mapped;
 };
 
+/* What each read needs of the session, gathered here: a look-up is short. */
 struct hc_store {
 	struct hc *hc;
 	struct hc_pool *pool; /* mapped */
 	const struct shm_store_entry *entry;
-	uint32_t idx;          /* in shm_control.store[] */
-	uint64_t id;           /* when it was opened (rule P10) */
+	const uint32_t *fork_word; /* hc->fork_word */
+	uint64_t serial;           /* of hc->threads */
+	uint64_t seed;             /* of the hash of its keys */
+	bool stale_fails;          /* reads fail when the whole daemon is gone */
+	uint32_t idx;              /* in shm_control.store[] */
+	uint64_t id;               /* when it was opened (rule P10) */
 	struct hc_store *next; /* an earlier store of the same index, kept for those who hold it */
 };
 
@@ -78,6 +83,8 @@ static inline bool hc_forked(const struct hc *hc)
 
 /* The reading side's own state, made when all is mapped.  NULL: no memory. */
 struct hc_threads *hc_threads_new(struct hc *hc);
+/* What threads know the session by. */
+uint64_t hc_threads_serial(const struct hc_threads *t);
 /* NULL is allowed.  Also called in a forked child, where hc->seg must not be touched. */
 void hc_threads_free(struct hc_threads *t);
 

@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "hc_i.h"
+#include "key.h"
 #include "step.h"
 
 enum {
@@ -264,6 +265,10 @@ static int store_take(struct hc *hc, uint32_t idx, uint64_t id, struct hc_store 
 			.hc = hc,
 			.pool = &hc->pool[e->pool_idx],
 			.entry = e,
+			.fork_word = hc->fork_word,
+			.serial = hc_threads_serial(hc->threads),
+			.stale_fails = hc->stale_policy == HC_STALE_FAIL,
+			.seed = shm_key_seed(hc->ctl->hash_seed, id),
 			.idx = idx,
 			.id = id,
 			.next = s,

@@ -4,10 +4,12 @@
  */
 #include <string.h>
 #include "hc_read_i.h"
+#include "read_find.h"
 #include "step.h"
 
 enum {
 	FILTER_WIPE_MASK = 15, /* one hint given lately is forgotten every 16 hits */
+	HINT_SHIFT = 64 - SHM_WORD_TOP_SHIFT,
 	HINTS_MAX = 3,   /* of one item before it is forgotten: as many as a policy tells apart */
 	MGET_GROUP = 16, /* look-ups whose cache misses overlap */
 };
@@ -19,49 +21,72 @@ static struct shm_store_reads *reads_of(const struct hc_thread *th, const struct
 	return &th->reader.block->store[s->idx];
 }
 
-/* Leaves a hint that the item was hit, unless some were left a moment ago. */
-static inline void hint(struct hc_thread *th, uint64_t pin)
+/* Leaves a hint that the item was hit, unless some were left a moment ago.  n: hits before this one. */
+static inline void hint(struct hc_thread *th, uint64_t pin, uint64_t n)
 {
-	uint64_t word = pin & (SHM_WORD_OFF_MASK | SHM_WORD_LOW_MASK);
-	uint64_t n = th->hits++;
-	uint32_t at = (uint32_t)((word >> SHM_WORD_OFF_SHIFT) * 0x9e3779b1u >> 16) % HC_FILTER;
-	uint64_t given = th->filter[at] - word; /* times << 48, if it is the same word */
+	struct shm_block *b = th->reader.block;
+	uint64_t word = pin << HINT_SHIFT >> HINT_SHIFT; /* without the generation */
+	uint32_t at = (uint32_t)(word >> SHM_WORD_OFF_SHIFT) * 0x9e3779b1u >> HC_FILTER_SHIFT;
+	uint64_t given = th->filter[at] ^ word, times = given >> SHM_WORD_TOP_SHIFT;
 
 	if ((n & FILTER_WIPE_MASK) == 0)
 		th->filter[(n / (FILTER_WIPE_MASK + 1)) % HC_FILTER] = 0;
-	if (given == (uint64_t)HINTS_MAX << SHM_WORD_TOP_SHIFT)
+	if (given << HINT_SHIFT != 0)
+		times = 0; /* it is another item's */
+	if (times == HINTS_MAX)
 		return;
-	if (given & ((1ull << SHM_WORD_TOP_SHIFT) - 1))
-		given = 0;
-	th->filter[at] = word + given + (1ull << SHM_WORD_TOP_SHIFT);
-	struct shm_block *b = th->reader.block;
-	shm_store_rlx(&b->hint[th->hint_head % SHM_HINTS], word);
-	th->hint_head++;
-	shm_store_rel(&b->hint_head, th->hint_head); /* rel:hint.head */
+	th->filter[at] = word | (times + 1) << SHM_WORD_TOP_SHIFT;
+	uint64_t head = shm_load_rlx(&b->hint_head);
+	shm_store_rlx(&b->hint[head % SHM_HINTS], word);
+	shm_store_rel(&b->hint_head, head + 1); /* rel:hint.head */
 }
 
 static inline void count_hit(
 	struct hc_thread *th, const struct hc_store *s, const struct shm_found *f)
 {
 	struct shm_store_reads *r = reads_of(th, s);
+	uint64_t n = shm_load_rlx(&r->hits);
 
-	shm_count(&r->hits, 1);
+	shm_store_rlx(&r->hits, n + 1);
 	shm_count(&r->hit_bytes, f->value_bytes);
-	hint(th, f->pin);
+	hint(th, f->pin, n);
 }
 
 /* ------------------------------------------------------------ one look-up */
 
-/* Finds and pins; counts a miss. */
-static inline int find(struct hc_thread *th, const struct hc_store *s, const struct shm_key *k,
-	uint32_t cell, struct shm_found *f)
+/* Any look-up but the simplest, from its beginning; counts a miss.  Takes the key as it came, so that
+ * the caller's struct shm_key need not be in memory. */
+static __attribute__((noinline)) int find_any(struct hc_thread *th, const struct hc_store *s,
+	const void *key, size_t key_bytes, uint32_t cell, struct shm_found *f)
 {
 	struct shm_map m = hc_map_of(s);
-	int e = shm_read_find(&th->reader, &m, k, cell, f);
+	struct shm_key k;
 
+	int r = hc_key_of(s, key, key_bytes, &k);
+	if (r != 0) {
+		shm_read_unpin(th->reader.block, cell);
+		shm_read_unpin(th->reader.block, SHM_PIN_TABLE);
+		return r;
+	}
+	int e = shm_read_find_any(&th->reader, &m, &k, cell, f);
 	if (e == READ_MISS)
 		shm_count(&reads_of(th, s)->misses, 1);
 	return hc_read_result(e);
+}
+
+/* Finds and pins. */
+READ_INLINE int find(struct hc_thread *th, const struct hc_store *s, const struct shm_key *k,
+	uint32_t cell, struct shm_found *f)
+{
+	struct shm_map m = hc_map_of(s);
+	struct shm_found any;
+
+	if (__builtin_expect(shm_read_find_first(&th->reader, &m, k, cell, f) == 0, 1))
+		return HC_OK;
+	int r = find_any(th, s, k->bytes, k->n_bytes, cell, &any);
+	if (r == HC_OK)
+		*f = any;
+	return r;
 }
 
 /* Find, copy, unpin.  The copy counts only if the pin was good to its end (rule P12). */
@@ -112,17 +137,12 @@ int hc_get(struct hc_store *s, const void *key, size_t key_bytes, void *buf, siz
 /* opaque[]: session, pin cell, pin word, whole pin generation */
 enum { V_HC = 0, V_CELL = 1, V_PIN = 2, V_GEN = 3 };
 
-uint32_t hc_free_cell(struct hc_thread *th)
+uint32_t hc_free_cell_search(struct hc_thread *th)
 {
-	enum { N = SHM_BLOCK_PINS - SHM_PIN_VIEW };
-
-	for (uint32_t i = 0; i < N; i++) {
-		uint32_t at = (th->view_next + i) % N;
+	for (uint32_t i = SHM_PIN_VIEW; i < SHM_BLOCK_PINS; i++) {
 		/* acq:pin.word: whoever released it has read the last of it. */
-		if (shm_load_acq(&th->reader.block->pin[SHM_PIN_VIEW + at]) == 0) {
-			th->view_next = at + 1;
-			return SHM_PIN_VIEW + at;
-		}
+		if (shm_load_acq(&th->reader.block->pin[i]) == 0)
+			return i;
 	}
 	return ~0u;
 }
@@ -130,12 +150,13 @@ uint32_t hc_free_cell(struct hc_thread *th)
 static void fill_view(struct hc_view *v, const struct hc_store *s, struct hc_thread *th,
 	uint32_t cell, const struct shm_found *f)
 {
-	*v = (struct hc_view){.value = f->value,
-		.value_bytes = f->value_bytes,
-		.version = f->item->version,
-		.flags = f->item->flags,
-		.created_ns = f->item->created_ns,
-		.modified_ns = f->item->modified_ns};
+	v->value = f->value;
+	v->value_bytes = f->value_bytes;
+	v->version = f->item->version;
+	v->flags = f->item->flags;
+	v->reserved = 0;
+	v->created_ns = f->item->created_ns;
+	v->modified_ns = f->item->modified_ns;
 	v->opaque[V_HC] = (uintptr_t)s->hc;
 	v->opaque[V_CELL] = (uintptr_t)&th->reader.block->pin[cell];
 	v->opaque[V_PIN] = f->pin;
@@ -249,7 +270,7 @@ int hc_mget(struct hc_store *s, struct hc_mget_item *items, size_t n)
 			return HC_E_INVAL;
 	int r = hc_may_read(s);
 	if (r == 0)
-		r = hc_thread_of(s->hc, &th);
+		r = hc_thread_of(s->hc, s->serial, &th);
 	for (size_t at = 0; r == 0 && at < n; at += MGET_GROUP)
 		r = mget_group(th, s, items + at, n - at < MGET_GROUP ? n - at : MGET_GROUP);
 	return r;

@@ -10,10 +10,10 @@ enum { HC_COPY_TRIES = 8 }; /* reads that a revocation may spoil before HC_E_BUS
 /* What every read tests first.  0 or an error. */
 static inline int hc_may_read(const struct hc_store *s)
 {
-	if (hc_forked(s->hc))
+	if (__builtin_expect(*s->fork_word == 0, 0))
 		return HC_E_FORKED;
-	if (__builtin_expect(shm_load32_rlx(&s->hc->ctl->sup_word) & SHM_FUTEX_OWNER_DIED, 0) &&
-		s->hc->stale_policy == HC_STALE_FAIL)
+	if (__builtin_expect(s->stale_fails, 0) &&
+		(shm_load32_rlx(&s->hc->ctl->sup_word) & SHM_FUTEX_OWNER_DIED))
 		return HC_E_STALE;
 	return 0;
 }
@@ -24,7 +24,7 @@ static inline bool hc_key_is_bad(const void *key, size_t key_bytes)
 }
 
 /* The key as the store is now.  0, or HC_E_NO_STORE. */
-static inline int hc_key_of(
+static inline __attribute__((always_inline)) int hc_key_of(
 	const struct hc_store *s, const void *key, size_t n, struct shm_key *ret)
 {
 	/* acq:entry.id */
@@ -34,7 +34,7 @@ static inline int hc_key_of(
 		.n_bytes = (uint32_t)n,
 		.store_id = s->id,
 		.epoch = (uint32_t)shm_load_rlx(&s->entry->epoch),
-		.hash = shm_key_hash(key, n, s->hc->ctl->hash_seed, s->id)};
+		.hash = shm_key_hash_seeded(key, n, s->seed)};
 	return 0;
 }
 
@@ -59,7 +59,7 @@ static inline int hc_read_begin(const struct hc_store *s, const void *key, size_
 	int r = hc_may_read(s);
 
 	if (r == 0)
-		r = hc_thread_of(s->hc, ret_thread);
+		r = hc_thread_of(s->hc, s->serial, ret_thread);
 	return r == 0 ? hc_key_of(s, key, key_bytes, ret_key) : r;
 }
 
@@ -69,8 +69,21 @@ static inline struct shm_map hc_map_of(const struct hc_store *s)
 		.base = s->pool->base, .bytes = s->pool->bytes, .pool_idx = s->pool->pool_idx};
 }
 
+uint32_t hc_free_cell_search(struct hc_thread *th);
+
 /* A free view cell of this thread; ~0: none.  Only this thread takes cells of its
  * block; any thread may free one. */
-uint32_t hc_free_cell(struct hc_thread *th);
+static inline uint32_t hc_free_cell(struct hc_thread *th)
+{
+	uint32_t cell = th->view_cell;
+
+	/* acq:pin.word: whoever released it has read the last of it. */
+	if (__builtin_expect(shm_load_acq(&th->reader.block->pin[cell]) == 0, 1))
+		return cell;
+	cell = hc_free_cell_search(th);
+	if (cell != ~0u)
+		th->view_cell = cell;
+	return cell;
+}
 
 #endif

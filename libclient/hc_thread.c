@@ -64,6 +64,7 @@ struct hc_threads *hc_threads_new(struct hc *hc)
 	t->n = hc->n_blocks;
 	for (uint32_t i = 0; i < t->n; i++) {
 		t->thread[i].hc = hc;
+		t->thread[i].view_cell = SHM_PIN_VIEW;
 		t->thread[i].reader = (struct shm_reader){.block = &block[i],
 			.pin_gen = &hc->ctl->pin_gen[hc->slot],
 			.time_off_ns = hc->time_off_ns,
@@ -84,6 +85,8 @@ struct hc_threads *hc_threads_new(struct hc *hc)
 	}
 	return t;
 }
+
+uint64_t hc_threads_serial(const struct hc_threads *t) { return t->serial; }
 
 void hc_threads_free(struct hc_threads *t)
 {
@@ -117,7 +120,6 @@ static struct hc_thread *claim_locked(struct hc_threads *t)
 		if (!block_is_free(th))
 			continue;
 		th->owned = true;
-		th->hint_head = shm_load_rlx(&th->reader.block->hint_head);
 		if (shm_load32_rlx(&t->hc->seg->blocks_used) < i + 1)
 			/* rel:client.blocks: before the first pin of this block (l_client.h). */
 			shm_store32_rel(&t->hc->seg->blocks_used, i + 1);

@@ -19,7 +19,8 @@
 #include "read.h"
 
 enum {
-	HC_FILTER = 64,   /* items whose hint was given lately */
+	HC_FILTER = 64, /* items whose hint was given lately */
+	HC_FILTER_SHIFT = 32 - 6,
 	HC_HELD_MAX = 16, /* sessions that one thread reads from */
 };
 
@@ -27,11 +28,9 @@ enum {
 struct hc_thread {
 	struct shm_reader reader;
 	struct hc *hc;
-	uint64_t hint_head; /* hints written */
-	uint64_t hits;      /* counts for the filter */
 	uint64_t
 		filter[HC_FILTER]; /* hints given lately: word, times << 48; by hash of the place */
-	uint32_t view_next;        /* where to look for a free view cell first */
+	uint32_t view_cell;        /* where to look for a free view cell first */
 	bool owned;                /* by a thread; under registry_lock */
 };
 
@@ -53,11 +52,9 @@ extern _Thread_local struct hc_held hc_held[HC_HELD_MAX];
 /* A thread's first read of a session: one mutex, once.  0, HC_E_THREADS, HC_E_NO_MEMORY. */
 int hc_thread_claim(struct hc_threads *t, struct hc_thread **ret);
 
-/* This thread's block of the session.  0, or as hc_thread_claim. */
-static inline int hc_thread_of(struct hc *hc, struct hc_thread **ret)
+/* This thread's block of the session of this serial.  0, or as hc_thread_claim. */
+static inline int hc_thread_of(struct hc *hc, uint64_t serial, struct hc_thread **ret)
 {
-	uint64_t serial = hc->threads->serial;
-
 	if (__builtin_expect(hc_held[0].serial == serial, 1)) {
 		*ret = hc_held[0].thread;
 		return 0;
@@ -71,7 +68,10 @@ static inline int hc_thread_of(struct hc *hc, struct hc_thread **ret)
 		*ret = h.thread;
 		return 0;
 	}
-	return hc_thread_claim(hc->threads, ret);
+	struct hc_thread *claimed = NULL; /* so that *ret may stay in a register */
+	int r = hc_thread_claim(hc->threads, &claimed);
+	*ret = claimed;
+	return r;
 }
 
 #endif

@@ -2,6 +2,7 @@
 #ifndef HC_SHM_KEY_H
 #define HC_SHM_KEY_H
 
+#include <stdbool.h>
 #include <string.h>
 #include "layout/l_item.h"
 
@@ -16,11 +17,36 @@ struct shm_key {
 	uint64_t hash;
 };
 
-/* XXH3 (Collet), seeded per daemon and per store: equal keys of two stores of a
- * pool fall into different buckets. */
+/* Of a daemon's seed, that of one store: equal keys of two stores of a pool fall into different
+ * buckets. */
+static inline uint64_t shm_key_seed(uint64_t seed, uint64_t store_id)
+{
+	return seed + store_id * 0x9e3779b97f4a7c15ull;
+}
+
+/* XXH3 (Collet), with the seed of the store. */
+static inline uint64_t shm_key_hash_seeded(const void *bytes, size_t n, uint64_t store_seed)
+{
+	return XXH3_64bits_withSeed(bytes, n, store_seed);
+}
+
 static inline uint64_t shm_key_hash(const void *bytes, size_t n, uint64_t seed, uint64_t store_id)
 {
-	return XXH3_64bits_withSeed(bytes, n, seed + store_id * 0x9e3779b97f4a7c15ull);
+	return shm_key_hash_seeded(bytes, n, shm_key_seed(seed, store_id));
+}
+
+/* Are the n bytes equal?  Short keys without a call: a look-up waits for nothing else here. */
+static inline bool shm_key_equal(const void *a, const void *b, size_t n)
+{
+	uint64_t x, y, u, v;
+
+	if (n < 8 || n > 16)
+		return memcmp(a, b, n) == 0;
+	memcpy(&x, a, 8);
+	memcpy(&y, b, 8);
+	memcpy(&u, (const uint8_t *)a + n - 8, 8);
+	memcpy(&v, (const uint8_t *)b + n - 8, 8);
+	return ((x ^ y) | (u ^ v)) == 0;
 }
 
 #endif

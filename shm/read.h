@@ -27,7 +27,7 @@
 /* A pool as it is mapped in this process. */
 struct shm_map {
 	const uint8_t *base; /* of region 0; regions follow each other */
-	uint64_t bytes;      /* that are mapped */
+	uint64_t bytes;      /* that are mapped, a page at least */
 	uint32_t pool_idx;
 };
 
@@ -57,9 +57,18 @@ enum { READ_MISS = 1, READ_BUSY = 2 };
 int shm_read_find(const struct shm_reader *r, const struct shm_map *m, const struct shm_key *key,
 	uint32_t cell, struct shm_found *ret);
 
+/* The same, without trying the simplest way first (read_find.h). */
+int shm_read_find_any(const struct shm_reader *r, const struct shm_map *m,
+	const struct shm_key *key, uint32_t cell, struct shm_found *ret);
+
 /* Did everything that was read since a pin of generation `gen` was set come from the
  * pinned item?  (It did not if the engine revoked this client's pins: rule P12.) */
-bool shm_read_ok(const shm_u64 *pin_gen, uint64_t gen);
+static inline bool shm_read_ok(const shm_u64 *pin_gen, uint64_t gen)
+{
+	/* acq:gen.pin: the reads of the item come before this load (rule P12). */
+	atomic_thread_fence(memory_order_acquire);
+	return shm_load_rlx(pin_gen) == gen;
+}
 
 /* Gives the pin back: after the last read of the item. */
 static inline void shm_read_unpin(struct shm_block *b, uint32_t cell)

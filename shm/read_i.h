@@ -5,7 +5,7 @@
 #include "read.h"
 #include "step.h"
 
-enum { TRIES = 64, TABLES_MAX = 4, AGAIN = 10, NEXT = 11, LONG = 12 };
+enum { TRIES = 64, TABLES_MAX = 4, AGAIN = 10, NEXT = 11, LONG = 12, EXPIRED = 13 };
 
 static inline const struct shm_pool *pool_of(const struct shm_map *m)
 {
@@ -17,8 +17,10 @@ static inline const struct shm_bucket *buckets_of(const struct shm_map *m, uint6
 {
 	uint64_t off = shm_word_off(word), log2 = shm_word_top(word);
 
-	if (off == 0 || log2 > SHM_LOG2_BUCKETS_MAX || off > m->bytes ||
-		m->bytes - off < sizeof(struct shm_table) + (sizeof(struct shm_bucket) << log2))
+	/* Between 1 and the last place for a header; and as many buckets behind it as it says. */
+	if (off - 1 >= m->bytes - sizeof(struct shm_table) || log2 > SHM_LOG2_BUCKETS_MAX ||
+		(m->bytes - off - sizeof(struct shm_table)) / sizeof(struct shm_bucket) >> log2 ==
+			0)
 		return NULL;
 	return (const struct shm_bucket *)(const void *)(m->base + off + sizeof(struct shm_table));
 }
@@ -37,7 +39,7 @@ static inline void pin_set(const struct shm_reader *r, uint32_t cell, uint64_t p
 		return;
 	/* rel:pin.word: what the cell pinned before is no longer read. */
 	shm_store_rel(&r->block->pin[cell], pin);
-	if (r->full_fence)
+	if (__builtin_expect(r->full_fence, 0))
 		atomic_thread_fence(memory_order_seq_cst);
 	else
 		atomic_signal_fence(memory_order_seq_cst);

@@ -41,7 +41,7 @@ static inline uint64_t shm_word_make(uint64_t top, uint64_t off, uint64_t low)
 static inline uint64_t shm_hash_tag(uint64_t hash) { return hash & 0xffff; }
 static inline uint64_t shm_hash_bucket(uint64_t hash, uint32_t log2_buckets)
 {
-	return log2_buckets ? hash >> (64 - log2_buckets) : 0;
+	return hash >> 1 >> (63 - log2_buckets); /* in two steps: 0 of them for one bucket */
 }
 
 #endif

@@ -338,7 +338,7 @@ TEST(entry_that_changes_at_every_try_is_busy)
 	begin();
 	overwrite();
 	CHECK_EQ(get_while("reader:pinned", overwrite, &v), READ_BUSY);
-	CHECK_EQ(hook_n, TRIES);
+	CHECK_EQ(hook_n, TRIES + 1); /* the simple way comes first */
 	CHECK_EQ(shm_load_rlx(&reader.block->counter[SHM_BC_retries]), TRIES);
 	check_no_pins();
 	CHECK_EQ(t_pool_get(&p, &reader, 1, &v), 0);
