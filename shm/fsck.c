@@ -25,7 +25,9 @@ struct fsck {
 	shm_fsck_report *report;
 	void *arg;
 	uint32_t n;
-	uint8_t *seen; /* a bit per unit: an item that a slot named */
+	uint8_t *seen;        /* a bit per unit: an item that a slot named */
+	uint64_t alone_bytes; /* runs of one item or table that nothing has named yet: limbo */
+	uint64_t free_bytes;  /* free runs */
 	struct shm_fsck_stats *stats;
 };
 
@@ -139,6 +141,33 @@ static uint64_t page_word(const struct fsck *f, uint64_t off)
 	return shm_load_rlx(&t[(off - r->base_off) / SHM_PAGE].word);
 }
 
+/* A run's bytes: what it takes itself, and what is open until something names it. */
+static void count_run(struct fsck *f, uint64_t w)
+{
+	uint64_t bytes = (uint64_t)shm_page_run(w) * SHM_PAGE, own = 0;
+	struct shm_class k = header(f)->cls[shm_page_class(w) % SHM_CLASSES_MAX];
+
+	if (shm_page_kind(w) == SHM_PAGE_META)
+		own = bytes;
+	else if (shm_page_kind(w) == SHM_PAGE_SLAB)
+		own = bytes - (uint64_t)k.n_items * k.item_bytes;
+	else if (shm_page_kind(w) == SHM_PAGE_FREE)
+		f->free_bytes += bytes;
+	else
+		f->alone_bytes += bytes;
+	f->stats->overhead_bytes += own;
+	f->stats->open_bytes += bytes - own;
+}
+
+/* Something names so much of a run: a live entry, or an index that is in use. */
+static void count_named(struct fsck *f, uint64_t page_word, uint64_t bytes, uint64_t live_bytes)
+{
+	if (shm_page_kind(page_word) != SHM_PAGE_SLAB)
+		f->alone_bytes -= bytes;
+	f->stats->open_bytes -= bytes;
+	f->stats->overhead_bytes += bytes - live_bytes;
+}
+
 /* Walks the runs of a region; rule I5. */
 static void check_pages(struct fsck *f, const struct shm_region *r)
 {
@@ -160,13 +189,21 @@ static void check_pages(struct fsck *f, const struct shm_region *r)
 		}
 		if (shm_page_kind(w) == SHM_PAGE_CONT)
 			step = 1; /* its run changed while we walked: go on page by page */
+		else
+			count_run(f, w);
 	}
 }
 
 /* ------------------------------------------------------------ items */
 
+/* Where an item stands. */
+struct place {
+	uint64_t page_word, bytes;
+};
+
 /* Where an item may stand: rule I7.  NULL: right; else what is wrong. */
-static const char *check_place(const struct fsck *f, uint64_t off, uint64_t item_bytes)
+static const char *check_place(
+	const struct fsck *f, uint64_t off, uint64_t item_bytes, struct place *ret)
 {
 	uint64_t w = page_word(f, off), page = off / SHM_PAGE, place = 0, into;
 
@@ -182,6 +219,7 @@ static const char *check_place(const struct fsck *f, uint64_t off, uint64_t item
 		if (k.item_bytes && into % k.item_bytes == 0 && into / k.item_bytes < k.n_items)
 			place = k.item_bytes;
 	}
+	*ret = (struct place){.page_word = w, .bytes = place};
 	if (place == 0)
 		return "the slot leads to something that is not a place for an item (I7)";
 	return item_bytes > place ? "the item is longer than its place (I7)" : NULL;
@@ -197,7 +235,7 @@ static bool store_knows(const struct fsck *f, const struct shm_item *it)
 
 /* NULL: all is right; else the text, and the invariant's number in *ret. */
 static const char *check_item(const struct fsck *f, uint64_t word, uint64_t chain, uint32_t log2,
-	uint32_t *ret, uint64_t *ret_kv)
+	uint32_t *ret, uint64_t *ret_kv, struct place *ret_place)
 {
 	uint64_t off = shm_word_off(word);
 
@@ -210,7 +248,7 @@ static const char *check_item(const struct fsck *f, uint64_t word, uint64_t chai
 	if (shm_item_bytes(key, value) > f->bytes - off)
 		return "the item's lengths lead outside the pool (I13)";
 	*ret = 7;
-	const char *why = check_place(f, off, shm_item_bytes(key, value));
+	const char *why = check_place(f, off, shm_item_bytes(key, value), ret_place);
 	if (why)
 		return why;
 	*ret = 11;
@@ -230,12 +268,13 @@ static void check_slot(struct fsck *f, const shm_u64 *slot, uint64_t chain, uint
 	const char *why = NULL;
 	uint64_t word = 0, kv = 0;
 	uint32_t invariant = 0;
+	struct place place = {0};
 
 	for (int look = 0; look < LOOKS; look++) {
 		word = shm_load_acq(slot); /* acq:index.slot */
 		if (word == 0 || (word & SHM_SLOT_MOVED))
 			return;
-		why = check_item(f, word, chain, log2, &invariant, &kv);
+		why = check_item(f, word, chain, log2, &invariant, &kv, &place);
 		if (!why)
 			break;
 	}
@@ -252,6 +291,7 @@ static void check_slot(struct fsck *f, const shm_u64 *slot, uint64_t chain, uint
 	f->seen[unit / 8] |= (uint8_t)(1 << unit % 8);
 	f->stats->entries++;
 	f->stats->live_bytes += kv;
+	count_named(f, place.page_word, place.bytes, kv);
 }
 
 /* ------------------------------------------------------------ tables */
@@ -318,6 +358,8 @@ static void check_tables(struct fsck *f)
 	const struct shm_table *t = open_table(f, word);
 	for (int n = 0; t && n < 2; n++) {
 		f->stats->tables++;
+		uint64_t w = page_word(f, (uint64_t)((const uint8_t *)t - f->base));
+		count_named(f, w, (uint64_t)shm_page_run(w) * SHM_PAGE, 0);
 		for (uint64_t c = 0; c < 1ull << t->log2_buckets; c++)
 			check_chain(f, t, c);
 		uint64_t next = shm_load_acq(&t->next); /* acq:pool.table */
@@ -327,24 +369,40 @@ static void check_tables(struct fsck *f)
 
 /* ------------------------------------------------------------ accounts */
 
+static uint64_t account(const struct fsck *f, enum shm_pool_counter c)
+{
+	return shm_load_rlx(&entry(f)->counter[c]);
+}
+
+/* The pool's own counts against those of the walk.  A place of a slab that no slot names is free or
+ * in limbo: only the engine knows which, so these two are compared by their sum and by what is certain. */
 static void check_accounts(struct fsck *f)
 {
-	const shm_u64 *c = entry(f)->counter;
-	uint64_t entries = shm_load_rlx(&c[SHM_PC_entries]);
-	uint64_t live = shm_load_rlx(&c[SHM_PC_live_bytes]);
-	uint64_t sum = live + shm_load_rlx(&c[SHM_PC_overhead_bytes]) +
-	               shm_load_rlx(&c[SHM_PC_free_bytes]) + shm_load_rlx(&c[SHM_PC_limbo_bytes]) +
-	               shm_load_rlx(&c[SHM_PC_unusable_bytes]);
+	const struct shm_fsck_stats *s = f->stats;
+	uint64_t free_bytes = account(f, SHM_PC_free_bytes), limbo = account(f, SHM_PC_limbo_bytes);
+	const struct {
+		const char *what;
+		uint64_t walked, accounted;
+	} terms[] = {
+		{"entries", s->entries, account(f, SHM_PC_entries)},
+		{"bytes live", s->live_bytes, account(f, SHM_PC_live_bytes)},
+		{"bytes of overhead", s->overhead_bytes, account(f, SHM_PC_overhead_bytes)},
+		{"bytes free or in limbo", s->open_bytes, free_bytes + limbo},
+		{"bytes in all", s->live_bytes + s->overhead_bytes + s->open_bytes,
+			account(f, SHM_PC_limit_bytes) - account(f, SHM_PC_unusable_bytes)},
+	};
 
-	if (entries != f->stats->entries || live != f->stats->live_bytes)
-		found(f, 16, 0, "counted %llu entries of %llu bytes, the accounts say %llu of %llu",
-			(unsigned long long)f->stats->entries,
-			(unsigned long long)f->stats->live_bytes, (unsigned long long)entries,
-			(unsigned long long)live);
-	if (sum != shm_load_rlx(&c[SHM_PC_limit_bytes]))
-		found(f, 17, 0, "live + overhead + free + limbo + unusable is %llu, the limit %llu",
-			(unsigned long long)sum,
-			(unsigned long long)shm_load_rlx(&c[SHM_PC_limit_bytes]));
+	for (size_t i = 0; i < sizeof terms / sizeof *terms; i++)
+		if (terms[i].walked != terms[i].accounted)
+			found(f, 16, 0, "counted %llu %s, the accounts say %llu",
+				(unsigned long long)terms[i].walked, terms[i].what,
+				(unsigned long long)terms[i].accounted);
+	if (free_bytes < f->free_bytes || limbo < f->alone_bytes)
+		found(f, 17, 0,
+			"%llu bytes of pages are free and %llu unlinked, the accounts say %llu and "
+			"%llu",
+			(unsigned long long)f->free_bytes, (unsigned long long)f->alone_bytes,
+			(unsigned long long)free_bytes, (unsigned long long)limbo);
 }
 
 uint32_t shm_fsck_pool(const struct shm_control *c, uint32_t pool_idx, const void *base,

@@ -21,7 +21,9 @@ typedef void shm_fsck_report(void *arg, const struct shm_fsck_finding *f);
 
 struct shm_fsck_stats {
 	uint64_t entries, live_bytes, damaged, tables, chains, longest_chain;
-	bool quiet; /* nothing changed during the check: accounts were compared too */
+	uint64_t overhead_bytes; /* headers, rounding, slab tails, index, page tables */
+	uint64_t open_bytes;     /* pages and places that nothing names: free, or in limbo */
+	bool quiet;              /* nothing changed during the check: accounts were compared too */
 };
 
 /* The control segment.  Returns how many findings. */

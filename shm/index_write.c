@@ -78,6 +78,7 @@ int shm_index_create(struct shm_wpool *w, uint32_t log2_buckets, struct shm_wtab
 		.word = shm_word_make(log2_buckets, off, 0),
 		.n_overflow = n_overflow,
 		.linked = linked};
+	w->index_bytes += shm_alloc_place_bytes(w->alloc, off);
 	return 0;
 }
 
@@ -99,6 +100,7 @@ int shm_index_attach(struct shm_wpool *w, uint64_t word, struct shm_wtable *ret)
 		.log2_buckets = (uint32_t)log2,
 		.word = shm_word_make(log2, off, 0),
 		.n_overflow = t->n_overflow};
+	w->index_bytes += shm_alloc_place_bytes(w->alloc, off);
 	return 0;
 }
 
@@ -327,6 +329,7 @@ static void begin_growth(struct shm_wpool *w, bool now)
 static void end_growth(struct shm_wpool *w)
 {
 	struct shm_wtable old = w->cur;
+	uint64_t bytes = shm_alloc_place_bytes(w->alloc, old.off);
 
 	if (shm_limbo_reserve(w, 1) != 0)
 		return; /* no memory for a list entry: the next step tries again */
@@ -335,7 +338,8 @@ static void end_growth(struct shm_wpool *w)
 	w->cur = w->next;
 	w->next = (struct shm_wtable){0};
 	free(old.linked);
-	shm_limbo_add_table(w, old.off, shm_alloc_place_bytes(w->alloc, old.off));
+	w->index_bytes -= MUTANT(152) ? 0 : bytes; /* 152: a retired table counts on */
+	shm_limbo_add_table(w, old.off, bytes);
 	STEP("grow:table-retired");
 }
 

@@ -56,6 +56,7 @@ struct shm_wpool {
 	uint64_t n_entries;          /* live entries */
 	uint64_t live_bytes;         /* keys and values of live entries */
 	uint64_t waste_bytes;        /* their places, less that: headers and rounding */
+	uint64_t index_bytes;        /* the runs of cur and next */
 	uint64_t unusable_bytes;     /* given up by adoption */
 	struct shm_limbo limbo;
 	bool scrub; /* what is given back is overwritten first (SHM_POOL_SCRUB) */

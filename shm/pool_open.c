@@ -109,6 +109,50 @@ static int format(struct shm_wpool *w)
 
 /* ------------------------------------------------------------ adopt */
 
+static uint32_t table_rank(const struct shm_wpool *w, const struct shm_limbo_entry *e)
+{
+	const struct shm_table *t = (const struct shm_table *)(const void *)(w->base + e->off);
+
+	return e->table ? 1 + t->log2_buckets : 0;
+}
+
+/* Puts the entry that was added last behind those that were retired before it: each table is larger
+ * than the one before. */
+static void sort_in(struct shm_wpool *w)
+{
+	struct shm_limbo_entry *e = w->limbo.entry;
+
+	for (uint32_t i = w->limbo.n; i > 1; i--) {
+		struct shm_limbo_entry before = e[i - 2];
+		if (table_rank(w, &before) <= table_rank(w, &e[i - 1]))
+			return;
+		e[i - 2] = e[i - 1];
+		e[i - 1] = before;
+	}
+}
+
+/* What a pin names, and no slot.  Who pins a retired table may follow it to the next one, so those
+ * behind it stay too (rule P7); their memory is as they left it.  0 or -ENOMEM. */
+static int hold_pinned(struct shm_wpool *w, uint64_t off)
+{
+	for (;;) {
+		bool item = shm_alloc_claim_item(w->alloc, off, SHM_UNIT) == 0;
+		if (!item && shm_alloc_claim(w->alloc, off, sizeof(struct shm_table)) != 0)
+			return 0; /* named by a slot, claimed already, or nonsense */
+		if (shm_limbo_reserve(w, 1) != 0)
+			return -ENOMEM;
+		if (item)
+			shm_limbo_add(w, off, shm_alloc_place_bytes(w->alloc, off));
+		else
+			shm_limbo_add_table(w, off, shm_alloc_place_bytes(w->alloc, off));
+		sort_in(w);
+		if (item || MUTANT(150)) /* 150: the tables behind a pinned one are free */
+			return 0;
+		const struct shm_table *t = (const struct shm_table *)(const void *)(w->base + off);
+		off = shm_word_off(shm_load_rlx(&t->next));
+	}
+}
+
 /* Rule P15.  Hostile pins name nothing. */
 static int claim_pinned(struct shm_wpool *w, const struct shm_pinset *pins)
 {
@@ -120,11 +164,9 @@ static int claim_pinned(struct shm_wpool *w, const struct shm_pinset *pins)
 			continue;
 		if (MUTANT(14)) /* 14: pinned memory of the last engine is free */
 			continue;
-		if (shm_alloc_claim(w->alloc, off, SHM_UNIT) != 0)
-			continue; /* named by a slot, claimed already, or nonsense */
-		if (shm_limbo_reserve(w, 1) != 0)
-			return -ENOMEM;
-		shm_limbo_add(w, off, shm_alloc_place_bytes(w->alloc, off));
+		int r = hold_pinned(w, off);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }

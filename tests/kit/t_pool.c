@@ -479,7 +479,9 @@ int t_pool_get(struct t_pool *p, const struct shm_reader *r, uint32_t key, uint6
 void t_pool_check(struct t_pool *p)
 {
 	const struct shm_pool_entry *e = p->w.entry;
+	const struct shm_limbo *l = &p->w.limbo;
 	struct shm_alloc_stats s;
+	uint64_t limbo = 0;
 
 	shm_pool_account(&p->w);
 	shm_alloc_stats(p->w.alloc, &s);
@@ -491,6 +493,12 @@ void t_pool_check(struct t_pool *p)
 	CHECK_EQ(shm_load_rlx(&e->counter[SHM_PC_limit_bytes]), p->bytes);
 	CHECK_EQ(sum, p->bytes);
 	CHECK_EQ(shm_alloc_verify(p->w.alloc), 0);
+	/* What the allocator has given out is what the pool knows it for. */
+	for (uint32_t i = 0; i < l->n; i++)
+		limbo += shm_alloc_place_bytes(p->w.alloc, l->entry[i].off);
+	CHECK_EQ(l->bytes, limbo);
+	CHECK_EQ(s.taken_bytes,
+		p->w.live_bytes + p->w.waste_bytes + p->w.index_bytes + p->w.limbo.bytes);
 	uint64_t tables = p->w.next.t ? 2 : 1;
 	CHECK_EQ(s.n_taken, p->w.n_entries + p->w.limbo.n + tables);
 	CHECK(!(shm_load_rlx(&e->counter[SHM_PC_changes]) & 1));

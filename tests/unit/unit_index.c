@@ -418,6 +418,37 @@ static uint64_t survivors(void)
 	return n;
 }
 
+/* A reader that stands on a retired table may go on to the next one, and from that to the one behind
+ * it, whoever the engine is by then. */
+TEST(tables_behind_a_pinned_one_stay_for_the_next_engine)
+{
+	begin(4 << 20);
+	for (uint32_t n = 0; n < 3; n++) {
+		uint64_t word = shm_load_rlx(&p.w.hdr->table);
+		if (n == 0)
+			shm_store_rel(&reader.block->pin[SHM_PIN_TABLE],
+				shm_word_make(shm_load_rlx(reader.pin_gen), shm_word_off(word),
+					T_POOL_IDX));
+		for (uint32_t key = n_keys; shm_load_rlx(&p.w.hdr->table) == word; key++)
+			put(key, 1);
+		(void)t_pool_sweep(&p);
+	}
+	CHECK_EQ(p.w.limbo.n, 3);
+	uint64_t bytes = p.w.limbo.bytes;
+	for (int engine = 0; engine < 2; engine++) {
+		t_pool_stop(&p);
+		CHECK_EQ(t_pool_start(&p), 0);
+		t_pool_check(&p);
+		CHECK_EQ(p.w.limbo.n, 3);
+		CHECK_EQ(p.w.limbo.bytes, bytes);
+		CHECK_EQ(t_pool_sweep(&p), 0); /* in their order: the first one is pinned */
+	}
+	shm_read_unpin(reader.block, SHM_PIN_TABLE);
+	CHECK_EQ(t_pool_sweep(&p), bytes);
+	read_all(&p, &reader, 1);
+	end();
+}
+
 TEST(damaged_slots_are_dropped_and_the_rest_survives)
 {
 	for (int growing = 0; growing < 2; growing++) {
