@@ -181,10 +181,7 @@ struct eng {
 };
 
 /* eng_main.c */
-uint64_t eng_clock_ns(void); /* CLOCK_MONOTONIC */
-/* The clock that decides whether an entry's time is over: the readers' (rule P29), coarse and
- * rounded up, so that the engine never finds alive what a reader has found expired. */
-uint64_t eng_expiry_clock_ns(void);
+uint64_t eng_clock_ns(void);  /* CLOCK_MONOTONIC, by which readers judge too (rule P29) */
 uint64_t eng_wall_ns(void);   /* CLOCK_REALTIME */
 void eng_quit(struct eng *e); /* begin the end: stop accepting, send what is buffered */
 

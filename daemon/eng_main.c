@@ -54,15 +54,6 @@ uint64_t eng_clock_ns(void)
 	return (uint64_t)t.tv_sec * ENG_NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
-uint64_t eng_expiry_clock_ns(void)
-{
-	struct timespec t, res;
-
-	CHECK(clock_gettime(CLOCK_MONOTONIC_COARSE, &t) == 0);
-	CHECK(clock_getres(CLOCK_MONOTONIC_COARSE, &res) == 0);
-	return (uint64_t)t.tv_sec * ENG_NS_PER_S + (uint64_t)t.tv_nsec + (uint64_t)res.tv_nsec;
-}
-
 uint64_t eng_wall_ns(void)
 {
 	struct timespec t;

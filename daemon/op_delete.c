@@ -15,7 +15,7 @@ int op_delete(
 	if (r0)
 		return r0 == OP_BAD ? OP_BAD : 0;
 	struct eng_pool *p = &e->pool[store->pool_idx];
-	uint64_t now_ns = eng_expiry_clock_ns();
+	uint64_t now_ns = eng_clock_ns();
 	r0 = shm_pool_delete_if(&p->w, e->journal, &req, &key, r->version, now_ns, &ch);
 	if (ch.old_off) /* with POOL_MISS: it had expired */
 		eng_store_lost(p, &ch, ENG_LOST_DELETED, now_ns);

@@ -107,7 +107,7 @@ int op_set(struct eng *e, struct eng_conn *c, const struct wire_request *r, stru
 	if (r0)
 		return r0 == OP_BAD ? OP_BAD : 0;
 	struct eng_pool *p = &e->pool[store->pool_idx];
-	uint64_t now_ns = eng_expiry_clock_ns();
+	uint64_t now_ns = eng_clock_ns();
 	int32_t status = set_check(p, r);
 	set.mode = status ? SHM_SET : modes[r->mode];
 	set.version = r->version;

@@ -18,7 +18,7 @@ int op_touch(struct eng *e, struct eng_conn *c, const struct wire_request *r, st
 	if (r0)
 		return r0 == OP_BAD ? OP_BAD : 0;
 	struct eng_pool *p = &e->pool[store->pool_idx];
-	uint64_t now_ns = eng_expiry_clock_ns();
+	uint64_t now_ns = eng_clock_ns();
 	if (op_expiry(store, r->ttl_ms, eng_clock_ns(), &ttl_ms, &expiry_ns)) {
 		op_refuse(e, &req, a, HC_E_INVAL);
 		return 0;

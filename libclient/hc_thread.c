@@ -55,11 +55,9 @@ struct hc_threads *hc_threads_new(struct hc *hc)
 {
 	struct hc_threads *t = calloc(1, sizeof *t + hc->n_blocks * sizeof t->thread[0]);
 	struct shm_block *block = (struct shm_block *)(void *)(hc->seg + 1);
-	struct timespec res = {0};
 
 	if (!t)
 		return NULL;
-	(void)clock_getres(CLOCK_MONOTONIC_COARSE, &res);
 	t->hc = hc;
 	t->n = hc->n_blocks;
 	for (uint32_t i = 0; i < t->n; i++) {
@@ -68,7 +66,6 @@ struct hc_threads *hc_threads_new(struct hc *hc)
 		t->thread[i].reader = (struct shm_reader){.block = &block[i],
 			.pin_gen = &hc->ctl->pin_gen[hc->slot],
 			.time_off_ns = hc->time_off_ns,
-			.coarse_res_ns = (uint64_t)res.tv_nsec,
 			.full_fence = hc->full_fence};
 	}
 	(void)pthread_mutex_lock(&registry_lock);

@@ -6,13 +6,25 @@
 
 #define NS_PER_S 1000000000ull
 
-uint64_t shm_read_now_ns(const struct shm_reader *r)
+static uint64_t now_ns(const struct shm_reader *r, clockid_t clock)
 {
 	struct timespec t;
 
-	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-	uint64_t mine = (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec + r->coarse_res_ns;
-	return mine + (uint64_t)r->time_off_ns;
+	(void)clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec + (uint64_t)r->time_off_ns;
+}
+
+uint64_t shm_read_now_ns(const struct shm_reader *r) { return now_ns(r, CLOCK_MONOTONIC); }
+
+bool shm_read_is_over(const struct shm_reader *r, uint64_t expiry_ns)
+{
+	uint64_t behind_ns = now_ns(r, CLOCK_MONOTONIC_COARSE); /* never ahead of the exact clock */
+
+	if (expiry_ns <= behind_ns)
+		return true;
+	if (expiry_ns - behind_ns > NS_PER_S || MUTANT(231)) /* 231: the coarse one decides */
+		return false;
+	return expiry_ns <= shm_read_now_ns(r);
 }
 
 /* Walks one chain of the table that `word` names.  0, READ_MISS, EXPIRED, AGAIN, LONG, -EBADMSG.

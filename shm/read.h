@@ -36,7 +36,6 @@ struct shm_reader {
 	struct shm_block *block; /* its own, in the client's segment */
 	const shm_u64 *pin_gen;  /* its session's, in the control segment */
 	int64_t time_off_ns;     /* engine's CLOCK_MONOTONIC minus this process's */
-	uint64_t coarse_res_ns;  /* resolution of CLOCK_MONOTONIC_COARSE */
 	bool full_fence;         /* not registered for membarrier */
 };
 
@@ -81,7 +80,11 @@ static inline void shm_read_unpin(struct shm_block *b, uint32_t cell)
 void shm_read_prefetch_bucket(const struct shm_map *m, uint64_t hash);
 void shm_read_prefetch_item(const struct shm_map *m, uint64_t hash);
 
-/* The engine's CLOCK_MONOTONIC now, rounded up: never behind it by more than the call's own time. */
+/* The engine's CLOCK_MONOTONIC now. */
 uint64_t shm_read_now_ns(const struct shm_reader *r);
+/* Is this moment of the engine's clock over?  Asks the coarse clock, which costs a quarter, and the
+ * exact one only within a second of the moment: the coarse one lags by as much as the kernel's tick
+ * is late, and on a busy virtual machine that is more than its resolution says. */
+bool shm_read_is_over(const struct shm_reader *r, uint64_t expiry_ns);
 
 #endif

@@ -49,8 +49,7 @@ READ_INLINE int look_compare(struct look *l, uint64_t off, uint64_t pin)
 	if (!shm_key_equal(it + 1, key->bytes, key->n_bytes) || it->epoch != key->epoch)
 		return NEXT;
 	uint64_t expiry = shm_load_rlx(&it->expiry_ns);
-	if (expiry && shm_read_now_ns(l->r) >= expiry &&
-		!MUTANT(2)) /* 2: expiry is not looked at */
+	if (expiry && shm_read_is_over(l->r, expiry) && !MUTANT(2)) /* 2: expiry is not looked at */
 		return EXPIRED;
 	*l->ret = (struct shm_found){.item = it,
 		.value = (const uint8_t *)it + value_off,

@@ -33,7 +33,7 @@ static int look_at(const struct walk *w, uint64_t off, struct shm_found *f, uint
 			memcmp(it + 1, w->scan->prefix, w->scan->prefix_bytes) != 0))
 		return NEXT;
 	uint64_t expiry = shm_load_rlx(&it->expiry_ns);
-	if (expiry && shm_read_now_ns(w->r) >= expiry)
+	if (expiry && shm_read_is_over(w->r, expiry))
 		return NEXT;
 	f->item = it;
 	f->value = (const uint8_t *)it + shm_item_value_off(key_bytes);

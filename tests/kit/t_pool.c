@@ -438,15 +438,12 @@ int t_pool_delete(struct t_pool *p, uint32_t key)
 struct shm_reader t_pool_reader(struct t_pool *p, uint32_t session, uint32_t block)
 {
 	struct shm_client *c = p->client[session];
-	struct timespec res;
 
-	CHECK_EQ(clock_getres(CLOCK_MONOTONIC_COARSE, &res), 0);
 	CHECK(session < T_POOL_SESSIONS && block < T_POOL_BLOCKS);
 	if (shm_load32_rlx(&c->blocks_used) <= block)
 		shm_store32_rlx(&c->blocks_used, block + 1);
 	return (struct shm_reader){.block = (struct shm_block *)(void *)(c + 1) + block,
 		.pin_gen = &p->ctl->pin_gen[session],
-		.coarse_res_ns = (uint64_t)res.tv_nsec,
 		.full_fence = p->opts.full_fence};
 }
 

@@ -299,7 +299,7 @@ TEST(an_entry_ends_with_its_time_and_not_before)
 		CHECK(t_now_ns() < end_ns);
 		sched_yield();
 	}
-	CHECK(t_now_ns() - begun_ns >= 290000000); /* the coarse clock is rounded up */
+	CHECK(t_now_ns() - begun_ns >= 300000000);
 	CHECK(get_text(&c, "long") != NULL);
 	/* Over, so no longer to be deleted; and counted as what it is. */
 	CHECK_EQ(hc_delete(c.s, "short", 5), HC_MISS);
