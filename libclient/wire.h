@@ -32,8 +32,8 @@
  *
  * TOUCH gives an entry another time to live, from now; lsn is its version, which stays.
  * INCR: the value is a signed decimal number of 64 bits in ASCII, else HC_E_NOT_NUMBER.  delta, initial
- * and the sum are signed, as numbers in two's complement.  Absent: a new entry with `initial` and ttl_ms, or
- * HC_MISS if how has WIRE_MUST_EXIST.  Past the end of 64 bits it stays there, or with
+ * and the sum are signed, as numbers in two's complement.  Absent: a new entry with `initial`, to which delta is
+ * not added, and ttl_ms; or HC_MISS if how has WIRE_MUST_EXIST.  Past the end of 64 bits it stays there, or with
  * WIRE_WRAP goes on at the other end.  A present entry keeps its flags, stamp and expiry.
  *
  * request: 0 for HELLO, PING, BYE.  A session numbers its mutations 1, 2, 3 ...,
