@@ -94,7 +94,7 @@ static void man_keys(FILE *to, enum config_scope scope)
 void config_man(FILE *to)
 {
 	fputs(".\\\" Printed from the table of keys; do not edit.\n"
-	      ".Dd November 21, 2025\n"
+	      ".Dd November 21, 2026\n"
 	      ".Dt HYPERCACHE.YAML 5\n"
 	      ".Os\n"
 	      ".Sh NAME\n"
@@ -138,7 +138,11 @@ void config_man(FILE *to)
 	      "stores:\n"
 	      "  pages: { pool: main, ttl: 10m }\n"
 	      "  users: { pool: small }\n"
-	      ".Ed\n",
+	      ".Ed\n"
+	      ".Sh SEE ALSO\n"
+	      ".Xr hypercache 1 ,\n"
+	      ".Xr hypercache 3 ,\n"
+	      ".Xr hypercached 8\n",
 		to);
 }
 
