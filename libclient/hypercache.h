@@ -127,7 +127,9 @@ enum hc_result {
 enum hc_error { HC_ERRORS(HC_ERROR_ENUM_) HC_E_LAST = -24 };
 #undef HC_ERROR_ENUM_
 
-/* The meaning of a result or error in English; never NULL, static. */
+/* These three may be called by any thread at any time, in a forked child too.
+ *
+ * The meaning of a result or error in English; never NULL, static. */
 HC_API const char *hc_strerror(int r);
 /* Its name, as "HC_E_FULL"; "HC_E_?" for a number that is none.  Static. */
 HC_API const char *hc_error_name(int r);
@@ -163,18 +165,23 @@ struct hc_open_opts {
  * hypercache.sock if that exists, else /run/hypercache/hypercache.sock if that
  * exists, else /tmp/hypercache-UID/hypercache.sock.
  *
- * Errors: HC_E_INVAL, HC_E_NO_DAEMON, HC_E_VERSION, HC_E_REFUSED, HC_E_DENIED (this user
- * may read no pool), HC_E_NO_MEMORY, HC_E_TIMEOUT, HC_E_PROTOCOL, HC_E_SYSTEM (errno).  *ret is NULL then.
- * The session starts no thread.  It uses one descriptor (the socket). */
+ * Errors: HC_E_INVAL (also a path of more than 107 bytes), HC_E_NO_DAEMON, HC_E_VERSION, HC_E_REFUSED
+ * (also: no right to the socket, or its folder in /tmp is another user's), HC_E_DENIED (this user
+ * may read no pool), HC_E_NO_MEMORY, HC_E_TIMEOUT, HC_E_PROTOCOL, HC_E_SYSTEM (errno; EMFILE: it takes some
+ * descriptors for a moment).  *ret is NULL then.
+ * The session starts no thread.  It uses one descriptor (the socket).  Any thread; a process may have
+ * several sessions, a thread reads in at most 16 of them. */
 HC_API int hc_open(struct hc **ret, const struct hc_open_opts *opts);
 
 /* Ends the session: says goodbye, unmaps, frees.  NULL is allowed.  No other
  * thread may be inside a call with it.  Views must have been released or never be
- * used again: their memory is unmapped. */
+ * used again: their memory is unmapped.  It waits 0.2 s for the daemon at most.
+ * In a forked child it frees that child's memory and leaves the parent's session alone. */
 HC_API void hc_close(struct hc *hc);
 
-/* The store called `name`, in *ret; the same pointer each time.  Makes no system call.
- * HC_E_INVAL, HC_E_NO_STORE, HC_E_NO_MEMORY, HC_E_DENIED (its pool was not handed to this user), HC_E_FORKED. */
+/* The store called `name` (1 to HC_NAME_BYTES_MAX bytes), in *ret; the same pointer each time.  Any
+ * thread; makes no system call.  Errors, *ret unchanged: HC_E_INVAL, HC_E_NO_STORE, HC_E_NO_MEMORY,
+ * HC_E_DENIED (its pool was not handed to this user), HC_E_DAMAGED, HC_E_FORKED. */
 HC_API int hc_store(struct hc *hc, const char *name, struct hc_store **ret);
 
 enum hc_health_flags {
@@ -182,7 +189,8 @@ enum hc_health_flags {
 	HC_SUPERVISOR_GONE = 2, /* the daemon is gone: memory is not kept up to date */
 	HC_DISCONNECTED = 4,    /* no connection now; the next mutation reconnects */
 };
-/* A set of enum hc_health_flags, 0 when all is well; HC_E_FORKED.  No system call. */
+/* A set of enum hc_health_flags, 0 when all is well; HC_E_INVAL, HC_E_FORKED.  Any thread, no system
+ * call.  It is what can be seen now: a moment later it may be otherwise. */
 HC_API int hc_health(const struct hc *hc);
 
 struct hc_info {
@@ -195,13 +203,17 @@ struct hc_info {
 	uint32_t n_stores;        /* stores that exist */
 	char backing[16];         /* of the first mapped pool: "huge-1g", "huge-2m", "thp" or "base" */
 };
-/* Fills *ret.  HC_OK, HC_E_INVAL, HC_E_FORKED. */
+/* Fills *ret, whose size the caller has set.  HC_OK, HC_E_INVAL, HC_E_FORKED.  Any thread, no system call. */
 HC_API int hc_info(const struct hc *hc, struct hc_info *ret);
 
-/* A round trip to the engine.  HC_OK; errors as of a mutation, but never HC_E_UNKNOWN. */
+/* A round trip to the engine, in at most timeout_ms.  HC_OK; HC_E_INVAL, HC_E_FORKED, HC_E_TIMEOUT,
+ * HC_E_STALE, HC_E_NO_DAEMON, HC_E_REFUSED, HC_E_DENIED, HC_E_VERSION, HC_E_NO_MEMORY, HC_E_PROTOCOL,
+ * HC_E_SYSTEM.  It waits its turn behind the handle's mutations. */
 HC_API int hc_ping(struct hc *hc);
 
-/* ------------------------------------------------------------------ reading */
+/* ------------------------------------------------------------------ reading
+ *
+ * Any number of threads at once.  A thread's first read with a handle may make a system call. */
 
 /* Copies the value of a key into buf.
  *
@@ -209,8 +221,9 @@ HC_API int hc_ping(struct hc *hc);
  * Returns HC_OK: *ret_bytes bytes were copied (0 for an empty value).
  *         HC_TOO_SMALL: *ret_bytes is the size needed; buf is unchanged.
  *         HC_MISS: there is no such entry, or its time is over.
- * Errors: HC_E_INVAL, HC_E_THREADS, HC_E_BUSY, HC_E_DAMAGED, HC_E_STALE, HC_E_FORKED.
- * ret_bytes may be NULL.  On an error or a miss the content of buf is unspecified.
+ * Errors: HC_E_INVAL, HC_E_THREADS, HC_E_NO_MEMORY (a thread's first read), HC_E_NO_STORE (dropped
+ * meanwhile), HC_E_BUSY, HC_E_DAMAGED, HC_E_STALE (hc_open_opts.stale), HC_E_FORKED.
+ * ret_bytes may be NULL.  On an error or a miss *ret_bytes is unchanged, and what is in buf unspecified.
  * No system call.  Cost: two cache misses and the copy. */
 HC_API int hc_get(struct hc_store *s, const void *key, size_t key_bytes, void *buf,
 	size_t buf_bytes, size_t *ret_bytes);
@@ -230,7 +243,7 @@ struct hc_view {
 
 /* Finds a key and holds its entry in place: no byte is copied.
  *
- * Returns HC_OK and fills *ret, or HC_MISS.  Errors: as hc_get, and HC_E_VIEWS.
+ * Returns HC_OK and fills *ret, or HC_MISS.  Errors: as hc_get, and HC_E_VIEWS; *ret is unspecified then.
  * The bytes stay valid and unchanged until hc_view_release(), whatever happens to
  * the entry: overwritten, deleted, evicted, expired, the engine restarted.  Only
  * when the daemon revokes it, because this process holds more memory that others wait for than
@@ -240,7 +253,7 @@ struct hc_view {
 HC_API int hc_view(struct hc_store *s, const void *key, size_t key_bytes, struct hc_view *ret);
 
 /* 1: everything read through the view until now was right.  0: it was revoked,
- * what was read may be wrong.  Negative: HC_E_FORKED, HC_E_INVAL. */
+ * what was read may be wrong.  Negative: HC_E_FORKED, HC_E_INVAL.  Any thread, no system call. */
 HC_API int hc_view_ok(const struct hc_view *v);
 
 /* Gives the view back, from any thread.  The bytes must not be read afterwards.
@@ -258,8 +271,9 @@ struct hc_mget_item {
 };
 
 /* Looks up n keys (0..HC_MGET_MAX) at once: their cache misses overlap, which is
- * what it is for.  Returns HC_OK with each item's `result` set; HC_E_INVAL or
- * HC_E_FORKED, HC_E_THREADS: nothing was done.  Not a snapshot.  No system call. */
+ * what it is for.  Returns HC_OK with each item's `result` set; HC_E_INVAL, HC_E_FORKED, HC_E_STALE,
+ * HC_E_THREADS, HC_E_NO_MEMORY: nothing was done; HC_E_NO_STORE (dropped meanwhile): some items may
+ * have been.  Not a snapshot.  No system call. */
 HC_API int hc_mget(struct hc_store *s, struct hc_mget_item *items, size_t n);
 
 /* Is there a live entry?  HC_OK or HC_MISS; errors as hc_get.  Not counted as a read, and no
@@ -308,7 +322,7 @@ struct hc_scan {
 /* Reports a page of a store's entries, in no order, and moves scan->cursor behind it.
  *
  * Returns HC_OK: there is more: call again with the same *scan; HC_MISS: that was the last
- * page (cursor is 0 again).  Errors: HC_E_INVAL, HC_E_THREADS, HC_E_VIEWS, HC_E_BUSY,
+ * page (cursor is 0 again).  Errors: HC_E_INVAL, HC_E_THREADS, HC_E_NO_MEMORY, HC_E_VIEWS, HC_E_BUSY,
  * HC_E_DAMAGED, HC_E_STALE, HC_E_NO_STORE, HC_E_FORKED; HC_E_REVOKED: what was reported last may be
  * wrong.  After an error the same cursor may be used again.
  *
@@ -319,7 +333,10 @@ struct hc_scan {
  * looks at every entry of its stretch, so a rare prefix costs as much as all keys. */
 HC_API int hc_scan(struct hc_store *s, struct hc_scan *scan, hc_scan_fn *fn, void *arg);
 
-/* ------------------------------------------------------------------ writing */
+/* ------------------------------------------------------------------ writing
+ *
+ * Any thread; those of one handle are done one after the other.  Each waits timeout_ms at most, for the
+ * mutations before it too.  A thread cannot be cancelled while it is inside. */
 
 /* On which condition hc_set writes.  The engine decides it in the same step that writes,
  * so of many who try at once, exactly one finds each version. */
@@ -350,7 +367,8 @@ struct hc_set_opts {
  * if the condition of opts->mode did not hold: nothing has changed then.
  * Errors: HC_E_INVAL, HC_E_TOO_LARGE, HC_E_FULL, HC_E_NO_DAEMON, HC_E_TIMEOUT,
  * HC_E_UNKNOWN, HC_E_PROTOCOL, HC_E_NO_STORE (dropped meanwhile), HC_E_DENIED,
- * HC_E_CLOSING, HC_E_NO_MEMORY, HC_E_FORKED, HC_E_STALE, HC_E_SYSTEM.  After each of them
+ * HC_E_CLOSING, HC_E_NO_MEMORY, HC_E_FORKED, HC_E_SYSTEM; HC_E_STALE (a new daemon does not know the
+ * session: open another); HC_E_REFUSED, HC_E_VERSION (of a new connection).  After each of them
  * but HC_E_UNKNOWN the entry is as it was - except that room for a value larger than the
  * pool's reserve is made by removing the old value first. */
 HC_API int hc_set(struct hc_store *s, const void *key, size_t key_bytes, const void *value,
@@ -416,7 +434,8 @@ struct hc_mset_item {
  * of magnitude faster than single calls.  opts (may be NULL) holds for all; its ret_version
  * is NULL.
  * HC_OK: all were set.  Else the first item's result that was not HC_OK; each
- * item's `result` is set.  Not a transaction: others may see some of them. */
+ * item's `result` is set, but with HC_E_INVAL for s, items, n or opts: nothing was done then.
+ * timeout_ms begins anew whenever the engine answers.  Not a transaction: others may see some of them. */
 HC_API int hc_mset(struct hc_store *s, struct hc_mset_item *items, size_t n,
 	const struct hc_set_opts *opts);
 
