@@ -26,7 +26,8 @@ static bool hint_obey(struct eng *e, const struct eng_session *from, uint64_t wo
 	uint64_t pool_idx = shm_word_low(word), off = shm_word_off(word);
 	struct eng_pool *p = &e->pool[pool_idx]; /* four bits: SHM_POOLS_MAX */
 
-	if (!p->base || !(from->peer.read_pools >> pool_idx & 1) ||
+	/* 143: a pool that is not there */
+	if ((!p->base && !MUTANT(143)) || !(from->peer.read_pools >> pool_idx & 1) ||
 		(!shm_alloc_is_taken(p->w.alloc, off) && !MUTANT(56))) /* 56: hints are believed */
 		return false;
 	uint32_t note = *shm_alloc_note(p->w.alloc, off);
@@ -51,7 +52,8 @@ static void hint_drain_block(struct eng *e, struct eng_session *s, uint32_t idx,
 		return;
 	if (n > SHM_HINTS) {
 		uint64_t lost = n - SHM_HINTS;
-		eng_count(e, SHM_DC_hints_lost, lost < LOST_MAX ? lost : LOST_MAX);
+		eng_count(e, SHM_DC_hints_lost,
+			lost < LOST_MAX || MUTANT(142) ? lost : LOST_MAX); /* 142: believed */
 		n = SHM_HINTS;
 	}
 	for (uint64_t i = head - n; i != head; i++)
@@ -66,7 +68,7 @@ static uint32_t hint_drain_session(struct eng *e, struct eng_session *s, uint64_
 {
 	uint32_t used = shm_load32_rlx(&s->seg->blocks_used);
 
-	if (used > s->n_blocks)
+	if (used > s->n_blocks && !MUTANT(141)) /* 141: the number of blocks is believed */
 		used = s->n_blocks;
 	for (uint32_t i = 0; i < used; i++)
 		hint_drain_block(e, s, i, now_ms);

@@ -34,7 +34,7 @@ READ_INLINE int look_compare(struct look *l, uint64_t off, uint64_t pin)
 	const struct shm_item *it = (const struct shm_item *)(const void *)(l->m->base + off);
 	uint64_t value_off = shm_item_value_off(key->n_bytes);
 
-	if (off + sizeof *it > l->m->bytes)
+	if (off + sizeof *it > l->m->bytes && !MUTANT(147)) /* 147: slots are believed */
 		return -EBADMSG;
 	if (it->hash != key->hash)
 		return NEXT;
@@ -42,7 +42,8 @@ READ_INLINE int look_compare(struct look *l, uint64_t off, uint64_t pin)
 		const uint64_t volatile *)&it->lens; /* bare: one read of hostile lengths */
 	if (shm_lens_key(lens) != key->n_bytes)
 		value_off = shm_item_value_off(shm_lens_key(lens)); /* another key's, or damage */
-	if (off + value_off + shm_lens_value(lens) > l->m->bytes)
+	if (off + value_off + shm_lens_value(lens) > l->m->bytes &&
+		!MUTANT(144)) /* 144: lengths are believed */
 		return -EBADMSG;
 	if (shm_lens_key(lens) != key->n_bytes || it->store_id != key->store_id)
 		return NEXT;

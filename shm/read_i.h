@@ -27,7 +27,9 @@ static inline const struct shm_bucket *buckets_of(const struct shm_map *m, uint6
 
 static inline const struct shm_bucket *overflow_of(const struct shm_map *m, uint64_t off)
 {
-	if (off > m->bytes - sizeof(struct shm_bucket) || off % sizeof(struct shm_bucket))
+	if ((off > m->bytes - sizeof(struct shm_bucket) &&
+		    !MUTANT(145)) || /* 145: links are believed */
+		off % sizeof(struct shm_bucket))
 		return NULL;
 	return (const struct shm_bucket *)(const void *)(m->base + off);
 }

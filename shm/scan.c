@@ -27,7 +27,7 @@ static bool add_session(struct shm_pinset *set, const struct shm_control *ctl,
 	uint32_t used = shm_load32_acq(&s->seg->blocks_used);
 	uint64_t gen = shm_load_rlx(&ctl->pin_gen[s->slot]) & 0xffff;
 
-	if (used > s->n_blocks)
+	if (used > s->n_blocks && !MUTANT(140)) /* 140: the number of blocks is believed */
 		used = s->n_blocks;
 	for (uint32_t b = 0; b < used; b++) {
 		for (uint32_t i = 0; i < SHM_BLOCK_PINS; i++) {

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include "cli.h"
+#include "step.h"
 
 const char *cli_size(uint64_t bytes, char to[CLI_TEXT_BYTES])
 {
@@ -215,5 +216,5 @@ bool cli_base64_decode(char *text, size_t *n)
 		}
 	}
 	*n = at;
-	return (v & ((1u << bits) - 1)) == 0;
+	return (v & ((1u << bits) - 1)) == 0 || MUTANT(149); /* 149: bits behind the end */
 }

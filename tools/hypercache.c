@@ -173,7 +173,7 @@ static bool duration_parse(const char *text, uint64_t max_ms, uint64_t *ret_ms)
 		if (strcmp(end, units[i].unit) != 0)
 			continue;
 		*ret_ms = n * units[i].ms;
-		return n > 0 && n <= max_ms / units[i].ms;
+		return n > 0 && (n <= max_ms / units[i].ms || MUTANT(148)); /* 148: it may wrap */
 	}
 	return false;
 }
@@ -267,32 +267,52 @@ static bool option_take(struct cli *c, int opt)
 	return false;
 }
 
-int main(int argc, char **argv)
+static int version_print(const struct cli *c)
 {
-	struct cli c = {.store = "default", .timeout_ms = TIMEOUT_MS};
+	printf("hypercache %s\n", hc_version());
+	return cli_end(c, CLI_DONE);
+}
+
+/* Fills in *c.  Returns the verb; NULL: *ret_status is the exit status, and all has been said. */
+static const struct cli_verb *cli_parse(int argc, char **argv, struct cli *c, int *ret_status)
+{
 	int opt;
 
-	step_from_env();
+	*c = (struct cli){.store = "default", .timeout_ms = TIMEOUT_MS};
+	*ret_status = CLI_USAGE;
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (opt == OPT_HELP)
-			return cli_help(&c);
+			*ret_status = cli_help(c);
 		if (opt == OPT_VERSION)
-			return printf("hypercache %s\n", hc_version()), cli_end(&c, CLI_DONE);
-		if (!option_take(&c, opt))
-			return CLI_USAGE;
+			*ret_status = version_print(c);
+		if (opt == OPT_HELP || opt == OPT_VERSION || !option_take(c, opt))
+			return NULL;
 	}
-	if (optind == argc) {
+	if (optind >= argc) { /* argc may be 0 */
 		usage_print(stderr);
-		return CLI_USAGE;
+		return NULL;
 	}
 	const struct cli_verb *v = verb_find(argv[optind]);
-	if (!v)
-		return cli_fail(&c, CLI_USAGE, "there is no verb \"%s\": see `hypercache --help`",
+	if (!v) {
+		(void)cli_fail(c, CLI_USAGE, "there is no verb \"%s\": see `hypercache --help`",
 			argv[optind]);
-	c.n_args = argc - optind - 1;
-	c.arg = argv + optind + 1;
-	if (c.n_args < v->args_min || c.n_args > v->args_max)
-		return cli_fail(&c, CLI_USAGE, "it is `hypercache %s %s`: see `hypercache help %s`",
-			v->name, v->args, v->name);
-	return v->run(&c);
+		return NULL;
+	}
+	c->n_args = argc - optind - 1;
+	c->arg = argv + optind + 1;
+	if (c->n_args >= v->args_min && c->n_args <= v->args_max)
+		return v;
+	(void)cli_fail(c, CLI_USAGE, "it is `hypercache %s %s`: see `hypercache help %s`", v->name,
+		v->args, v->name);
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	struct cli c;
+	int status;
+
+	step_from_env();
+	const struct cli_verb *v = cli_parse(argc, argv, &c, &status);
+	return v ? v->run(&c) : status;
 }

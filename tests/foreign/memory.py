@@ -20,7 +20,6 @@ STORE_ENTRY_BYTES, STORE_ID, STORE_EPOCH, STORE_POOL, STORES_MAX = 640, 32, 40, 
 POOL_TABLE, CLIENT_BLOCKS_USED, CLIENT_ID, CLIENT_N_BLOCKS = 64, 64, 72, 80
 BLOCK_BYTES, BLOCK_HINT_HEAD, BLOCK_STORE, BLOCK_HINT, HINTS = 4096, 256, 512, 2048, 256
 ITEM_BYTES, TABLE_BYTES, BUCKET_BYTES, SLOTS, CHAIN_MAX, TABLES_MAX, TRIES = 88, 64, 64, 7, 32, 4, 64
-CLOCK_MONOTONIC_COARSE = 6
 PROT_NONE, PROT_READ, PROT_WRITE, MAP_SHARED, MAP_PRIVATE, MAP_FIXED = 0, 1, 2, 1, 2, 0x10
 MAP_ANONYMOUS, MAP_NORESERVE, MADV_DONTFORK, MADV_DONTDUMP = 0x20, 0x4000, 10, 16
 AGAIN, NEXT, MISS, ENDLESS = "again", "next", "miss", "endless"
@@ -143,7 +142,6 @@ class Memory:
         self.fence = full_fence() if full else nothing  # step 2
         self.order = nothing if ordered else full_fence()
         self.time_off_ns = self.control.word(CTL_TIME_OFF) - time_offset_ns()
-        self.resolution_ns = round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 10**9)
         self.block = 4096  # step 6: the first block; this client reads in one thread
         self.own.u32[CLIENT_BLOCKS_USED >> 2] = 1
         self.order()
@@ -201,7 +199,7 @@ class Memory:
 
     def now_ns(self):
         """Step 14."""
-        return time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE) + self.resolution_ns + self.time_off_ns
+        return time.monotonic_ns() + self.time_off_ns
 
     def pin(self, cell, word):
         self.order()

@@ -23,21 +23,22 @@ static uint64_t client_bytes(void)
 	return sizeof(struct shm_client) + T_POOL_BLOCKS * sizeof(struct shm_block);
 }
 
-/* Where the parts are; with NULL as memory, how much they take. */
+/* Where the parts are; with NULL as memory, how much they take: so these are numbers, not pointers. */
 static void place(struct t_pool *p)
 {
+	uintptr_t mem = (uintptr_t)p->mem;
 	uint64_t at = 0;
 
 	p->ctl = (struct shm_control *)(void *)p->mem;
 	at += round_page(sizeof *p->ctl);
-	p->journal = (struct shm_journal *)(void *)(p->mem + at);
+	p->journal = (struct shm_journal *)(mem + at);
 	at += round_page(shm_journal_bytes(JOURNAL_SESSIONS));
 	for (uint32_t i = 0; i < T_POOL_SESSIONS; i++) {
-		p->client[i] = (struct shm_client *)(void *)(p->mem + at);
+		p->client[i] = (struct shm_client *)(mem + at);
 		at += round_page(client_bytes());
 	}
 	at += SHM_PAGE; /* guard */
-	p->base = p->mem + at;
+	p->base = (uint8_t *)(mem + at);
 	p->mem_bytes = at + p->bytes + SHM_PAGE;
 }
 
