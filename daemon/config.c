@@ -182,8 +182,7 @@ static int pool_check(const struct config *c, uint32_t i, struct config_fault *r
 	return 0;
 }
 
-/* The pool's index, or n_pools if there is none of that name. */
-static uint32_t pool_find(const struct config *c, const char *name)
+uint32_t config_pool_find(const struct config *c, const char *name)
 {
 	uint32_t i = 0;
 
@@ -198,7 +197,7 @@ static int store_check(const struct config *c, uint32_t i, struct config_fault *
 {
 	const char *pool = c->store[i].pool, *names[CONFIG_POOLS_MAX];
 
-	if (pool_find(c, pool) < c->n_pools || MUTANT(402)) /* 402: any pool will do */
+	if (config_pool_find(c, pool) < c->n_pools || MUTANT(402)) /* 402: any pool will do */
 		return 0;
 	for (uint32_t j = 0; j < c->n_pools; j++)
 		names[j] = c->pool[j].name;
@@ -219,7 +218,7 @@ int config_check(const struct config *c, struct config_fault *ret)
 		r = pool_check(c, i, ret);
 	for (uint32_t i = 0; i < c->n_stores && r == 0; i++)
 		r = store_check(c, i, ret);
-	return r;
+	return r ? r : config_memory_check(c, ret);
 }
 
 /* -- what auto stands for -- */
@@ -306,11 +305,11 @@ static void pools_fill(struct config *c)
 		uint64_t quarter = p->size_bytes / 4, frame = frame_value_bytes(c);
 		if (p->max_value_bytes == CONFIG_AUTO)
 			p->max_value_bytes = quarter < frame ? quarter : frame;
-		p->limbo_cap_bytes = c->limbo_cap_bytes == CONFIG_AUTO ? p->size_bytes / 8
+		p->limbo_cap_bytes = c->limbo_cap_bytes == CONFIG_AUTO ? config_limbo_cap_auto(p)
 		                                                       : c->limbo_cap_bytes;
 	}
 	for (struct config_store *s = c->store; s < c->store + c->n_stores; s++) {
-		s->pool_idx = pool_find(c, s->pool);
+		s->pool_idx = config_pool_find(c, s->pool);
 		memcpy(s->pool, c->pool[s->pool_idx].name, sizeof s->pool);
 	}
 }

@@ -107,7 +107,8 @@
 		"of another container has none.") \
 	ROOT(limbo_cap, bytes, "", "64KiB", "512GiB", "auto", LIVE, \
 		"Bytes of replaced or deleted items of one pool that the pins of one client may keep from " \
-		"being reused; above it the pins are revoked, loudly. auto: an eighth of the pool.") \
+		"being reused; above it the pins are revoked, loudly. auto: an eighth of the pool, or what the " \
+		"largest value that it accepts takes.") \
 	ROOT(restart_backoff_max, duration, "", "100ms", "60s", "5s", LIVE, \
 		"The longest wait before an engine that crashed again is started again; the waits grow up to it.") \
 	ROOT(restart_limit, u32, "crashes", "1", "1000", "10", LIVE, \
@@ -132,6 +133,17 @@
 	POOL(write, rights, "", "", "16", "any", START, \
 		"Who of those who may read the pool may also change it; a list as of read. " \
 		"Root and the user of the daemon always may.") \
+	POOL(pressure_low, fraction, "", "0", "1", "0.85", LIVE, \
+		"Part of the pool in use from which on eviction runs in the background, store by store, the one " \
+		"that is most above its guarantee first, and new keys have to be worth more than what would go.") \
+	POOL(pressure_high, fraction, "", "0", "1", "0.9", LIVE, \
+		"Part of the pool in use from which on the least valuable entries of all its stores go first.") \
+	POOL(pressure_full, fraction, "", "0", "1", "0.95", LIVE, \
+		"Part of the pool in use from which on each write evicts before it takes room, and a store " \
+		"whose policy evicts nothing refuses it.") \
+	POOL(pressure_end, fraction, "", "0", "1", "0.75", LIVE, \
+		"Eviction that one of the other three has begun goes on down to this part of the pool. The four " \
+		"have to stand in order: pressure_end, pressure_low, pressure_high, pressure_full.") \
 	POOL(scrub, flag, "", "", "", "false", START, \
 		"Overwrite the memory of entries that are gone with zeroes before it is used again.") \
 	STORE(pool, name, "", "1", "31", "auto", START, \
@@ -140,6 +152,15 @@
 		"What kind of store it is. general: keys and values with an optional time to live.") \
 	STORE(ttl, duration, "", "0", "36500d", "0", LIVE, \
 		"Time to live of an entry whose writer names none. 0: it does not expire.") \
+	STORE(guaranteed, bytes, "", "0B", "1TiB", "0B", LIVE, \
+		"Memory of the pool, keys, values, headers and rounding, that no other store's writes take from " \
+		"this one. Those of a pool together: at most seven eighths of it, the rest is for index and " \
+		"page tables.") \
+	STORE(limit, bytes, "", "4KiB", "1TiB", "auto", LIVE, \
+		"The most memory of the pool that the store may take, counted as guaranteed; above it the store " \
+		"evicts its own entries. auto: as the pool has.") \
+	STORE(max_entries, u32, "entries", "1", "4294967294", "auto", LIVE, \
+		"The most entries of the store; above it the store evicts its own. auto: as many as fit.") \
 	STORE(policy, enum, "", CONFIG_WORDS(policy), "", "s3-fifo", START, \
 		"What is evicted when the pool is full. s3-fifo: first in first out through a small and a " \
 		"main queue, with a memory of what was evicted (Yang and others, SOSP 2023).")

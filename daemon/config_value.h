@@ -96,6 +96,15 @@ struct config_fault {
 };
 int config_check(const struct config *c, struct config_fault *ret);
 
+/* config_memory.c: the same for thresholds, guarantees and limits of memory. */
+int config_memory_check(const struct config *c, struct config_fault *ret);
+
+/* config_memory.c: what limbo_cap: auto is for a pool whose max_value is resolved. */
+uint64_t config_limbo_cap_auto(const struct config_pool *p);
+
+/* The index of the pool of that name, of the first one for "auto"; n_pools if there is none. */
+uint32_t config_pool_find(const struct config *c, const char *name);
+
 /* A pool or store of that name with the table's defaults.  `name` fits. */
 void config_pool_init(struct config_pool *p, const char *name);
 void config_store_init(struct config_store *s, const char *name);

@@ -10,6 +10,7 @@
  *   eng_store.c    stores and pools, the policies' bookkeeping
  *   eng_hint.c     the clients' touch rings
  *   eng_room.c     eviction, compaction, limbo, revocation
+ *   eng_pressure.c how full a pool may become, and a store
  *
  * README.md beside this file has the rules.  One thread; nothing here is fork-safe.
  */
@@ -45,7 +46,8 @@ enum {
 	ENG_COMPACT_PLACES = 1024,  /* entries moved by one compaction */
 	ENG_LIMBO_ENTRIES =
 		4096, /* more in limbo than after the last sweep: swept at the turn's end */
-	ENG_GROW_CHAINS = 256, /* of a growing index, moved by one turn */
+	ENG_GROW_CHAINS = 256,      /* of a growing index, moved by one turn */
+	ENG_PRESSURE_VICTIMS = 256, /* evictions of one turn in the background, of each pool */
 };
 #define ENG_IN_TOTAL_BYTES \
 	(64ull << 20) /* all buffers of half frames: this, or two of the longest */
@@ -117,11 +119,21 @@ struct eng_conn {
 
 /* -------------------------------------------------------- stores and pools */
 
+/* Of eng_store.worth: its unit, and how much longer it remembers than one tick. */
+enum {
+	ENG_WORTH_ONE = 1 << 20,
+	ENG_WORTH_TICKS = 4,
+};
+
 struct eng_store {
 	uint64_t id; /* 0: unused */
 	uint32_t idx, pool_idx;
 	struct pol *pol;
 	struct shm_store_entry *entry; /* in the control segment */
+	/* What more memory would be worth to it: keys that came back a short time after they were
+	 * evicted, for each page that it has, in 1/ENG_WORTH_ONE, over the last ticks. */
+	uint64_t worth;
+	uint64_t ghost_hits; /* at the last tick */
 };
 
 struct eng_pool {
@@ -133,6 +145,7 @@ struct eng_pool {
 	uint64_t window_cursor;                    /* shm_alloc_window */
 	uint64_t
 		keep_off; /* entry that a change is made from: not what goes for its room; 0: none */
+	uint32_t pressure;   /* enum shm_pressure that was reached; END: none */
 	uint32_t limbo_left; /* entries that the last sweep had to leave: pinned */
 	int adopt_error;     /* -errno: an adopted entry could not be given to its policy */
 	struct eng *e;
@@ -251,6 +264,12 @@ void eng_store_lost(
 int eng_store_got(
 	struct eng_pool *p, struct eng_store *s, const struct shm_changed *ch, uint64_t now_ns);
 
+/* The entry at off stands at `to` now (shm_pool_move). */
+void eng_store_moved(struct eng_pool *p, uint64_t off, uint64_t to);
+/* Bytes of places that a store has above what it is guaranteed: what others' writes may take. */
+uint64_t eng_store_spare(const struct eng_store *s);
+void eng_store_weigh(struct eng *e); /* each tick: what more memory is worth to each store */
+
 /* eng_hint.c */
 /* Gives the policies what the clients' touch rings hold; looks at about n_blocks rings. */
 void eng_hint_drain(struct eng *e, uint32_t n_blocks);
@@ -265,6 +284,29 @@ void eng_room_turn(struct eng *e); /* end of a turn: limbo that got long */
 void eng_room_tick(struct eng *e);
 /* Removes the entry at off.  True: it was there. */
 bool eng_room_unlink(struct eng_pool *p, uint64_t off);
+/* The chain of a key of s has no free slot; the entry at off is in it.  True: try again. */
+bool eng_room_chain(struct eng_pool *p, struct eng_store *s, uint64_t off);
+
+/* Evicts about `want` bytes of places for s (NULL: for no store's write), at most `most` entries, of
+ * whichever stores have more than they are guaranteed; last of all of s itself.  Sweeps when it is
+ * worth a scan.  Bytes. */
+uint64_t eng_room_evict(struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t most);
+/* Evicts entries of s alone: about `want` bytes, at most `most`.  How many. */
+uint32_t eng_room_evict_own(struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t most);
+
+/* eng_pressure.c: the thresholds of a pool and the limits of a store (README.md, "Pressure"). */
+/* Before a write of s takes room for so many bytes: evicts if the pool is full.  from: the key whose
+ * entry the change is made from, and which is not to go for it; or NULL.  False: refused. */
+bool eng_pressure_write(
+	struct eng_pool *p, struct eng_store *s, const struct shm_key *from, uint64_t bytes);
+/* May a new key of s be kept now?  False: it is worth less than what would have to go for it. */
+bool eng_pressure_admits(struct eng_pool *p, struct eng_store *s, uint64_t hash);
+/* Would an item of so many bytes never fit into s? */
+bool eng_pressure_too_large(const struct eng_store *s, uint64_t bytes);
+/* After a write of s: back to its own limits.  written: bytes of the place of the new entry. */
+void eng_pressure_trim(struct eng_pool *p, struct eng_store *s, uint64_t written);
+/* The background's part at the end of a turn.  True: there is more to do. */
+bool eng_pressure_turn(struct eng *e);
 
 static inline void eng_count(struct eng *e, enum shm_daemon_counter c, uint64_t n)
 {

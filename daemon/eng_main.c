@@ -307,6 +307,7 @@ static void main_tick(void *arg, int result)
 	(void)result;
 	shm_store_rlx(&e->ctl->heartbeat_ns, e->now_ns);
 	eng_hint_drain(e, ENG_HINT_BLOCKS);
+	eng_store_weigh(e);
 	eng_room_tick(e);
 	eng_session_tick(e);
 	eng_conn_tick(e);
@@ -323,6 +324,7 @@ static bool main_turn_end(struct eng *e)
 	eng_conn_run_ready(e);
 	if (e->sets_since_drain >= ENG_HINT_SETS)
 		eng_hint_drain(e, ENG_HINT_BLOCKS_TURN);
+	more |= eng_pressure_turn(e);
 	eng_room_turn(e);
 	for (uint32_t i = 0; i < e->config->n_pools; i++)
 		if (e->pool[i].w.next.t)

@@ -16,7 +16,10 @@
  * An item with pages of its own alternates between the policy's victims (one large
  * victim is as good as a window) and a window.
  *
- * Whose: the writer's own store; when it has nothing, the largest other one of the pool.
+ * Whose: the writer's own store, or the one of the pool to which memory is worth clearly less
+ * (eng_store_weigh); never of a store that would have less than it is guaranteed then, but the writer's
+ * own, when nobody has more.  What stands in a window or slab that is emptied moves; it goes only when
+ * there is no other place for it, by the same rule.
  * Never: the entry that the change is made from (keep_off), if there is another way.
  *
  * Each attempt is bounded, and so is their number (ENG_ROOM_TRIES): a write that
@@ -30,6 +33,7 @@ enum {
 	ENG_FRAGMENTED = 64,
 	ENG_KEEP_TOUCHES = 8, /* of an entry that is not to go, when its policy proposes it */
 	ENG_WINDOW_ATTEMPT = 5,
+	ENG_WORTH_LEAST = 16, /* differences below it are chance */
 	ENG_WINDOW_BYTES_PER_PLACE = 64,
 };
 
@@ -112,33 +116,59 @@ bool eng_room_unlink(struct eng_pool *p, uint64_t off)
 	return true;
 }
 
-/* The largest store of the pool but for `not`. */
-static struct eng_store *largest_store(struct eng_pool *p, const struct eng_store * not )
+/* May what takes so many bytes of store s go for a write of `writer`, or for nobody's? */
+static bool may_take(const struct eng_store *s, const struct eng_store *writer, uint64_t bytes)
+{
+	/* 154: guarantees are not looked at */
+	return s == writer || eng_store_spare(s) >= bytes || MUTANT(154);
+}
+
+/* Is more memory clearly worth more to a than to b?  Clearly, so that pages do not go to and fro. */
+static bool worth_more(const struct eng_store *a, const struct eng_store *b)
+{
+	return a->worth > 2 * b->worth + ENG_WORTH_LEAST;
+}
+
+/* Which of two stores, both above their guarantees, gives first. */
+static bool gives_before(
+	const struct eng_pool *p, const struct eng_store *a, const struct eng_store *b)
+{
+	if (p->pressure != SHM_PRESSURE_LOW && (worth_more(a, b) || worth_more(b, a)))
+		return worth_more(b, a);
+	return eng_store_spare(a) > eng_store_spare(b);
+}
+
+/* The store that gives for a write of s: one above its guarantee that is not in `tried`.  NULL: none. */
+static struct eng_store *giver(struct eng_pool *p, struct eng_store *s, uint64_t tried)
 {
 	struct eng_store *best = NULL;
-	uint64_t most = 0;
 
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
-		struct eng_store *s = &p->e->store[i];
-		if (!s->id || s == not || s->pool_idx != p->w.pool_idx)
+		struct eng_store *a = &p->e->store[i];
+		if (!a->id || a->pool_idx != p->w.pool_idx || (tried >> i & 1) ||
+			(eng_store_spare(a) == 0 && !MUTANT(154)))
 			continue;
-		uint64_t bytes = shm_load_rlx(&s->entry->counter[SHM_SC_live_bytes]);
-		if (bytes > most) {
-			best = s;
-			most = bytes;
-		}
+		if (!best || gives_before(p, a, best))
+			best = a;
 	}
+	/* A writer makes room for itself, unless memory is worth more to it than to another. */
+	if (s && best && !(tried >> s->idx & 1) && eng_store_spare(s) && !worth_more(s, best))
+		return s;
 	return best;
 }
 
-/* Unlinks victims of s.  Returns their bytes. */
-static uint64_t evict_from(struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t *n)
+/* Unlinks victims of s.  writer: who may take below the guarantee.  Returns their bytes. */
+static uint64_t evict_from(struct eng_pool *p, struct eng_store *s, const struct eng_store *writer,
+	uint64_t want, uint32_t *n, uint32_t most)
 {
 	uint64_t off, got = 0, now_ms = p->e->now_ns / 1000000;
 	uint32_t kept = 0;
 
-	while (*n < ENG_VICTIMS && got < want) {
+	while (*n < most && got < want) {
 		if (s->pol->ops->victim(s->pol, now_ms, &off) != 0)
+			break;
+		uint64_t bytes = shm_alloc_place_bytes(p->w.alloc, off);
+		if (!may_take(s, writer, bytes))
 			break;
 		if (off == p->keep_off &&
 			!MUTANT(501)) { /* 501: a value that grows goes for its own room */
@@ -147,7 +177,6 @@ static uint64_t evict_from(struct eng_pool *p, struct eng_store *s, uint64_t wan
 			s->pol->ops->touch(s->pol, *shm_alloc_note(p->w.alloc, off), now_ms);
 			continue;
 		}
-		uint64_t bytes = shm_alloc_place_bytes(p->w.alloc, off);
 		if (!eng_room_unlink(p, off))
 			break; /* no private memory for limbo: nothing can be unlinked now */
 		got += bytes;
@@ -156,19 +185,35 @@ static uint64_t evict_from(struct eng_pool *p, struct eng_store *s, uint64_t wan
 	return got;
 }
 
-static bool room_evict(struct eng_pool *p, struct eng_store *s, uint64_t want)
+uint32_t eng_room_evict_own(struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t most)
 {
 	uint32_t n = 0;
-	uint64_t got = evict_from(p, s, want, &n);
 
-	if (got < want && n < ENG_VICTIMS) {
-		struct eng_store *other = largest_store(p, s);
-		if (other)
-			got += evict_from(p, other, want - got, &n);
+	(void)evict_from(p, s, s, want, &n, most);
+	return n;
+}
+
+uint64_t eng_room_evict(struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t most)
+{
+	struct eng_store *from;
+	uint64_t got = 0, tried = 0;
+	uint32_t n = 0;
+
+	while (got < want && n < most && (from = giver(p, s, tried)) != NULL) {
+		got += evict_from(p, from, NULL, want - got, &n, most);
+		tried |= 1ull << from->idx;
 	}
-	if (n == 0)
+	if (s && got < want) /* nobody has more than he is guaranteed: the writer's own go */
+		got += evict_from(p, s, s, want - got, &n, most);
+	if (n)
+		STEP("room:evicted");
+	return got;
+}
+
+static bool room_evict(struct eng_pool *p, struct eng_store *s, uint64_t want)
+{
+	if (eng_room_evict(p, s, want, ENG_VICTIMS) == 0)
 		return false;
-	STEP("room:evicted");
 	(void)eng_room_sweep(p->e);
 	return true;
 }
@@ -190,22 +235,23 @@ static bool room_places(struct eng *e, uint64_t n)
 	return true;
 }
 
-static void room_move(struct eng_pool *p, uint64_t off)
+/* The entry at off goes to another place; there being none it goes for good, if a write of `writer`
+ * may take it. */
+static void room_move(struct eng_pool *p, const struct eng_store *writer, uint64_t off)
 {
-	uint32_t note = *shm_alloc_note(p->w.alloc, off);
-	uint64_t to;
+	uint64_t to, bytes = shm_alloc_place_bytes(p->w.alloc, off);
 
-	if (note == POL_NONE)
+	if (*shm_alloc_note(p->w.alloc, off) == POL_NONE)
 		return; /* in limbo already, and pinned */
-	struct eng_store *s = eng_store_by_id(p->e, shm_pool_item(&p->w, off)->store_id);
-	int r = shm_pool_move(&p->w, off, &to);
+	const struct eng_store *s = eng_store_by_id(p->e, shm_pool_item(&p->w, off)->store_id);
+	int r = MUTANT(155) ? POOL_FULL : shm_pool_move(&p->w, off, &to); /* 155: nothing moves */
 	if (r == 0)
-		s->pol->ops->moved(s->pol, note, to);
-	else if (r == POOL_FULL && off != p->keep_off)
+		eng_store_moved(p, off, to);
+	else if (r == POOL_FULL && off != p->keep_off && may_take(s, writer, bytes))
 		(void)eng_room_unlink(p, off);
 }
 
-static bool room_compact(struct eng_pool *p, uint64_t bytes)
+static bool room_compact(struct eng_pool *p, const struct eng_store *writer, uint64_t bytes)
 {
 	struct eng *e = p->e;
 
@@ -215,14 +261,14 @@ static bool room_compact(struct eng_pool *p, uint64_t bytes)
 	if (n == 0)
 		return false;
 	for (uint32_t i = 0; i < n; i++)
-		room_move(p, e->places[i]);
+		room_move(p, writer, e->places[i]);
 	STEP("room:moved");
 	(void)eng_room_sweep(e);
 	shm_alloc_compact_stop(p->w.alloc); /* what is pinned stays, and the slab goes on */
 	return true;
 }
 
-static bool room_window(struct eng_pool *p, uint64_t bytes)
+static bool room_window(struct eng_pool *p, const struct eng_store *writer, uint64_t bytes)
 {
 	struct eng *e = p->e;
 	uint64_t max = bytes / ENG_WINDOW_BYTES_PER_PLACE + 2 * SHM_PAGE;
@@ -234,9 +280,8 @@ static bool room_window(struct eng_pool *p, uint64_t bytes)
 	if (n == 0)
 		return false;
 	for (uint32_t i = 0; i < n; i++)
-		if (*shm_alloc_note(p->w.alloc, e->places[i]) != POL_NONE &&
-			e->places[i] != p->keep_off)
-			(void)eng_room_unlink(p, e->places[i]);
+		if (e->places[i] != p->keep_off)
+			room_move(p, writer, e->places[i]);
 	STEP("room:windowed");
 	(void)eng_room_sweep(e);
 	shm_alloc_compact_stop(p->w.alloc); /* open for the take that comes now */
@@ -271,9 +316,9 @@ bool eng_room_make(struct eng_pool *p, struct eng_store *s, uint64_t bytes, uint
 		if (p->w.limbo.bytes >= batch_bytes(p, bytes) / 2 && eng_room_sweep(p->e))
 			return true;
 	}
-	if (odd && (large || attempt >= ENG_WINDOW_ATTEMPT) && room_window(p, bytes))
+	if (odd && (large || attempt >= ENG_WINDOW_ATTEMPT) && room_window(p, s, bytes))
 		return true;
-	if (!large && (odd || fragmented(p, bytes)) && room_compact(p, bytes))
+	if (!large && (odd || fragmented(p, bytes)) && room_compact(p, s, bytes))
 		return true;
 	return room_evict(p, s, large ? bytes : batch_bytes(p, bytes));
 }
@@ -292,19 +337,29 @@ void eng_room_turn(struct eng *e)
 }
 
 /* An index that has to grow and finds no run for its table gets one now and then. */
-static void room_grow(struct eng_pool *p)
+static bool room_grow(struct eng_pool *p)
 {
 	uint64_t bytes = shm_pool_grow_wants(&p->w);
 
-	if (bytes && room_window(p, bytes))
+	if (bytes && room_window(p, NULL, bytes))
 		(void)shm_pool_grow_step(&p->w, ENG_GROW_CHAINS);
+	return bytes && p->w.next.t;
+}
+
+bool eng_room_chain(struct eng_pool *p, struct eng_store *s, uint64_t off)
+{
+	const struct eng_store *of = eng_store_by_id(p->e, shm_pool_item(&p->w, off)->store_id);
+
+	if (room_grow(p))
+		return true;
+	return may_take(of, s, shm_alloc_place_bytes(p->w.alloc, off)) && eng_room_unlink(p, off);
 }
 
 void eng_room_tick(struct eng *e)
 {
 	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
 		if (e->pool[i].base)
-			room_grow(&e->pool[i]);
+			(void)room_grow(&e->pool[i]);
 	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++) {
 		if (e->pool[i].base && e->pool[i].w.limbo.n) {
 			(void)eng_room_sweep(e);

@@ -12,10 +12,11 @@
 #include "base/check.h"
 #include "base/err.h"
 
-static void store_add(struct eng_store *s, uint64_t entries, uint64_t bytes)
+static void store_add(struct eng_store *s, uint64_t entries, uint64_t kv_bytes, uint64_t places)
 {
 	shm_count(&s->entry->counter[SHM_SC_entries], entries);
-	shm_count(&s->entry->counter[SHM_SC_live_bytes], bytes);
+	shm_count(&s->entry->counter[SHM_SC_live_bytes], kv_bytes);
+	shm_count(&s->entry->counter[SHM_SC_place_bytes], places);
 }
 
 static int store_open_one(struct eng *e, uint32_t i)
@@ -42,6 +43,7 @@ static int store_open_one(struct eng *e, uint32_t i)
 		.id = id, .idx = i, .pool_idx = se->pool_idx, .pol = s->pol, .entry = se};
 	shm_store_rlx(&se->counter[SHM_SC_entries], 0);
 	shm_store_rlx(&se->counter[SHM_SC_live_bytes], 0);
+	shm_store_rlx(&se->counter[SHM_SC_place_bytes], 0);
 	return 0;
 }
 
@@ -93,7 +95,8 @@ void eng_store_lost(
 	if (*note != POL_NONE)
 		s->pol->ops->remove(s->pol, *note, how == ENG_LOST_EVICTED && !expired);
 	*note = POL_NONE;
-	store_add(s, -(uint64_t)1, -ch->old_kv_bytes);
+	store_add(s, -(uint64_t)1, -ch->old_kv_bytes,
+		-shm_alloc_place_bytes(p->w.alloc, ch->old_off));
 	if (expired) {
 		shm_count(&s->entry->counter[SHM_SC_expired], 1);
 	} else if (how == ENG_LOST_EVICTED) {
@@ -131,9 +134,10 @@ static bool store_replace(
 int eng_store_got(
 	struct eng_pool *p, struct eng_store *s, const struct shm_changed *ch, uint64_t now_ns)
 {
-	store_add(s, 1, kv_bytes(shm_pool_item(&p->w, ch->off)));
+	store_add(s, 1, kv_bytes(shm_pool_item(&p->w, ch->off)), ch->place_bytes);
 	if (ch->old_off) {
-		store_add(s, -(uint64_t)1, -ch->old_kv_bytes);
+		store_add(s, -(uint64_t)1, -ch->old_kv_bytes,
+			-shm_alloc_place_bytes(p->w.alloc, ch->old_off));
 		if (eng_store_expired(p, ch->old_off, now_ns))
 			shm_count(&s->entry->counter[SHM_SC_expired], 1);
 		if (store_replace(p, s, ch, now_ns / 1000000))
@@ -149,13 +153,53 @@ int eng_store_got(
 	return r;
 }
 
+void eng_store_moved(struct eng_pool *p, uint64_t off, uint64_t to)
+{
+	struct eng_store *s = eng_store_by_id(p->e, shm_pool_item(&p->w, to)->store_id);
+	uint32_t note = *shm_alloc_note(p->w.alloc, to);
+	uint64_t had = shm_alloc_place_bytes(p->w.alloc, off);
+	uint64_t has = shm_alloc_place_bytes(p->w.alloc, to);
+
+	CHECK(s != NULL && note != POL_NONE);
+	if (has == had)
+		s->pol->ops->moved(s->pol, note, to);
+	else /* it had pages of its own for want of a slab, or has them now */
+		s->pol->ops->replace(s->pol, note, to, has, p->e->now_ns / 1000000);
+	store_add(s, 0, 0, has - had);
+	shm_count(&p->w.entry->counter[SHM_PC_moved_entries], 1);
+}
+
+uint64_t eng_store_spare(const struct eng_store *s)
+{
+	uint64_t has = shm_load_rlx(&s->entry->counter[SHM_SC_place_bytes]);
+	uint64_t guaranteed = shm_load_rlx(&s->entry->guaranteed_bytes);
+
+	return has > guaranteed ? has - guaranteed : 0;
+}
+
+void eng_store_weigh(struct eng *e)
+{
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
+		struct eng_store *s = &e->store[i];
+		struct pol_stats st;
+		if (!s->id)
+			continue;
+		s->pol->ops->stats(s->pol, &st);
+		uint64_t has = shm_load_rlx(&s->entry->counter[SHM_SC_place_bytes]);
+		uint64_t back = st.ghost_hits - s->ghost_hits;
+		uint64_t now = back * ENG_WORTH_ONE / (has / SHM_PAGE + 1);
+		s->ghost_hits = st.ghost_hits;
+		s->worth = s->worth - s->worth / ENG_WORTH_TICKS + now / ENG_WORTH_TICKS;
+	}
+}
+
 void eng_store_adopted(void *arg, uint64_t off, const struct shm_item *item)
 {
 	struct eng_pool *p = arg;
 	struct eng_store *s = eng_store_by_id(p->e, item->store_id);
 
 	CHECK(s != NULL);
-	store_add(s, 1, kv_bytes(item));
+	store_add(s, 1, kv_bytes(item), shm_alloc_place_bytes(p->w.alloc, off));
 	int r = store_insert(p, s, off, p->e->now_ns / 1000000);
 	if (r < 0)
 		p->adopt_error =

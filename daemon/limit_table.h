@@ -62,6 +62,15 @@
 	KEY("memory of a pool that one client keeps from reuse", "limbo_cap", "", \
 		"its pins are revoked (P13): its views answer HC_E_REVOKED", \
 		"proc_engine.too_much_held_by_one_client_is_taken_back") \
+	KEY("memory of a store", "limit", "places: keys, values, headers, rounding", \
+		"it evicts its own entries; an entry that could never fit: HC_E_TOO_LARGE", \
+		"unit_room.a_store_never_has_more_than_its_limits") \
+	KEY("entries of a store", "max_entries", "", \
+		"it evicts its own entries", \
+		"unit_room.a_store_never_has_more_than_its_limits") \
+	KEY("memory of a pool in use", "pressure_full", "where nothing can be evicted", \
+		"HC_E_FULL", \
+		"unit_room.each_threshold_begins_its_kind_and_all_end_at_the_end") \
 	KEY("threads of a client that read", "threads_per_client", "", \
 		"HC_E_THREADS", \
 		"proc_limits.threads_views_and_batches_have_their_numbers") \
@@ -118,6 +127,7 @@
 	BOUND("evictions before a scan of the pins", ENG_VICTIMS, "") \
 	BOUND("the part of a pool that they may be", ENG_ROOM_SHARE, "th") \
 	BOUND("times the bytes that are wanted", ENG_ROOM_FACTOR, "") \
+	BOUND("evictions of a pool in the background in a turn", ENG_PRESSURE_VICTIMS, "") \
 	BOUND("entries moved by one compaction", ENG_COMPACT_PLACES, "") \
 	BOUND("entries in limbo before the turn ends with a sweep", ENG_LIMBO_ENTRIES, "") \
 	BOUND("chains of a growing index moved in a turn", ENG_GROW_CHAINS, "")

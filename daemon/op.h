@@ -20,6 +20,9 @@
 typedef int op_fn(
 	struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a);
 enum { OP_HELD = 1, OP_CLOSE = 2, OP_BAD = 3 };
+/* A status that no client sees: under pressure a new key was not worth what it would have cost.  The
+ * answer is that of a set whose entry was evicted at once. */
+enum { OP_NOT_KEPT = 1000 };
 
 op_fn op_hello, op_ping, op_set, op_delete, op_bye, op_touch, op_incr, op_batch;
 
@@ -58,7 +61,7 @@ void op_refuse_for(struct eng *e, const struct shm_req *req, struct wire_answer 
 int op_expiry(const struct eng_store *store, uint64_t ttl_ms, uint64_t now_ns, uint32_t *ret_ttl_ms,
 	uint64_t *ret_expiry_ns);
 /* What SET and INCR (incr: not NULL, with set in it) have in common: publishing, with room made
- * as long as that may help; returns 0 or a status of hypercache.h.  Then counters, policy, and
+ * as long as that may help; returns 0, a status of hypercache.h, or OP_NOT_KEPT.  Then counters, policy, and
  * the rest of the answer. */
 int32_t op_publish(struct eng_pool *p, struct eng_store *store, const struct shm_req *req,
 	const struct shm_set *set, const struct shm_incr *incr, struct shm_changed *ret);

@@ -40,11 +40,18 @@ int32_t op_publish(struct eng_pool *p, struct eng_store *store, const struct shm
 	bool keep = incr || set->mode != SHM_SET;
 	int64_t number;
 
+	if (eng_pressure_too_large(store, bytes))
+		return HC_E_TOO_LARGE;
+	if (!eng_pressure_write(p, store, keep ? &set->key : NULL, bytes))
+		return HC_E_FULL;
 	for (uint32_t i = 0; i < ENG_ROOM_TRIES; i++) {
 		int r = incr ? shm_pool_incr(&p->w, p->e->journal, req, incr, ret, &number)
 		             : shm_pool_set(&p->w, p->e->journal, req, set, ret);
+		if (r == POOL_NOT_KEPT)
+			return OP_NOT_KEPT;
 		if (r == POOL_CHAIN_FULL) {
-			(void)eng_room_unlink(p, ret->old_off);
+			if (!eng_room_chain(p, store, ret->old_off))
+				return HC_E_FULL;
 			continue;
 		}
 		if (r != POOL_FULL)
@@ -62,6 +69,11 @@ void op_written(struct eng_pool *p, struct eng_store *store, const struct shm_re
 	struct eng *e = p->e;
 
 	e->dirty = true;
+	if (status == OP_NOT_KEPT) {
+		shm_count(&store->entry->counter[SHM_SC_not_admitted], 1);
+		op_refuse_for(e, req, a, HC_OK, ch->lsn);
+		return;
+	}
 	if (status) {
 		if (status < 0 && status != HC_E_NOT_NUMBER)
 			shm_count(&store->entry->counter[SHM_SC_set_refused], 1);
@@ -73,6 +85,7 @@ void op_written(struct eng_pool *p, struct eng_store *store, const struct shm_re
 	a->lsn = ch->lsn;
 	a->value = ch->answer;
 	(void)eng_store_got(p, store, ch, now_ns);
+	eng_pressure_trim(p, store, ch->place_bytes);
 	shm_count(&store->entry->counter[SHM_SC_sets], 1);
 	e->sets_since_drain++;
 }
@@ -110,6 +123,7 @@ int op_set(struct eng *e, struct eng_conn *c, const struct wire_request *r, stru
 	uint64_t now_ns = eng_clock_ns();
 	int32_t status = set_check(p, r);
 	set.mode = status ? SHM_SET : modes[r->mode];
+	set.old_only = set.mode == SHM_SET && !eng_pressure_admits(p, store, set.key.hash);
 	set.version = r->version;
 	set.stamp = r->stamp;
 	set.value = r->value;

@@ -63,6 +63,9 @@ struct pol_ops {
 	void (*ahead)(const struct pol *p, uint32_t node);
 	/* The entry to evict next: 0 and its offset, or 1: there is none. */
 	int (*victim)(struct pol *p, uint64_t now_ms, uint64_t *ret_off);
+	/* May be NULL: every key is.  Is a new key, of this hash, worth more than the entry that victim
+	 * would propose? */
+	int (*admits)(struct pol *p, uint64_t hash, uint64_t now_ms);
 	void (*stats)(const struct pol *p, struct pol_stats *ret);
 	/* 0, or the number of the first broken invariant of the policy's own file. */
 	int (*verify)(const struct pol *p);

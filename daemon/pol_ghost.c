@@ -127,20 +127,33 @@ void pol_ghost_add(struct pol_ghost *g, uint32_t fp, uint64_t limit)
 	r->n_in++;
 }
 
-static bool take(struct pol_ghost_ring *r, uint32_t fp)
+/* The link that leads to the youngest entry of that fingerprint; NULL: there is none. */
+static uint32_t *find(const struct pol_ghost_ring *r, uint32_t fp)
 {
 	if (!r->n)
-		return false;
+		return NULL;
 	uint32_t *link = chain_of(r, fp);
 	for (uint32_t i = 0; *link; i++) {
 		CHECK(i < r->n);
-		if (r->entry[*link - 1].fp == fp) {
-			take_out(r, link);
-			return true;
-		}
+		if (r->entry[*link - 1].fp == fp)
+			return link;
 		link = &r->entry[*link - 1].next;
 	}
-	return false;
+	return NULL;
+}
+
+static bool take(struct pol_ghost_ring *r, uint32_t fp)
+{
+	uint32_t *link = find(r, fp);
+
+	if (link)
+		take_out(r, link);
+	return link != NULL;
+}
+
+bool pol_ghost_has(const struct pol_ghost *g, uint32_t fp)
+{
+	return find(&g->now, fp) || find(&g->old, fp);
 }
 
 bool pol_ghost_take(struct pol_ghost *g, uint32_t fp)

@@ -44,6 +44,9 @@ void pol_ghost_add(struct pol_ghost *g, uint32_t fp, uint64_t limit);
 /* Is it in the queue?  Takes it out then. */
 bool pol_ghost_take(struct pol_ghost *g, uint32_t fp);
 
+/* The same, and leaves it there. */
+bool pol_ghost_has(const struct pol_ghost *g, uint32_t fp);
+
 uint64_t pol_ghost_bytes(const struct pol_ghost *g);
 /* true: every chain holds the positions that belong to it, youngest first. */
 bool pol_ghost_verify(const struct pol_ghost *g);

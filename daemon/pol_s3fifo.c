@@ -310,25 +310,45 @@ static void keep(struct s3fifo *s, uint32_t i)
 	push(s, i, MAIN);
 }
 
+/* The entry to go next; POL_NONE: there is none. */
+static uint32_t propose(struct s3fifo *s)
+{
+	uint32_t promote = MUTANT(27) ? 1 : FREQ_PROMOTE;
+
+	if (s->queue[SMALL].n + s->queue[MAIN].n == 0)
+		return POL_NONE;
+	for (int moves = 0;; moves++) {
+		uint32_t i = s->queue[giver(s)].oldest;
+		const struct node *n = node_at(s, i);
+		if (moves == MOVES_MAX || freq_of(n) < (queue_of(n) == SMALL ? promote : 1))
+			return i;
+		keep(s, i);
+	}
+}
+
 static int s3fifo_victim(struct pol *p, uint64_t now_ms, uint64_t *ret_off)
 {
 	struct s3fifo *s = self(p);
-	const struct node *n;
-	uint32_t promote = MUTANT(27) ? 1 : FREQ_PROMOTE;
+	uint32_t i = propose(s);
 
 	(void)now_ms;
-	if (s->queue[SMALL].n + s->queue[MAIN].n == 0)
+	if (i == POL_NONE)
 		return 1;
-	for (int moves = 0;; moves++) {
-		uint32_t i = s->queue[giver(s)].oldest;
-		n = node_at(s, i);
-		if (moves == MOVES_MAX || freq_of(n) < (queue_of(n) == SMALL ? promote : 1))
-			break;
-		keep(s, i);
-	}
-	*ret_off = n->word & ~WORD_LOW;
+	*ret_off = node_at(s, i)->word & ~WORD_LOW;
 	s->st.victims++;
 	return 0;
+}
+
+/* A new key has been wanted once.  That is more than nobody's hit, and less than one; but a key that
+ * the ghost remembers is wanted again. */
+static int s3fifo_admits(struct pol *p, uint64_t hash, uint64_t now_ms)
+{
+	struct s3fifo *s = self(p);
+	uint32_t i = propose(s);
+
+	(void)now_ms;
+	return i == POL_NONE || freq_of(node_at(s, i)) == 0 ||
+	       pol_ghost_has(&s->ghost, (uint32_t)(hash >> 16));
 }
 
 static void s3fifo_stats(const struct pol *p, struct pol_stats *ret)
@@ -393,6 +413,7 @@ const struct pol_ops pol_s3fifo = {
 	.moved = s3fifo_moved,
 	.ahead = s3fifo_ahead,
 	.victim = s3fifo_victim,
+	.admits = s3fifo_admits,
 	.stats = s3fifo_stats,
 	.verify = s3fifo_verify,
 };

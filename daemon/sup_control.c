@@ -52,6 +52,26 @@ static void header_publish(struct shm_segment *seg)
 	shm_store_rel(&seg->magic, SHM_MAGIC); /* rel:segment.magic */
 }
 
+void sup_control_update(struct shm_control *c, const struct config *config)
+{
+	for (uint32_t i = 0; i < config->n_pools; i++) {
+		const struct config_pool *p = &config->pool[i];
+		shm_u32 *ppm = c->pool[i].pressure_ppm;
+		shm_store32_rlx(&ppm[SHM_PRESSURE_END], p->pressure_end_ppm);
+		shm_store32_rlx(&ppm[SHM_PRESSURE_LOW], p->pressure_low_ppm);
+		shm_store32_rlx(&ppm[SHM_PRESSURE_HIGH], p->pressure_high_ppm);
+		shm_store32_rlx(&ppm[SHM_PRESSURE_FULL], p->pressure_full_ppm);
+	}
+	for (uint32_t i = 0; i < config->n_stores; i++) {
+		const struct config_store *s = &config->store[i];
+		struct shm_store_entry *e = &c->store[i];
+		shm_store_rlx(&e->guaranteed_bytes, s->guaranteed_bytes);
+		shm_store_rlx(&e->limit_bytes, s->limit_bytes == CONFIG_AUTO ? 0 : s->limit_bytes);
+		shm_store_rlx(
+			&e->limit_entries, s->max_entries == CONFIG_AUTO32 ? 0 : s->max_entries);
+	}
+}
+
 static void pool_entry_fill(struct shm_pool_entry *e, const struct config_pool *p,
 	const struct sup_segment *s, uint64_t id)
 {
@@ -63,6 +83,7 @@ static void pool_entry_fill(struct shm_pool_entry *e, const struct config_pool *
 	e->flags = p->scrub ? SHM_POOL_SCRUB : 0;
 	shm_store32_rlx(&e->n_regions, 1);
 	shm_store_rlx(&e->counter[SHM_PC_limit_bytes], s->bytes);
+	shm_store_rlx(&e->wanted_bytes, s->bytes);
 	shm_store_rel(&e->id, id); /* rel:entry.id */
 }
 
@@ -105,6 +126,7 @@ int sup_control_format(struct shm_control *c, const struct config *config,
 	c->started_ns = sup_host_real_ns();
 	c->version = HC_VERSION_MAJOR << 16 | HC_VERSION_MINOR << 8 | HC_VERSION_PATCH;
 	memcpy(c->desc, descs, sizeof descs);
+	sup_control_update(c, config);
 	for (uint32_t i = 0; i < config->n_pools; i++)
 		pool_entry_fill(&c->pool[i], &config->pool[i], &pool[i], id++);
 	for (uint32_t i = 0; i < config->n_stores; i++)

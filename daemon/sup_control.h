@@ -19,6 +19,11 @@
 int sup_control_format(struct shm_control *c, const struct config *config,
 	const struct sup_segment *self, const struct sup_segment *pool);
 
+/* Stores what a reload may change into the entries of the first n_pools pools and n_stores stores:
+ * thresholds, guarantees, limits.  Each is one word, which the engine loads when it needs it; nothing
+ * has to be told to it. */
+void sup_control_update(struct shm_control *c, const struct config *config);
+
 /* Fills the header of the journal that belongs to c. */
 void sup_control_journal_format(
 	struct shm_journal *j, const struct shm_control *c, const struct sup_segment *s);

@@ -249,6 +249,11 @@ void shm_alloc_give(struct shm_alloc *a, uint64_t off)
 	alloc_run_give(a, id);
 }
 
+uint64_t shm_alloc_free_bytes(const struct shm_alloc *a)
+{
+	return a->st.free_page_bytes + a->st.free_place_bytes;
+}
+
 bool shm_alloc_is_taken(const struct shm_alloc *a, uint64_t off)
 {
 	uint32_t i, id = find_taken(a, off, &i);

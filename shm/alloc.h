@@ -139,6 +139,7 @@ uint32_t shm_alloc_window(
 void shm_alloc_compact_stop(struct shm_alloc *a);
 
 void shm_alloc_stats(const struct shm_alloc *a, struct shm_alloc_stats *ret);
+uint64_t shm_alloc_free_bytes(const struct shm_alloc *a); /* free pages and free places */
 
 /* Walks the page table and all private lists; 0, or the number of the first broken invariant:
  * 5 (layout/l_pool.h), or 101.. (alloc.c lists them).  For tests and the checker; not during

@@ -102,6 +102,18 @@ int shm_pool_delete_if(struct shm_wpool *w, struct shm_journal *j, const struct 
 	return e;
 }
 
+uint64_t shm_pool_find(struct shm_wpool *w, const struct shm_key *key)
+{
+	struct shm_ref ref;
+
+	if (shm_limbo_reserve(w, 2) != 0)
+		return 0;
+	shm_pool_change(w); /* a chain may move on the way */
+	uint64_t off = shm_index_seek(w, key, &ref) == 0 ? shm_word_off(ref.word) : 0;
+	shm_pool_change(w);
+	return off;
+}
+
 int shm_pool_unlink(struct shm_wpool *w, uint64_t off, struct shm_changed *ret)
 {
 	struct shm_ref ref;

@@ -95,6 +95,7 @@ enum shm_set_mode {
 struct shm_set {
 	struct shm_key key;
 	enum shm_set_mode mode;
+	bool old_only; /* a key that is absent is taken note of (an LSN) and not kept: POOL_NOT_KEPT */
 	uint64_t version; /* see the modes */
 	const void *value;
 	uint64_t value_bytes;
@@ -127,11 +128,12 @@ enum {
 	POOL_CONFLICT = 5,   /* it has another version: ret->lsn */
 	POOL_OLDER = 6,      /* IF_NEWER: its stamp is as high or higher; ret->lsn is its version */
 	POOL_TOO_LARGE = 7,  /* APPEND, PREPEND: the sum is more than max_bytes */
+	POOL_NOT_KEPT = 9,   /* old_only, and there is none; ret->lsn was taken for it */
 	POOL_NOT_NUMBER = 8, /* incr: the value is not a decimal number of 64 bits */
 };
 
 /* Sets a key.  0 and *ret; POOL_MISS, POOL_EXISTS, POOL_CONFLICT, POOL_OLDER, POOL_TOO_LARGE
- * by its mode; POOL_FULL: no place of that size: make room and call
+ * by its mode; POOL_NOT_KEPT; POOL_FULL: no place of that size: make room and call
  * again; POOL_CHAIN_FULL: the key's chain has no free slot and cannot get one:
  * unlink *ret->old_off (a live entry of that chain) and call again.  Nothing has changed then.
  * req and the result go through the journal; ret->answer is 1 when a live entry was
@@ -176,6 +178,9 @@ static inline int shm_pool_delete(struct shm_wpool *w, struct shm_journal *j,
  * and calls again. */
 uint32_t shm_pool_find_void(
 	struct shm_wpool *w, uint64_t *cursor, uint32_t chains, uint64_t *off, uint32_t max);
+
+/* Where the entry of that key is, expired or void too; 0: there is none. */
+uint64_t shm_pool_find(struct shm_wpool *w, const struct shm_key *key);
 
 /* Removes the live entry at off.  0 and *ret, or POOL_MISS: no slot names it. */
 int shm_pool_unlink(struct shm_wpool *w, uint64_t off, struct shm_changed *ret);

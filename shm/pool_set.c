@@ -184,9 +184,16 @@ static int set_in_change(struct publish *p, struct shm_changed *ret)
 	const struct shm_item *old;
 	int e = begin(p, ret, &old);
 
-	if (e != 0)
+	if (e != 0 && e != POOL_CHAIN_FULL)
 		return e;
-	e = judge(&p->set, old);
+	/* A key without a slot is an absent one: no entry has to go for a condition that fails.
+	 * 158: it goes first */
+	int r = e != 0 && MUTANT(158) ? 0 : judge(&p->set, old);
+	e = r ? r : e;
+	if (!old && p->set.old_only && (e == 0 || e == POOL_CHAIN_FULL)) {
+		ret->lsn = pool_next_lsn(p->w);
+		return POOL_NOT_KEPT;
+	}
 	if (e == 0 && (p->set.mode == SHM_APPEND || p->set.mode == SHM_PREPEND))
 		e = join(p, old);
 	if (e != 0) {
@@ -248,7 +255,7 @@ static int incr_in_change(
 	int64_t number = in->initial;
 	int e = begin(p, ret, &old);
 
-	if (e == 0 && !old && in->must_exist)
+	if ((e == 0 || e == POOL_CHAIN_FULL) && !old && in->must_exist)
 		e = POOL_MISS;
 	if (e == 0 && old) {
 		e = parse(old, &number);

@@ -49,6 +49,15 @@ enum shm_engine_state {
 	SHM_ENGINE_ENDED = 3, /* clean shutdown */
 };
 
+/* What part of a pool in use begins which kind of eviction, in ascending order; END: where it ends. */
+enum shm_pressure {
+	SHM_PRESSURE_END = 0,
+	SHM_PRESSURE_LOW = 1,
+	SHM_PRESSURE_HIGH = 2,
+	SHM_PRESSURE_FULL = 3,
+	SHM_PRESSURES = 4,
+};
+
 enum shm_pool_flags {
 	SHM_POOL_SCRUB = 1, /* what is free holds zeroes: nothing of former entries */
 };
@@ -73,7 +82,9 @@ struct shm_pool_entry {
 	uint64_t max_value_bytes;           /* [W: sup before id; R: all] largest key plus value */
 	shm_u32 n_regions;                  /* [W: sup; R: all] used in region[], 1..16 */
 	uint32_t flags;                     /* [W: sup before id; R: all] enum shm_pool_flags */
-	uint64_t pad1[8];                   /* [W: none] rights, thresholds */
+	shm_u64 wanted_bytes;               /* [W: sup; R: all] the size that it is to have: the engine goes there in steps */
+	shm_u32 pressure_ppm[SHM_PRESSURES]; /* [W: sup; R: all] by enum shm_pressure: millionths of the pool in use */
+	uint64_t pad1[5];                   /* [W: none] */
 	struct shm_region region[SHM_REGIONS_MAX]; /* [W: sup; R: all] see shm_region */
 	shm_u64 counter[SHM_COUNTERS_MAX];  /* [W: eng; R: all] enum shm_pool_counter */
 	char backing_why[384];              /* [W: sup before id; R: all] in words: what backs it, why, how to get better */
@@ -85,6 +96,8 @@ SHM_AT(shm_pool_entry, reserve_bytes, 40);
 SHM_AT(shm_pool_entry, max_value_bytes, 48);
 SHM_AT(shm_pool_entry, n_regions, 56);
 SHM_AT(shm_pool_entry, flags, 60);
+SHM_AT(shm_pool_entry, wanted_bytes, 64);
+SHM_AT(shm_pool_entry, pressure_ppm, 72);
 SHM_AT(shm_pool_entry, region, 128);
 SHM_AT(shm_pool_entry, counter, 640);
 SHM_AT(shm_pool_entry, backing_why, 1152);
@@ -97,7 +110,10 @@ struct shm_store_entry {
 	uint32_t type;                     /* [W: sup before id; R: all] enum hc_store_type */
 	shm_u64 default_ttl_ns;            /* [W: eng; R: all] 0: entries stay until evicted */
 	char policy[SHM_NAME_BYTES];       /* [W: sup before id; R: all] eviction policy's name */
-	uint64_t pad0[4];                  /* [W: none] guarantee, limits, sliding */
+	shm_u64 guaranteed_bytes;          /* [W: sup; R: all] places that no other store's writes take from it */
+	shm_u64 limit_bytes;               /* [W: sup; R: all] places that it may take; 0: as the pool has */
+	shm_u64 limit_entries;             /* [W: sup; R: all] entries that it may have; 0: as many as fit */
+	uint64_t pad0[1];                  /* [W: none] sliding */
 	shm_u64 counter[SHM_COUNTERS_MAX]; /* [W: eng; R: all] enum shm_store_counter */
 };
 SHM_SIZE(shm_store_entry, 640);
@@ -108,6 +124,9 @@ SHM_AT(shm_store_entry, pool_idx, 48);
 SHM_AT(shm_store_entry, type, 52);
 SHM_AT(shm_store_entry, default_ttl_ns, 56);
 SHM_AT(shm_store_entry, policy, 64);
+SHM_AT(shm_store_entry, guaranteed_bytes, 96);
+SHM_AT(shm_store_entry, limit_bytes, 104);
+SHM_AT(shm_store_entry, limit_entries, 112);
 SHM_AT(shm_store_entry, counter, 128);
 
 struct shm_control {

@@ -53,7 +53,10 @@
 	X(evicted_entries, "entries", C, "entries evicted to make room") \
 	X(alloc_failed, "requests", C, "allocations refused because no room could be made") \
 	X(changes, "changes", C, "begun and ended changes of the pool: odd while one is under way") \
-	X(accounted, "changes", G, "value of `changes` that the gauges above belong to")
+	X(accounted, "changes", G, "value of `changes` that the gauges above belong to") \
+	X(pressure, "level", G, "0 none, 1 low, 2 high, 3 full; until its end is reached") \
+	X(pressures, "times", C, "times that eviction in the background was begun") \
+	X(moved_entries, "entries", C, "entries moved to other places to make room")
 
 /* [W: eng, relaxed; R: all] in shm_store_entry.counter[].  Hits and misses are
  * counted by the readers themselves (l_client.h); those of dead sessions are
@@ -68,7 +71,10 @@
 	X(expired, "entries", C, "entries removed because their time was over") \
 	X(folded_hits, "reads", C, "hits counted by sessions that have ended") \
 	X(folded_misses, "reads", C, "misses counted by sessions that have ended") \
-	X(set_refused, "requests", C, "writes refused: no room, or larger than allowed")
+	X(set_refused, "requests", C, "writes refused: no room, or larger than allowed") \
+	X(place_bytes, "bytes", G, "places of live entries: what guaranteed and limit are about") \
+	X(evicted_limit, "entries", C, "of evicted: because the store was above its own limit") \
+	X(not_admitted, "requests", C, "new keys not kept, under pressure: worth less than the victim")
 
 /* [W: cli, relaxed; R: eng, tools] in shm_block.counter[]: one thread's own.  Hits, misses and
  * bytes stand per store in shm_block.store[]; their sums are not counted again. */

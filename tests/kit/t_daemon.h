@@ -27,6 +27,10 @@ struct t_daemon {
 	char data[T_PATH_BYTES]; /* its data folder */
 };
 
+/* Keys of a pool: thresholds that leave nearly all of it to its entries. */
+#define T_DAEMON_ALL \
+	"pressure_end: 98%, pressure_low: 98.5%, pressure_high: 99%, pressure_full: 99.5%"
+
 /* Starts a daemon and waits until it says that it is ready.  `more` are lines of YAML added to the
  * configuration (NULL: none); a pool of 16 MiB without huge pages is the default unless `more` has
  * "pools:", and the keys of T_CONFIG are added that `more` does not have.  env as in t_spawn_opts.

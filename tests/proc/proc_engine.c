@@ -208,7 +208,7 @@ TEST(a_full_pool_evicts_and_takes_every_set)
 	enum { N = 60000 };
 	static uint8_t bytes[SMALL_VALUE + 256];
 	struct t_daemon *d = t_daemon_start(
-		"pools:\n  main: {size: 8MiB, huge_pages: \"off\"}\n", NULL);
+		"pools:\n  main: {size: 8MiB, huge_pages: \"off\", " T_DAEMON_ALL "}\n", NULL);
 	struct client c = client_open(d);
 	char buf[SMALL_VALUE];
 	size_t n;
@@ -231,7 +231,7 @@ TEST(most_of_what_is_read_again_and_again_stays_while_others_are_evicted)
 	enum { N = 30000, HOT = 64 };
 	static uint8_t bytes[SMALL_VALUE + 256];
 	struct t_daemon *d = t_daemon_start(
-		"pools:\n  main: {size: 4MiB, huge_pages: \"off\"}\n", NULL);
+		"pools:\n  main: {size: 4MiB, huge_pages: \"off\", " T_DAEMON_ALL "}\n", NULL);
 	struct client c = client_open(d);
 	int hits = 0;
 	char name[32];

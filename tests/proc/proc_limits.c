@@ -98,7 +98,8 @@ TEST(a_frame_too_long_ends_its_connection)
 
 	req.value = value;
 	req.value_bytes = sizeof value;
-	(void)raw_send_request(&r, &req); /* the length is enough for the engine: it may have closed */
+	(void)raw_send_request(
+		&r, &req); /* the length is enough for the engine: it may have closed */
 	CHECK(raw_answer(&r, &a));
 	CHECK_EQ(a.status, HC_E_PROTOCOL);
 	CHECK(raw_is_closed(&r));

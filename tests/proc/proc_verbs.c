@@ -210,7 +210,7 @@ TEST(an_entry_that_grows_does_not_make_room_for_itself)
 {
 	enum { FIRST = 100000, MORE = 200000, FILLER = 1000 };
 	struct t_daemon *d = t_daemon_start(
-		"pools:\n  main: {size: 4MiB, huge_pages: \"off\"}\n", NULL);
+		"pools:\n  main: {size: 4MiB, huge_pages: \"off\", " T_DAEMON_ALL "}\n", NULL);
 	struct client c = client_open(d);
 	const shm_u64 *free_bytes = &c.hc->ctl->pool[0].counter[SHM_PC_free_bytes];
 	static char value[FIRST + MORE];

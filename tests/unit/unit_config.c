@@ -596,7 +596,8 @@ TEST(config_resolve_fills_every_auto)
 	CHECK(strcmp(c.socket, "/run/hypercache/hypercache.sock") == 0);
 	CHECK(strcmp(c.admin_socket, "/run/hypercache/admin.sock") == 0);
 	CHECK(strcmp(c.data_dir, "/var/lib/hypercache") == 0);
-	CHECK(c.pool[0].max_value_bytes == 16 << 20 && c.pool[0].limbo_cap_bytes == 8 << 20);
+	CHECK(c.pool[0].max_value_bytes == 16 << 20 &&
+		c.pool[0].limbo_cap_bytes == (16 << 20) + (128 << 10));
 	CHECK(strcmp(c.store[0].pool, "main") == 0 && c.store[0].pool_idx == 0);
 	CHECK(c.max_clients_per_user == 224);
 	CHECK(c.pool[0].read.kind == CONFIG_RIGHTS_ANY); /* whoever may connect to root's socket */

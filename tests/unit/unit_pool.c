@@ -144,6 +144,39 @@ TEST(chain_without_overflow_buckets_is_full)
 	end();
 }
 
+/* An absent key that would need a slot is told to be absent; nothing has to go for that. */
+TEST(a_condition_of_an_absent_key_costs_nothing_in_a_full_chain)
+{
+	static const struct {
+		enum shm_set_mode mode;
+		bool old_only;
+		int result;
+	} cases[] = {{SHM_REPLACE, false, POOL_MISS}, {SHM_IF_VERSION, false, POOL_MISS},
+		{SHM_APPEND, false, POOL_MISS}, {SHM_PREPEND, false, POOL_MISS},
+		{SHM_SET, true, POOL_NOT_KEPT}, {SHM_ADD, false, POOL_CHAIN_FULL},
+		{SHM_SET, false, POOL_CHAIN_FULL}};
+	struct shm_req req = {.session = SHM_REQ_ENGINE};
+	uint8_t bytes[T_KEY_BYTES_MAX];
+	struct shm_changed c;
+	uint32_t at = 100000;
+	int64_t number;
+
+	begin();
+	p.opts.n_keys = 1u << 31;
+	while (t_pool_try(&p, next_in_chain(&at, 5, 6), VERSION, 16, 0, &c) == 0)
+		;
+	uint32_t absent = next_in_chain(&at, 5, 6);
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct shm_set set = {.mode = cases[i].mode, .old_only = cases[i].old_only};
+		t_pool_key(&p, absent, bytes, &set.key);
+		CHECK_EQ(shm_pool_set(&p.w, p.journal, &req, &set, &c), cases[i].result);
+	}
+	struct shm_incr in = {.must_exist = true};
+	t_pool_key(&p, absent, bytes, &in.set.key);
+	CHECK_EQ(shm_pool_incr(&p.w, p.journal, &req, &in, &c, &number), POOL_MISS);
+	end();
+}
+
 TEST(chain_of_the_longest_length_is_full)
 {
 	begin();

@@ -1,0 +1,192 @@
+/* eng_pressure.c - how full a pool may become, and a store.
+ *
+ *   in use   0 ......... end ........ low ........ high ........ full ...... all
+ *                         |<-- eviction goes on until here        |
+ *                                      | in the background, from whoever has most to spare
+ *                                                   | from whoever it is worth least to
+ *                                                                 | by each write, first
+ *
+ * What has been begun lasts until `end`, so a pool does not stand at a threshold and evict one
+ * entry for each that comes.  As long as it lasts a new key is kept only if its policy finds it worth more
+ * than the entry that would go for it; a store that has no more than it is guaranteed is not asked.
+ *
+ * "In use" is all but free pages and places.  For the background what is in limbo counts as free: it
+ * is about to be.  For a write it does not.
+ *
+ * A store's own limits have nothing to do with the pool's: what is above them goes with the write that
+ * went above them, from the store itself.
+ */
+#include "eng.h"
+#include "step.h"
+
+/* Bytes at which a threshold stands. */
+static uint64_t mark(const struct eng_pool *p, enum shm_pressure at)
+{
+	return p->bytes / SHM_PAGE * shm_load32_rlx(&p->w.entry->pressure_ppm[at]) / 1000000 *
+	       SHM_PAGE;
+}
+
+static uint64_t used(const struct eng_pool *p)
+{
+	return p->bytes - shm_alloc_free_bytes(p->w.alloc);
+}
+
+static void level_set(struct eng_pool *p, uint32_t level)
+{
+	if (level == p->pressure)
+		return;
+	if (p->pressure == SHM_PRESSURE_END)
+		shm_count(&p->w.entry->counter[SHM_PC_pressures], 1);
+	p->pressure = level;
+	shm_store_rlx(&p->w.entry->counter[SHM_PC_pressure], level);
+}
+
+/* The highest threshold that is reached; what has been reached before lasts until END. */
+static void level_look(struct eng_pool *p, uint64_t in_use)
+{
+	uint32_t level = SHM_PRESSURE_FULL;
+
+	while (level > SHM_PRESSURE_END && in_use < mark(p, level))
+		level--;
+	if (level == SHM_PRESSURE_END && p->pressure && in_use > mark(p, SHM_PRESSURE_END))
+		level = SHM_PRESSURE_LOW;
+	level_set(p, level);
+}
+
+/* ------------------------------------------------------------------- a store */
+
+static uint64_t above(const struct eng_store *s, enum shm_store_counter c, const shm_u64 *limit)
+{
+	uint64_t has = shm_load_rlx(&s->entry->counter[c]), may = shm_load_rlx(limit);
+
+	return may && has > may ? has - may : 0;
+}
+
+bool eng_pressure_too_large(const struct eng_store *s, uint64_t bytes)
+{
+	uint64_t limit = shm_load_rlx(&s->entry->limit_bytes);
+
+	return limit && bytes > limit;
+}
+
+void eng_pressure_trim(struct eng_pool *p, struct eng_store *s, uint64_t written)
+{
+	uint64_t bytes = above(s, SHM_SC_place_bytes, &s->entry->limit_bytes);
+	uint64_t entries = above(s, SHM_SC_entries, &s->entry->limit_entries);
+	uint32_t n = 0;
+
+	if (MUTANT(156)) /* 156: a store's limits are only shown */
+		return;
+	if (entries)
+		n += eng_room_evict_own(p, s, UINT64_MAX, 1);
+	bytes = bytes ? above(s, SHM_SC_place_bytes, &s->entry->limit_bytes) : 0;
+	if (bytes)
+		n += eng_room_evict_own(p, s, bytes < written ? bytes : written, UINT32_MAX);
+	if (n)
+		shm_count(&s->entry->counter[SHM_SC_evicted_limit], n);
+}
+
+/* What a reload has put above its limits goes in parts. */
+static bool trim_turn(struct eng *e)
+{
+	bool more = false;
+
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
+		struct eng_store *s = &e->store[i];
+		if (!s->id)
+			continue;
+		uint64_t bytes = above(s, SHM_SC_place_bytes, &s->entry->limit_bytes);
+		uint64_t entries = above(s, SHM_SC_entries, &s->entry->limit_entries);
+		uint32_t most = entries < ENG_PRESSURE_VICTIMS && !bytes ? (uint32_t)entries
+		                                                         : ENG_PRESSURE_VICTIMS;
+		if (!bytes && !entries)
+			continue;
+		uint32_t n = eng_room_evict_own(
+			&e->pool[s->pool_idx], s, entries ? UINT64_MAX : bytes, most);
+		shm_count(&s->entry->counter[SHM_SC_evicted_limit], n);
+		more |= n == ENG_PRESSURE_VICTIMS;
+	}
+	return more;
+}
+
+/* -------------------------------------------------------------------- a pool */
+
+/* Has s entries, and a policy that gives none of them? */
+static bool evicts_nothing(const struct eng_pool *p, const struct eng_store *s)
+{
+	uint64_t off;
+
+	return shm_load_rlx(&s->entry->counter[SHM_SC_entries]) &&
+	       s->pol->ops->victim(s->pol, p->e->now_ns / 1000000, &off) != 0;
+}
+
+/* Is s at a limit of its own, and can make no room by itself? */
+static bool stands_at_limit(const struct eng_pool *p, const struct eng_store *s, uint64_t bytes)
+{
+	uint64_t limit = shm_load_rlx(&s->entry->limit_bytes);
+	uint64_t most = shm_load_rlx(&s->entry->limit_entries);
+
+	return ((limit && shm_load_rlx(&s->entry->counter[SHM_SC_place_bytes]) + bytes > limit) ||
+		       (most && shm_load_rlx(&s->entry->counter[SHM_SC_entries]) >= most)) &&
+	       evicts_nothing(p, s);
+}
+
+bool eng_pressure_write(
+	struct eng_pool *p, struct eng_store *s, const struct shm_key *from, uint64_t bytes)
+{
+	if (stands_at_limit(p, s, bytes))
+		return false;
+	if (used(p) + bytes < mark(p, SHM_PRESSURE_FULL))
+		return true;
+	level_set(p, SHM_PRESSURE_FULL);
+	if (eng_store_spare(s) && evicts_nothing(p, s))
+		return false;
+	if (p->w.limbo.bytes < bytes + p->bytes / ENG_ROOM_SHARE) {
+		eng_hint_drain(p->e, ENG_HINT_BLOCKS);
+		p->keep_off = from ? shm_pool_find(&p->w, from) : 0;
+		(void)eng_room_evict(p, s, bytes + p->bytes / ENG_ROOM_SHARE, ENG_VICTIMS);
+		p->keep_off = 0;
+	}
+	if (p->w.limbo.n)
+		(void)eng_room_sweep(p->e);
+	return true;
+}
+
+bool eng_pressure_admits(struct eng_pool *p, struct eng_store *s, uint64_t hash)
+{
+	if (p->pressure == SHM_PRESSURE_END || !s->pol->ops->admits || eng_store_spare(s) == 0 ||
+		MUTANT(159)) /* 159: every key is */
+		return true;
+	return s->pol->ops->admits(s->pol, hash, p->e->now_ns / 1000000);
+}
+
+/* One pool's part of a turn.  True: it is not at END yet, and something went. */
+static bool pool_turn(struct eng_pool *p)
+{
+	uint64_t in_use = used(p), limbo = p->w.limbo.bytes, share = p->bytes / ENG_ROOM_SHARE;
+
+	in_use -= limbo < in_use ? limbo : in_use;
+	level_look(p, in_use);
+	if (p->pressure == SHM_PRESSURE_END || MUTANT(157)) /* 157: nothing in the background */
+		return false;
+	eng_hint_drain(p->e, ENG_HINT_BLOCKS); /* what has just been read is to stay */
+	uint64_t end = mark(p, SHM_PRESSURE_END);
+	uint64_t want = in_use - end < share ? in_use - end : share;
+	uint64_t got = eng_room_evict(p, NULL, want, ENG_PRESSURE_VICTIMS);
+	if (got == 0)
+		return false; /* all that is left is guaranteed: a tick looks again */
+	p->e->dirty = true;
+	if (p->w.limbo.bytes >= share)
+		(void)eng_room_sweep(p->e);
+	return true;
+}
+
+bool eng_pressure_turn(struct eng *e)
+{
+	bool more = trim_turn(e);
+
+	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
+		if (e->pool[i].base)
+			more |= pool_turn(&e->pool[i]);
+	return more;
+}
