@@ -43,7 +43,10 @@
 #define CONFIG_CHOICES_huge_pages(X)     X(CONFIG_HUGE_TRY, "try") X(CONFIG_HUGE_ON, "on") X(CONFIG_HUGE_OFF, "off")
 #define CONFIG_CHOICES_huge_page_size(X) X(CONFIG_HUGE_2MIB, "2MiB") X(CONFIG_HUGE_1GIB, "1GiB")
 #define CONFIG_CHOICES_type(X)           X(CONFIG_TYPE_GENERAL, "general")
-#define CONFIG_CHOICES_policy(X)         X(CONFIG_POLICY_S3_FIFO, "s3-fifo")
+#define CONFIG_CHOICES_policy(X) \
+	X(CONFIG_POLICY_S3_FIFO, "s3-fifo") X(CONFIG_POLICY_LRU, "lru") \
+	X(CONFIG_POLICY_SIEVE, "sieve") X(CONFIG_POLICY_W_TINYLFU, "w-tinylfu") \
+	X(CONFIG_POLICY_LFU, "lfu") X(CONFIG_POLICY_FIFO, "fifo")
 #define CONFIG_CHOICES_hardening(X)      X(CONFIG_HARDENING_NONE, "none") X(CONFIG_HARDENING_STRICT, "strict")
 #define CONFIG_CHOICES_lockdown(X)       X(CONFIG_LOCKDOWN_AUTO, "auto") X(CONFIG_LOCKDOWN_OFF, "off")
 

@@ -3,10 +3,18 @@
 #include "pol.h"
 #include <stddef.h>
 #include <string.h>
+#include "pol_lfu.h"
+#include "pol_queue.h"
 #include "pol_s3fifo.h"
+#include "pol_tinylfu.h"
 
 static const struct pol_ops *const all[] = {
 	&pol_s3fifo,
+	&pol_lru,
+	&pol_sieve,
+	&pol_tinylfu,
+	&pol_lfu,
+	&pol_fifo,
 	NULL,
 };
 

@@ -15,7 +15,7 @@
  *   victim   when room is needed.  It proposes and does not remove: the same entry
  *            is proposed again until it is removed, replaced or touched.
  *
- * An overwrite is not a use: who writes a key that nobody reads does not keep it,
+ * An overwrite is not a use (but to lru): who writes a key that nobody reads does not keep it,
  * and who writes a key that is read does not lose it.  On an overwrite the node
  * goes from the old place's note to the new one's; the old place's note becomes
  * POL_NONE, because hints may still name it while it is in limbo.

@@ -17,30 +17,23 @@
  * The walk that looks for a victim ends after MOVES_MAX moves with what is oldest
  * then, whatever its hits.
  *
- * Memory: 24 bytes an entry, and the ghost (pol_ghost.h: 14 to 27 bytes for each
- * entry, half of that again after growing).  Nodes live in chunks that never move.
+ * Memory: 24 bytes an entry (pol_node.h), and the ghost (pol_ghost.h: 14 to 27 bytes for each
+ * entry, half of that again after growing).  A node's mark is its hits, `extra` its fingerprint.
  *
- * Invariants, as verify numbers them:
- *   1  a queue's links lead back, from its newest entry to its oldest
- *   2  a node is in the queue that it names; counts and bytes are the queues' sums
- *   3  every node is in a queue or on the free list, once
- *   4  the ghost's chains (pol_ghost_verify)
+ * Invariants, as verify numbers them: 1 to 3 as in pol_node.h, 4: the ghost's chains
+ * (pol_ghost_verify).
  */
 #define _GNU_SOURCE
 #include "pol_s3fifo.h"
 #include <stdlib.h>
-#include "base/check.h"
 #include "base/cleanup.h"
 #include "base/err.h"
-#include "layout/l_base.h"
 #include "pol_ghost.h"
+#include "pol_node.h"
 #include "step.h"
 
 enum {
-	CHUNK_SHIFT = 12, /* nodes of a chunk: 1 << this */
-	CHUNK_NODES = 1 << CHUNK_SHIFT,
-	DIR_FIRST = 16, /* chunks in the directory at first */
-	FREQ_MAX = 3,
+	FREQ_MAX = POL_MARK_MAX,
 	FREQ_PROMOTE = 2, /* hits that take an entry from small to main */
 	MAIN_PERCENT = 90,
 	MOVES_MAX = 64,
@@ -48,33 +41,12 @@ enum {
 	ENTRY_BYTES_GUESS = 1024, /* for the ghost's first size */
 };
 
-enum queue { FREE = 0, SMALL = 1, MAIN = 2, QUEUES = 3 };
-
-/* The offset's low four bits are 0 (a multiple of SHM_UNIT): the place of freq and queue. */
-#define WORD_QUEUE 0x3ull
-#define WORD_FREQ_SHIFT 2
-#define WORD_FREQ (0x3ull << WORD_FREQ_SHIFT)
-#define WORD_LOW (WORD_QUEUE | WORD_FREQ)
-
-struct node {
-	uint32_t prev, next; /* towards the newest, towards the oldest; 0: none */
-	uint64_t word;       /* offset | freq | queue */
-	uint32_t units;      /* size of the place in SHM_UNIT; more than fit count as UINT32_MAX */
-	uint32_t fp;
-};
-
-struct fifo {
-	uint32_t newest, oldest;
-	uint64_t n, units;
-};
+enum queue { SMALL = 1, MAIN = 2, QUEUES = 3 }; /* lists of pol_node.h */
 
 struct s3fifo {
 	struct pol pol;
-	struct node **chunk;
-	uint32_t n_dir;  /* places in the directory */
-	uint32_t n_made; /* nodes ever used, with node 0 */
-	uint32_t free_node;
-	struct fifo queue[QUEUES]; /* FREE: not used */
+	struct pol_nodes nodes;
+	struct pol_list queue[QUEUES]; /* [0]: not used */
 	struct pol_ghost ghost;
 	struct pol_stats st;
 };
@@ -84,105 +56,6 @@ static const struct s3fifo *self_const(const struct pol *p)
 {
 	return (const struct s3fifo *)(const void *)p;
 }
-static struct node *node_at(const struct s3fifo *s, uint32_t i)
-{
-	return &s->chunk[i >> CHUNK_SHIFT][i & (CHUNK_NODES - 1)];
-}
-static enum queue queue_of(const struct node *n) { return (enum queue)(n->word & WORD_QUEUE); }
-static uint32_t freq_of(const struct node *n)
-{
-	return (uint32_t)((n->word & WORD_FREQ) >> WORD_FREQ_SHIFT);
-}
-static uint32_t units_of(uint64_t bytes)
-{
-	uint64_t units = bytes / SHM_UNIT + (bytes % SHM_UNIT != 0);
-
-	return units > UINT32_MAX ? UINT32_MAX : (uint32_t)units;
-}
-
-/* A node that the engine hands in is one that it got. */
-static struct node *node_used(const struct s3fifo *s, uint32_t i)
-{
-	CHECK(i > 0 && i < s->n_made);
-	CHECK(queue_of(node_at(s, i)) != FREE);
-	return node_at(s, i);
-}
-
-/* ------------------------------------------------------------ nodes and queues */
-
-static int dir_grow(struct s3fifo *s)
-{
-	uint32_t n = s->n_dir ? s->n_dir * 2 : DIR_FIRST;
-	struct node **chunk = realloc(s->chunk, n * sizeof *chunk);
-
-	if (!chunk)
-		return err_new(-ENOMEM);
-	s->chunk = chunk;
-	s->n_dir = n;
-	return 0;
-}
-
-static int node_new(struct s3fifo *s, uint32_t *ret)
-{
-	uint32_t i = s->free_node;
-
-	if (i) {
-		s->free_node = node_at(s, i)->next;
-		*ret = i;
-		return 0;
-	}
-	if (s->n_made == UINT32_MAX)
-		return err_new(-ENOMEM);
-	if (s->n_made % CHUNK_NODES == 0) {
-		uint32_t k = s->n_made >> CHUNK_SHIFT;
-		int r = k == s->n_dir ? dir_grow(s) : 0;
-		if (r < 0)
-			return err_fwd(r);
-		s->chunk[k] = malloc(CHUNK_NODES * sizeof **s->chunk);
-		if (!s->chunk[k])
-			return err_new(-ENOMEM);
-		if (k == 0) /* node 0 is POL_NONE */
-			*node_at(s, s->n_made++) = (struct node){0};
-	}
-	*ret = s->n_made++;
-	return 0;
-}
-
-static void push(struct s3fifo *s, uint32_t i, enum queue to)
-{
-	struct fifo *q = &s->queue[to];
-	struct node *n = node_at(s, i);
-
-	n->word = (n->word & ~WORD_QUEUE) | to;
-	n->prev = 0;
-	n->next = q->newest;
-	if (q->newest)
-		node_at(s, q->newest)->prev = i;
-	else
-		q->oldest = i;
-	q->newest = i;
-	q->n++;
-	q->units += n->units;
-}
-
-static void pull(struct s3fifo *s, uint32_t i)
-{
-	struct node *n = node_at(s, i);
-	struct fifo *q = &s->queue[queue_of(n)];
-
-	if (n->prev)
-		node_at(s, n->prev)->next = n->next;
-	else
-		q->newest = n->next;
-	if (n->next)
-		node_at(s, n->next)->prev = n->prev;
-	else
-		q->oldest = n->prev;
-	q->n--;
-	q->units -= n->units;
-}
-
-/* ------------------------------------------------------------ the interface */
 
 static void s3fifo_free(struct pol *p)
 {
@@ -191,9 +64,7 @@ static void s3fifo_free(struct pol *p)
 	if (!s)
 		return;
 	pol_ghost_fini(&s->ghost);
-	for (uint32_t k = 0; k << CHUNK_SHIFT < s->n_made; k++)
-		free(s->chunk[k]);
-	free(s->chunk);
+	pol_nodes_fini(&s->nodes);
 	free(s);
 }
 
@@ -218,18 +89,17 @@ static int s3fifo_insert(struct pol *p, uint64_t hash, uint64_t off, uint64_t by
 	uint64_t now_ms, uint32_t *ret_node)
 {
 	struct s3fifo *s = self(p);
-	uint32_t i = 0;
+	uint32_t fp = (uint32_t)(hash >> 16), i = 0;
+	int r = pol_node_new(&s->nodes, off, bytes, fp, &i);
 
 	(void)now_ms;
-	CHECK((off & WORD_LOW) == 0);
-	int r = node_new(s, &i);
 	if (r < 0)
 		return err_fwd(r);
-	*node_at(s, i) = (struct node){
-		.word = off, .units = units_of(bytes), .fp = (uint32_t)(hash >> 16)};
-	bool ghost = !MUTANT(28) && pol_ghost_take(&s->ghost, node_at(s, i)->fp);
-	push(s, i, ghost ? MAIN : SMALL);
-	s->st.ghost_hits += ghost;
+	enum queue to = !MUTANT(28) && pol_ghost_take(&s->ghost, fp)
+	                        ? MAIN
+	                        : SMALL; /* 28: the ghost is not asked */
+	pol_list_push(&s->nodes, &s->queue[to], to, i);
+	s->st.ghost_hits += to == MAIN;
 	s->st.inserts++;
 	*ret_node = i;
 	return 0;
@@ -237,62 +107,55 @@ static int s3fifo_insert(struct pol *p, uint64_t hash, uint64_t off, uint64_t by
 
 static void s3fifo_moved(struct pol *p, uint32_t node, uint64_t off)
 {
-	struct node *n = node_used(self(p), node);
-
-	CHECK((off & WORD_LOW) == 0);
-	n->word = off | (n->word & WORD_LOW);
+	pol_node_set_off(pol_node_used(&self(p)->nodes, node), off);
 }
 
 static void s3fifo_replace(
 	struct pol *p, uint32_t node, uint64_t off, uint64_t bytes, uint64_t now_ms)
 {
 	struct s3fifo *s = self(p);
-	struct node *n = node_used(s, node);
-	struct fifo *q = &s->queue[queue_of(n)];
+	struct pol_node *n = pol_node_used(&s->nodes, node);
 
 	(void)now_ms;
-	q->units -= n->units;
-	n->units = units_of(bytes);
-	q->units += n->units;
-	s3fifo_moved(p, node, off);
-	if (MUTANT(29))
-		n->word &= ~WORD_FREQ;
+	pol_node_resize(&s->nodes, &s->queue[pol_node_list(n)], node, bytes);
+	pol_node_set_off(n, off);
+	if (MUTANT(29)) /* 29: an overwrite forgets the hits */
+		pol_node_set_mark(n, 0);
 }
 
 static void s3fifo_touch(struct pol *p, uint32_t node, uint64_t now_ms)
 {
 	struct s3fifo *s = self(p);
-	struct node *n = node_used(s, node);
+	struct pol_node *n = pol_node_used(&s->nodes, node);
 
 	(void)now_ms;
-	if (freq_of(n) < FREQ_MAX)
-		n->word += 1ull << WORD_FREQ_SHIFT;
+	if (pol_node_mark(n) < FREQ_MAX)
+		pol_node_set_mark(n, pol_node_mark(n) + 1);
 	s->st.touches++;
 }
 
 static void s3fifo_ahead(const struct pol *p, uint32_t node)
 {
-	__builtin_prefetch(node_at(self_const(p), node));
+	__builtin_prefetch(pol_node(&self_const(p)->nodes, node));
 }
 
 static void s3fifo_remove(struct pol *p, uint32_t node, int evicted)
 {
 	struct s3fifo *s = self(p);
-	struct node *n = node_used(s, node);
+	struct pol_node *n = pol_node_used(&s->nodes, node);
 
-	if (evicted && queue_of(n) == SMALL)
-		pol_ghost_add(&s->ghost, n->fp,
+	if (evicted && pol_node_list(n) == SMALL)
+		pol_ghost_add(&s->ghost, n->extra,
 			(s->queue[SMALL].n + s->queue[MAIN].n) * MAIN_PERCENT / 100);
-	pull(s, node);
-	*n = (struct node){.next = s->free_node};
-	s->free_node = node;
+	pol_list_pull(&s->nodes, &s->queue[pol_node_list(n)], node);
+	pol_node_free(&s->nodes, node);
 	s->st.removes++;
 }
 
 /* The queue whose turn it is to give. */
 static enum queue giver(const struct s3fifo *s)
 {
-	const struct fifo *small = &s->queue[SMALL], *main = &s->queue[MAIN];
+	const struct pol_list *small = &s->queue[SMALL], *main = &s->queue[MAIN];
 
 	if (!small->n || main->units * 100 > (small->units + main->units) * MAIN_PERCENT)
 		return MAIN;
@@ -302,12 +165,12 @@ static enum queue giver(const struct s3fifo *s)
 /* An entry that is to stay: on to main, or to main's end with one hit fewer. */
 static void keep(struct s3fifo *s, uint32_t i)
 {
-	struct node *n = node_at(s, i);
-	uint64_t freq = queue_of(n) == SMALL ? 0 : freq_of(n) - 1;
+	struct pol_node *n = pol_node(&s->nodes, i);
+	uint32_t from = pol_node_list(n);
 
-	pull(s, i);
-	n->word = (n->word & ~WORD_FREQ) | freq << WORD_FREQ_SHIFT;
-	push(s, i, MAIN);
+	pol_list_pull(&s->nodes, &s->queue[from], i);
+	pol_node_set_mark(n, from == SMALL ? 0 : pol_node_mark(n) - 1);
+	pol_list_push(&s->nodes, &s->queue[MAIN], MAIN, i);
 }
 
 /* The entry to go next; POL_NONE: there is none. */
@@ -319,8 +182,9 @@ static uint32_t propose(struct s3fifo *s)
 		return POL_NONE;
 	for (int moves = 0;; moves++) {
 		uint32_t i = s->queue[giver(s)].oldest;
-		const struct node *n = node_at(s, i);
-		if (moves == MOVES_MAX || freq_of(n) < (queue_of(n) == SMALL ? promote : 1))
+		const struct pol_node *n = pol_node(&s->nodes, i);
+		if (moves == MOVES_MAX ||
+			pol_node_mark(n) < (pol_node_list(n) == SMALL ? promote : 1))
 			return i;
 		keep(s, i);
 	}
@@ -334,7 +198,7 @@ static int s3fifo_victim(struct pol *p, uint64_t now_ms, uint64_t *ret_off)
 	(void)now_ms;
 	if (i == POL_NONE)
 		return 1;
-	*ret_off = node_at(s, i)->word & ~WORD_LOW;
+	*ret_off = pol_node_off(pol_node(&s->nodes, i));
 	s->st.victims++;
 	return 0;
 }
@@ -347,58 +211,30 @@ static int s3fifo_admits(struct pol *p, uint64_t hash, uint64_t now_ms)
 	uint32_t i = propose(s);
 
 	(void)now_ms;
-	return i == POL_NONE || freq_of(node_at(s, i)) == 0 ||
+	return i == POL_NONE || pol_node_mark(pol_node(&s->nodes, i)) == 0 ||
 	       pol_ghost_has(&s->ghost, (uint32_t)(hash >> 16));
 }
 
 static void s3fifo_stats(const struct pol *p, struct pol_stats *ret)
 {
 	const struct s3fifo *s = self_const(p);
-	uint64_t n_chunks = (s->n_made + CHUNK_NODES - 1ull) / CHUNK_NODES;
 
 	*ret = s->st;
 	ret->entries = s->queue[SMALL].n + s->queue[MAIN].n;
 	ret->bytes = (s->queue[SMALL].units + s->queue[MAIN].units) * SHM_UNIT;
-	ret->private_bytes = sizeof *s + s->n_dir * sizeof *s->chunk +
-	                     n_chunks * CHUNK_NODES * sizeof(struct node) +
-	                     pol_ghost_bytes(&s->ghost);
-}
-
-static int verify_queue(const struct s3fifo *s, enum queue which)
-{
-	const struct fifo *q = &s->queue[which];
-	uint64_t n = 0, units = 0;
-	uint32_t before = 0;
-
-	for (uint32_t i = q->newest; i; i = node_at(s, i)->next) {
-		if (i >= s->n_made || n++ > q->n || node_at(s, i)->prev != before)
-			return 1;
-		if (queue_of(node_at(s, i)) != which)
-			return 2;
-		units += node_at(s, i)->units;
-		before = i;
-	}
-	if (before != q->oldest)
-		return 1;
-	return n == q->n && units == q->units ? 0 : 2;
+	ret->private_bytes = sizeof *s + pol_nodes_bytes(&s->nodes) + pol_ghost_bytes(&s->ghost);
 }
 
 static int s3fifo_verify(const struct pol *p)
 {
 	const struct s3fifo *s = self_const(p);
-	uint64_t n_free = 0, n_used = s->queue[SMALL].n + s->queue[MAIN].n;
-	int r = verify_queue(s, SMALL);
+	int r = pol_list_verify(&s->nodes, &s->queue[SMALL], SMALL);
 
 	if (r == 0)
-		r = verify_queue(s, MAIN);
-	if (r)
-		return r;
-	for (uint32_t i = s->free_node; i; i = node_at(s, i)->next)
-		if (i >= s->n_made || n_free++ > s->n_made || queue_of(node_at(s, i)) != FREE)
-			return 3;
-	if (n_free + n_used + (s->n_made > 0) != s->n_made)
-		return 3;
-	return pol_ghost_verify(&s->ghost) ? 0 : 4;
+		r = pol_list_verify(&s->nodes, &s->queue[MAIN], MAIN);
+	if (r == 0)
+		r = pol_nodes_verify(&s->nodes, s->queue[SMALL].n + s->queue[MAIN].n);
+	return r ? r : pol_ghost_verify(&s->ghost) ? 0 : 4;
 }
 
 const struct pol_ops pol_s3fifo = {

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "../../daemon/config.h"
 #include "../../daemon/pol.h"
 #include "../../daemon/pol_ghost.h"
 #include "../../shm/step.h"
@@ -71,6 +72,18 @@ TEST(unknown_names_are_not_found)
 		CHECK(strlen((*o)->meaning) > 10);
 	}
 	CHECK(n >= 1);
+}
+
+/* What the configuration offers is what there is, in one order. */
+TEST(the_configuration_knows_all_policies)
+{
+#define POLICY_NAME_(constant, word) word,
+	static const char *const words[] = {CONFIG_CHOICES_policy(POLICY_NAME_)};
+	size_t n = 0;
+
+	for (const struct pol_ops *const *o = pol_all(); *o; o++, n++)
+		CHECK(n < sizeof words / sizeof *words && strcmp(words[n], (*o)->name) == 0);
+	CHECK_EQ(n, sizeof words / sizeof *words);
 }
 
 TEST(an_empty_policy_has_no_victim)

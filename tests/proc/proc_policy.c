@@ -1,0 +1,105 @@
+/* proc_policy - does the policy that the configuration names decide in the real daemon?
+ *
+ * Hot keys are read again and again while others are set, until the pool has been filled several times
+ * over.  What is said of each policy is what its hot keys live to see.
+ *
+ * Planted bugs (shm/step.h) that this file must catch: 239.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include "../kit/t.h"
+#include "../kit/t_daemon.h"
+#include "../../daemon/pol.h"
+#include "hypercache.h"
+
+enum { SETS = 30000, HOT = 64, VALUE_BYTES = 100, WAIT_MS = 10000 };
+
+struct client {
+	struct hc *hc;
+	struct hc_store *s;
+};
+
+static struct t_daemon *start(const char *policy)
+{
+	char yaml[256];
+
+	(void)snprintf(yaml, sizeof yaml,
+		"pools:\n  main: {size: 4MiB, huge_pages: \"off\"}\nstores:\n"
+		"  default: {pool: main, policy: %s}\n",
+		policy);
+	return t_daemon_start(yaml, NULL);
+}
+
+static struct client client_open(const struct t_daemon *d)
+{
+	struct hc_open_opts o = HC_OPTS(hc_open_opts);
+	struct client c;
+
+	o.socket = d->socket;
+	o.timeout_ms = (uint32_t)t_limit_ms(WAIT_MS);
+	CHECK_EQ(hc_open(&c.hc, &o), HC_OK);
+	CHECK_EQ(hc_store(c.hc, "default", &c.s), HC_OK);
+	return c;
+}
+
+static bool read_hot(const struct client *c, int i)
+{
+	char name[32], buf[VALUE_BYTES];
+	int n = snprintf(name, sizeof name, "hot-%d", i);
+
+	return hc_get(c->s, name, (size_t)n, buf, sizeof buf, NULL) == HC_OK;
+}
+
+static void set_named(const struct client *c, const char *kind, int i)
+{
+	char name[32], value[VALUE_BYTES] = {0};
+	int n = snprintf(name, sizeof name, "%s-%d", kind, i);
+
+	CHECK_EQ(hc_set(c->s, name, (size_t)n, value, sizeof value, NULL), HC_OK);
+}
+
+/* Sets so many cold keys and reads the hot ones beside; returns the share of hot reads that hit. */
+static double press(const struct client *c, int from, int n)
+{
+	int hits = 0, reads = 0;
+
+	for (int i = from; i < from + n; i++) {
+		set_named(c, "cold", i);
+		for (int hot = 0; i % 4 == 0 && hot < HOT; hot++, reads++)
+			hits += read_hot(c, hot);
+	}
+	return (double)hits / reads;
+}
+
+/* The share of hot reads that hit, before and after the engine's death. */
+static void hot_hits(const char *policy, double *ret_before, double *ret_after)
+{
+	struct t_daemon *d = start(policy);
+	struct client c = client_open(d);
+
+	for (int i = 0; i < HOT; i++)
+		set_named(&c, "hot", i);
+	*ret_before = press(&c, 0, SETS);
+	for (int i = 0; i < HOT; i++)
+		set_named(&c, "hot", i);
+	pid_t engine = t_daemon_kill_engine(d, SIGKILL);
+	(void)t_daemon_wait_engine(d, engine);
+	*ret_after = press(&c, SETS, SETS / 2);
+	printf("     %-10s hot keys hit: %.3f, with the next engine %.3f\n", policy, *ret_before,
+		*ret_after);
+	hc_close(c.hc);
+	t_daemon_stop(d);
+}
+
+TEST_LIMIT(each_policy_keeps_what_it_is_there_to_keep, 120)
+{
+	double before, after;
+
+	for (const struct pol_ops *const *o = pol_all(); *o; o++) {
+		bool fifo = strcmp((*o)->name, "fifo") == 0;
+		hot_hits((*o)->name, &before, &after);
+		CHECK(fifo ? before < 0.7 : before > 0.9);
+		CHECK(fifo || after > 0.9);
+	}
+}
