@@ -113,6 +113,15 @@ void sup_socket_close(struct sup_socket *s);
 
 /* sup_memory.c: makes and formats all segments.  0 or -errno; what was made stays for _close. */
 int sup_memory_make(struct sup *sup);
+/* Gives pool `pool_idx` another size (rounded up as `size:` is), while it serves.  Larger: at once, by
+ * memory that was given back before, then by a further region, which the engine and, when they need it,
+ * the clients are handed.  Smaller: the engine gives memory back in steps, evicting what it must
+ * but nothing below a store's guarantee; the pool's counter limit_bytes says how far it is.
+ * 0, or with half a sentence in why, and nothing changed: -EBUSY (readers pin more than that), -ENOSPC
+ * (no more regions, or address space that clients have set aside), -ENOMEM (the machine has no more),
+ * -EPERM (hardening: strict), -EAGAIN (the engine does not take messages now), -EINVAL, -errno.  Does not
+ * wait.  The caller stores the new thresholds and guarantees before (sup_control_update). */
+int sup_memory_resize(struct sup *sup, uint32_t pool_idx, uint64_t bytes, char why[SUP_WHY_BYTES]);
 /* Can the next engine not have them any more (hardening: strict)? */
 bool sup_memory_is_closed(const struct sup *sup);
 /* Tells whoever maps them that they are dead, and gives them and all sessions up. */

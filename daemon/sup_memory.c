@@ -139,6 +139,18 @@ int sup_memory_make(struct sup *sup)
 	return err_fwd(r);
 }
 
+int sup_memory_resize(struct sup *sup, uint32_t pool_idx, uint64_t bytes, char why[SUP_WHY_BYTES])
+{
+	if (!sup->ctl || pool_idx >= sup->config.n_pools || bytes == 0) {
+		(void)snprintf(why, SUP_WHY_BYTES, "there is no such pool now");
+		return err_new(-EINVAL);
+	}
+	if (bytes == sup->config.pool[pool_idx].size_bytes)
+		return 0;
+	(void)snprintf(why, SUP_WHY_BYTES, "this version cannot resize a pool that serves: restart");
+	return err_new(-EOPNOTSUPP);
+}
+
 bool sup_memory_is_closed(const struct sup *sup)
 {
 	bool closed = sup_segment_is_closed(&sup->control) || sup_segment_is_closed(&sup->journal);
