@@ -6,6 +6,7 @@
  *   sup_host     what the machine has            sup_segment  memfds
  *   sup_control  first bytes of the segments     sup_life     the word that says we live
  *   sup_memory   all segments, made and given up together
+ *   sup_notify   what a service manager is told
  *
  * One thread, one poll(2), no timer when nothing is due: an idle supervisor does not
  * wake up.  It never parses a client's byte, never maps a pool for longer than its
@@ -141,6 +142,10 @@ void sup_engine_kill(struct sup *sup, const char *why);
 int sup_session_put(struct sup *sup, const struct sup_msg *m, int *fds, uint32_t n_fds);
 int sup_session_drop(struct sup *sup, const struct sup_msg *m);
 void sup_session_close_all(struct sup *sup);
+
+/* sup_notify.c: one of sd_notify(3)'s states, to who started us, if he wants to know.  What goes wrong
+ * is logged. */
+void sup_notify(const char *state);
 
 /* sup_admin.c */
 void sup_admin_accept(struct sup *sup, uint64_t now_ns);

@@ -223,6 +223,7 @@ static void on_ready(struct sup *sup)
 	if (!sup->said_ready) {
 		printf("hypercached: ready on %s\n", sup->listen.path);
 		(void)fflush(stdout);
+		sup_notify("READY=1");
 		sup->said_ready = true;
 	}
 }

@@ -176,9 +176,11 @@ static void on_signal(struct sup *sup)
 
 	if (read(sup->signals, &info, sizeof info) != (ssize_t)sizeof info)
 		return;
-	if (!sup->stop_ns)
+	if (!sup->stop_ns) {
 		log_info("stopping, because of signal %u from process %u", info.ssi_signo,
 			info.ssi_pid);
+		sup_notify("STOPPING=1");
+	}
 	sup_engine_stop(sup);
 }
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -87,6 +88,54 @@ TEST(it_says_once_that_it_is_ready_and_leaves_nothing_behind)
 	CHECK_STR(d->proc->out.text, want);
 	CHECK(!exists(d->socket) && !exists(d->admin));
 	t_daemon_free(d);
+}
+
+/* A socket as a service manager's, at a path or, with '@', without one. */
+static int manager_open(const char *name)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	CHECK(fd >= 0 && strlen(name) < sizeof a.sun_path);
+	memcpy(a.sun_path, name, strlen(name));
+	if (name[0] == '@')
+		a.sun_path[0] = 0;
+	CHECK_EQ(bind(fd, (struct sockaddr *)&a,
+			 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name))),
+		0);
+	return fd;
+}
+
+/* The next word to the manager is this one. */
+static void check_told(int manager, const char *want)
+{
+	struct pollfd p = {.fd = manager, .events = POLLIN};
+	char got[64] = "";
+
+	CHECK_EQ(poll(&p, 1, LIMIT_MS), 1);
+	CHECK(recv(manager, got, sizeof got - 1, MSG_DONTWAIT) > 0);
+	CHECK_STR(got, want);
+}
+
+TEST(a_service_manager_is_told_once_when_it_serves_and_when_it_stops)
+{
+	char abstract[T_PATH_BYTES];
+
+	(void)snprintf(abstract, sizeof abstract, "@hypercache-test-%d", (int)getpid());
+	const char *const names[] = {t_path("manager"), abstract};
+	for (int i = 0; i < 2; i++) {
+		char variable[T_PATH_BYTES + 32];
+		int manager = manager_open(names[i]);
+		(void)snprintf(variable, sizeof variable, "NOTIFY_SOCKET=%s", names[i]);
+		struct t_daemon *d = t_daemon_start(NULL, (const char *[]){variable, NULL});
+		check_told(manager, "READY=1");
+		pid_t former = t_daemon_kill_engine(d, SIGKILL);
+		(void)t_daemon_wait_engine(d, former);
+		t_daemon_stop(d);
+		check_told(manager, "STOPPING=1");
+		CHECK_EQ(recv(manager, variable, sizeof variable, MSG_DONTWAIT), -1);
+		CHECK_EQ(close(manager), 0);
+	}
 }
 
 TEST(a_terminals_signals_stop_it_in_order)
