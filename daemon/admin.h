@@ -1,4 +1,4 @@
-/* admin.h - the answer on the admin socket: descriptors for tools.
+/* admin.h - what tools ask the supervisor, and what it answers: descriptors, configuration, stores.
  *
  * A SOCK_SEQPACKET socket of the supervisor, which works while the engine hangs or
  * is gone.  It admits by SO_PEERCRED alone: root, the daemon's own user, and those
@@ -8,6 +8,21 @@
  *   supervisor -> tool   one or more packets of struct admin_answer, descriptors as
  *                        SCM_RIGHTS (fd[i] says what the i-th is), the last one
  *                        flagged; then the supervisor closes
+ *
+ *   tool -> supervisor   or one struct admin_request
+ *   supervisor -> tool   one packet of kind DONE or REFUSED, with one descriptor: a sealed memfd with
+ *                        the lines that say what is so or was done; then the supervisor closes
+ *
+ * Lines: fields with tabs between them, and a newline; no field holds either.
+ *   SHOW             PATH VALUE FROM LINE WHEN      FROM: default, file, option, admin; WHEN: live, start
+ *   DIFF, RELOAD     changed PATH WAS IS WHEN, added PATH - - WHEN, removed PATH - - WHEN
+ *   STORE_CREATE     added PATH - - live
+ *   STORE_DROP       removed PATH - - live
+ *   all of them      note TEXT                      a sentence for people
+ *   REFUSED          error TEXT                     why not, in one sentence; nothing was changed
+ *
+ * Who is admitted may ask for SHOW and DIFF; what changes something is for root and the daemon's
+ * own user alone.
  *
  * Who is not admitted gets one packet of kind DENIED and is closed at once, so that
  * it cannot take a place from others; at most ADMIN_CONNECTIONS are served at a time,
@@ -34,10 +49,55 @@ enum {
 	ADMIN_RIGHTS_BYTES = 64, /* a longer list is cut */
 };
 
+#define ADMIN_ASK_MAGIC 0x31515141u /* "AQQ1" */
+
+enum admin_ask {
+	ADMIN_SHOW = 1, /* the running configuration */
+	ADMIN_DIFF =
+		2, /* what RELOAD would change; with a descriptor, a sealed memfd: with that file */
+	ADMIN_RELOAD = 3,
+	ADMIN_STORE_CREATE =
+		4, /* name; text: the keys, as YAML in one line: { pool: main, ttl: 10m } */
+	ADMIN_STORE_DROP = 5, /* name */
+};
+
+enum admin_ask_flags { ADMIN_FORCE = 1 /* drop stores that hold entries, too */ };
+
+struct admin_request {
+	uint32_t magic;   /* ADMIN_ASK_MAGIC */
+	uint16_t version; /* ADMIN_VERSION */
+	uint16_t ask;     /* enum admin_ask */
+	uint32_t flags;   /* enum admin_ask_flags */
+	uint32_t pad0;
+	char name[32];   /* of the store, 0-terminated */
+	char text[1024]; /* 0-terminated */
+};
+
+/* X(name, word, meaning): why something was refused. */
+#define ADMIN_REFUSALS(X) \
+	X(CONFIG, "config", "the file or the keys are not right") \
+	X(NO_FILE, "no-file", "the daemon runs without a configuration file") \
+	X(WRITTEN, "being-written", "the file is open for writing, or changed while it was read") \
+	X(START, "needs-start", "something would change that takes a new start of the daemon") \
+	X(IN_USE, "in-use", "a store that would be dropped holds entries") \
+	X(NO_STORE, "no-store", "there is no store of this name") \
+	X(EXISTS, "exists", "there is a store of this name") \
+	X(FULL, "full", "there are as many stores as can be") \
+	X(BUSY, "busy", "another change is under way, or no engine answers") \
+	X(DIED, "engine-died", "the engine died before it had taken the change") \
+	X(NO_MEMORY, "no-memory", "there is no memory for it") \
+	X(DENIED, "denied", "this user may look, but not change anything")
+
+#define ADMIN_REFUSAL_ENUM_(name, word, meaning) ADMIN_R_##name,
+enum admin_refusal { ADMIN_R_NONE, ADMIN_REFUSALS(ADMIN_REFUSAL_ENUM_) ADMIN_R_END };
+#undef ADMIN_REFUSAL_ENUM_
+
 enum admin_kind {
 	ADMIN_DESCRIPTORS = 1,
 	ADMIN_DENIED = 2, /* text says why, and who may */
 	ADMIN_BAD = 3,    /* the request was not understood; text says what would be */
+	ADMIN_DONE = 4,
+	ADMIN_REFUSED = 5, /* refusal says why */
 };
 
 enum admin_engine {
@@ -67,11 +127,11 @@ struct admin_answer {
 	uint32_t n_fds;   /* used in fd[] */
 	uint32_t last;    /* 1: no more packets */
 	int32_t daemon_pid;
-	int32_t engine_pid;       /* 0: none at the moment */
-	uint32_t engine;          /* enum admin_engine */
-	uint32_t engine_restarts; /* engines started on this memory, less one */
-	uint32_t crashes;         /* in a row, until now */
-	uint32_t pad0;
+	int32_t engine_pid;            /* 0: none at the moment */
+	uint32_t engine;               /* enum admin_engine */
+	uint32_t engine_restarts;      /* engines started on this memory, less one */
+	uint32_t crashes;              /* in a row, until now */
+	uint32_t refusal;              /* REFUSED: enum admin_refusal */
 	char socket[ADMIN_PATH_BYTES]; /* where clients connect */
 	char text[ADMIN_TEXT_BYTES];   /* DENIED, BAD; DESCRIPTORS: why there is no memory now */
 	struct admin_fd fd[ADMIN_FDS_MAX];

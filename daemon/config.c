@@ -371,6 +371,12 @@ static int file_read(int fd, unsigned char *to, size_t most, size_t *ret_n)
 
 int config_load(struct config *c, const char *path, char *ret_err, size_t err_bytes)
 {
+	return err_fwd(config_load_places(c, NULL, path, ret_err, err_bytes));
+}
+
+int config_load_places(struct config *c, struct config_places *ret_places, const char *path,
+	char *ret_err, size_t err_bytes)
+{
 	const size_t room = CONFIG_FILE_MAX_BYTES + 1; /* one more: so that too long is seen */
 	_cleanup_free_ unsigned char *bytes = malloc(room);
 	_cleanup_close_ int fd = -1;
@@ -389,5 +395,5 @@ int config_load(struct config *c, const char *path, char *ret_err, size_t err_by
 			path, strerror(-r));
 		return err_new(r);
 	}
-	return err_fwd(config_parse(c, path, bytes, n, ret_err, err_bytes));
+	return err_fwd(config_parse_places(c, ret_places, path, bytes, n, ret_err, err_bytes));
 }

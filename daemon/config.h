@@ -101,6 +101,8 @@ struct config_store {
 	char name[CONFIG_NAME_BYTES];
 	CONFIG_KEYS(CONFIG_NONE, CONFIG_NONE, CONFIG_FIELD)
 	uint32_t pool_idx; /* set by config_resolve() from pool; no key */
+	bool by_admin;     /* created at the admin socket: the file does not know it; no key */
+	uint64_t id;       /* given by the supervisor, never again to another (rule P10); no key */
 };
 
 struct config {
@@ -124,7 +126,13 @@ void config_defaults(struct config *c);
  */
 int config_load(struct config *c, const char *path, char *ret_err, size_t err_bytes);
 
-/* The same from memory; `name` stands for the file in messages.  Any bytes may be given. */
+/* The same from memory; `name` stands for the file in messages.  Any bytes may be given.  The two
+ * with ret_places (NULL: not wanted) also say where in the text each value stands (config_source.h). */
+struct config_places;
+int config_load_places(struct config *c, struct config_places *ret_places, const char *path,
+	char *ret_err, size_t err_bytes);
+int config_parse_places(struct config *c, struct config_places *ret_places, const char *name,
+	const void *bytes, size_t n, char *ret_err, size_t err_bytes);
 int config_parse(struct config *c, const char *name, const void *bytes, size_t n, char *ret_err,
 	size_t err_bytes);
 

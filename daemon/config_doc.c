@@ -39,7 +39,8 @@ void config_help(FILE *to)
 
 	fputs("The configuration file is YAML. Every key may be left out.\n"
 	      "Sizes are whole numbers with B, KiB, MiB, GiB or TiB; durations with\n"
-	      "ns, us, ms, s, m, h or d.\n",
+	      "ns, us, ms, s, m, h or d. Keys marked with * change by a reload; the others\n"
+	      "take a new start.\n",
 		to);
 	for (size_t s = 0; s < sizeof scopes / sizeof *scopes; s++) {
 		fprintf(to, "\n%s%s%s:\n", scopes[s].title, *scopes[s].line ? ", under " : "",
@@ -48,7 +49,7 @@ void config_help(FILE *to)
 			k++) {
 			if (k->scope != scopes[s].scope)
 				continue;
-			fprintf(to, "\n  %s: %s\n", k->name, k->def);
+			fprintf(to, "\n%c %s: %s\n", k->live ? '*' : ' ', k->name, k->def);
 			help_wrap(to, 6, config_value_allowed(k, allowed, sizeof allowed));
 			help_wrap(to, 6, k->meaning);
 		}
@@ -87,6 +88,7 @@ static void man_keys(FILE *to, enum config_scope scope)
 		man_text(to, k->meaning);
 		fputs(".br\n", to);
 		fprintf(to, "Accepted: %s.\n", config_value_allowed(k, allowed, sizeof allowed));
+		fputs(k->live ? "Changed by a reload.\n" : "Changed by a new start only.\n", to);
 	}
 	fputs(".El\n", to);
 }
@@ -112,6 +114,10 @@ void config_man(FILE *to)
 	      "second document is an error, and the daemon does not start; the message names file, "
 	      "line\n"
 	      "and column, and what would be right.\n"
+	      ".Pp\n"
+	      "A running daemon reads the file again when it is told to, see\n"
+	      ".Xr hypercached 8 :\n"
+	      "stores may come and go, and each key below says whether it may change.\n"
 	      ".Pp\n"
 	      "A size is a whole number with B, KiB, MiB, GiB or TiB; without a unit it means "
 	      "bytes.\n"

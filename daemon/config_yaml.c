@@ -14,7 +14,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include <yaml.h>
-#include "config.h"
+#include "config_source.h"
 #include "config_value.h"
 #include "../shm/base/cleanup.h"
 #include "../shm/base/err.h"
@@ -30,7 +30,6 @@ enum {
 	SECTION_POOLS,
 	SECTION_STORES,
 	N_SECTIONS,
-	OWNERS = 1 + CONFIG_POOLS_MAX + CONFIG_STORES_MAX, /* root, pools, stores */
 };
 
 struct reader {
@@ -42,8 +41,8 @@ struct reader {
 	size_t err_bytes;
 	struct config c;
 	struct place section[N_SECTIONS];
-	struct place owner[OWNERS];
-	struct place key[OWNERS][CONFIG_N_KEYS];
+	struct place owner[CONFIG_OWNERS];
+	struct place key[CONFIG_OWNERS][CONFIG_N_KEYS];
 };
 
 /* Where keys of one mapping go. */
@@ -515,8 +514,23 @@ static int contradictions_refuse(struct reader *r)
 	return fail(r, at.line ? at : r->owner[owner], "%s%s: %s", prefix, f.key->name, f.why);
 }
 
+static void places_give(const struct reader *r, struct config_places *ret)
+{
+	for (int o = 0; o < CONFIG_OWNERS; o++)
+		for (int k = 0; k < CONFIG_N_KEYS; k++)
+			ret->key[o][k] = (struct config_place){
+				.from = r->key[o][k].line ? CONFIG_FROM_FILE : CONFIG_FROM_DEFAULT,
+				.line = (uint32_t)r->key[o][k].line};
+}
+
 int config_parse(struct config *c, const char *name, const void *bytes, size_t n, char *ret_err,
 	size_t err_bytes)
+{
+	return err_fwd(config_parse_places(c, NULL, name, bytes, n, ret_err, err_bytes));
+}
+
+int config_parse_places(struct config *c, struct config_places *ret_places, const char *name,
+	const void *bytes, size_t n, char *ret_err, size_t err_bytes)
 {
 	_cleanup_free_ struct reader *r = NULL;
 
@@ -545,6 +559,8 @@ int config_parse(struct config *c, const char *name, const void *bytes, size_t n
 		ret = contradictions_refuse(r);
 	if (ret == 0 || MUTANT(404)) /* 404: half of a bad file is taken over */
 		memcpy(c, &r->c, sizeof *c);
+	if (ret == 0 && ret_places)
+		places_give(r, ret_places);
 	yaml_parser_delete(&r->parser);
 	return err_fwd(ret);
 }

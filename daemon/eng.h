@@ -7,6 +7,7 @@
  *   eng_peer.c     who is at the other end of a connection, and what he may
  *   eng_session.c  sessions: their segments, death
  *   eng_sup.c      the channel to the supervisor
+ *   eng_config.c   a new configuration, taken over whole; the directory of stores
  *   eng_store.c    stores and pools, the policies' bookkeeping
  *   eng_hint.c     the clients' touch rings
  *   eng_room.c     eviction, compaction, limbo, revocation
@@ -48,6 +49,7 @@ enum {
 		4096, /* more in limbo than after the last sweep: swept at the turn's end */
 	ENG_GROW_CHAINS = 256,      /* of a growing index, moved by one turn */
 	ENG_PRESSURE_VICTIMS = 256, /* evictions of one turn in the background, of each pool */
+	ENG_PURGE_ENTRIES = 256,    /* of dropped stores, removed by one turn */
 };
 #define ENG_IN_TOTAL_BYTES \
 	(64ull << 20) /* all buffers of half frames: this, or two of the longest */
@@ -134,6 +136,7 @@ struct eng_store {
 	 * evicted, for each page that it has, in 1/ENG_WORTH_ONE, over the last ticks. */
 	uint64_t worth;
 	uint64_t ghost_hits; /* at the last tick */
+	bool dropped;        /* not in the directory any more: its entries are being removed */
 };
 
 struct eng_pool {
@@ -166,6 +169,9 @@ struct eng {
 
 	struct eng_pool pool[SHM_POOLS_MAX];
 	struct eng_store store[SHM_STORES_MAX];
+	uint32_t store_next;          /* where the next free place is looked for */
+	struct sup_msg config_answer; /* to the last new configuration */
+	bool config_unsent;           /* the channel was full */
 	bool may_barrier;
 	bool told_incomplete; /* the log has it that memory is not reused (rule P17) */
 	uint32_t sets_since_drain;
@@ -237,6 +243,9 @@ void eng_session_end(struct eng_session *s, enum eng_session_why why);
 void eng_session_look(struct eng_session *s);
 void eng_session_look_all(struct eng *e);
 void eng_session_tick(struct eng *e);
+/* Directory entry i is about to belong to another store, with counters of 0: what living sessions
+ * have counted there does not count. */
+void eng_session_reads_forget(struct eng *e, uint32_t i);
 void eng_session_revoke(
 	struct eng_session *s, uint64_t bytes); /* rule P12; the caller scans again */
 
@@ -245,10 +254,23 @@ int eng_sup_start(struct eng *e);
 /* One message.  0 or -errno; -EAGAIN: the channel is full. */
 int eng_sup_send(struct eng *e, enum sup_msg_kind kind, const struct eng_session *s, const int *fds,
 	uint32_t n_fds);
+int eng_sup_send_msg(struct eng *e, const struct sup_msg *m); /* the same, without descriptors */
 /* Waits for bytes or the end of the channel without the loop: true when it is time to end. */
 bool eng_sup_wants_end(struct eng *e, int wait_ms);
 
+/* eng_config.c */
+void eng_config_start(struct eng *e);   /* before eng_store_open: the directory as configured */
+void eng_config_adopted(struct eng *e); /* all pools are open: nothing of dropped stores is left */
+void eng_config_take(struct eng *e, const struct sup_config_msg *m);
+void eng_config_tick(struct eng *e); /* an answer that did not fit */
+
 /* eng_store.c */
+/* The state of a policy for a store in that pool.  0, -ENOMEM, or -EINVAL: there is none of that name. */
+int eng_store_policy(struct eng *e, uint32_t pool_idx, const char *name, struct pol **ret);
+/* The store of directory entry i begins, with an empty policy, which it takes over. */
+void eng_store_add(struct eng *e, uint32_t i, struct pol *pol);
+/* Removes some entries of dropped stores.  True: there are more. */
+bool eng_store_purge(struct eng *e);
 int eng_store_open(struct eng *e); /* directory and policies; before the pools are opened */
 shm_pool_each eng_store_adopted;   /* arg: struct eng_pool */
 struct eng_store *eng_store_of(struct eng *e, uint64_t idx, uint64_t id); /* or NULL */
@@ -284,6 +306,7 @@ void eng_room_turn(struct eng *e); /* end of a turn: limbo that got long */
 void eng_room_tick(struct eng *e);
 /* Removes the entry at off.  True: it was there. */
 bool eng_room_unlink(struct eng_pool *p, uint64_t off);
+bool eng_room_remove(struct eng_pool *p, uint64_t off, enum eng_lost how);
 /* The chain of a key of s has no free slot; the entry at off is in it.  True: try again. */
 bool eng_room_chain(struct eng_pool *p, struct eng_store *s, uint64_t off);
 

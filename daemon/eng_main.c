@@ -265,12 +265,15 @@ static int adopt_all(struct eng *e)
 	decide_intent(e);
 	e->may_barrier = e->config->membarrier != CONFIG_MEMBARRIER_OFF && shm_barrier_is_allowed();
 	e->now_ns = eng_clock_ns();
+	eng_config_start(e);
 	r = eng_store_open(e);
 	for (uint32_t i = 0; i < e->config->n_pools && r == 0; i++) {
 		r = open_pool(e, i);
 		if (r < 0 && r != -ECANCELED)
 			log_error("pool %s cannot be taken over", e->ctl->pool[i].name);
 	}
+	if (r == 0)
+		eng_config_adopted(e);
 	return err_fwd(r);
 }
 
@@ -310,6 +313,7 @@ static void main_tick(void *arg, int result)
 	eng_store_weigh(e);
 	eng_room_tick(e);
 	eng_session_tick(e);
+	eng_config_tick(e);
 	eng_conn_tick(e);
 	for (uint32_t i = 0; i < e->config->n_pools; i++)
 		(void)shm_pool_grow_step(&e->pool[i].w, ENG_GROW_CHAINS);
@@ -319,7 +323,7 @@ static void main_tick(void *arg, int result)
 /* What a turn leaves to be done.  True: there is more, do not wait. */
 static bool main_turn_end(struct eng *e)
 {
-	bool more = false;
+	bool more = eng_store_purge(e);
 
 	eng_conn_run_ready(e);
 	if (e->sets_since_drain >= ENG_HINT_SETS)

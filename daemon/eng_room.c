@@ -105,15 +105,20 @@ uint64_t eng_room_sweep(struct eng *e)
 
 /* ------------------------------------------------------------------ eviction */
 
-bool eng_room_unlink(struct eng_pool *p, uint64_t off)
+bool eng_room_remove(struct eng_pool *p, uint64_t off, enum eng_lost how)
 {
 	struct shm_changed ch;
 
 	if (shm_pool_unlink(&p->w, off, &ch) != 0)
 		return false;
-	eng_store_lost(p, &ch, ENG_LOST_EVICTED, p->e->now_ns);
+	eng_store_lost(p, &ch, how, p->e->now_ns);
 	p->e->dirty = true;
 	return true;
+}
+
+bool eng_room_unlink(struct eng_pool *p, uint64_t off)
+{
+	return eng_room_remove(p, off, ENG_LOST_EVICTED);
 }
 
 /* May what takes so many bytes of store s go for a write of `writer`, or for nobody's? */

@@ -136,24 +136,45 @@ static uint64_t fold_one(const shm_u64 *x, uint64_t room)
 	return v < room || MUTANT(57) ? v : room; /* 57: a client's counts are believed */
 }
 
-/* What the client has counted goes to the totals; it can lie up to FOLD_MAX. */
-static void session_fold(struct eng_session *s)
+/* What the client has counted at directory entry i; it can lie up to FOLD_MAX. */
+static void session_reads(
+	const struct eng_session *s, uint32_t i, uint64_t *ret_hits, uint64_t *ret_misses)
 {
 	const struct shm_block *b = (const struct shm_block *)(const void *)(s->seg + 1);
 	uint32_t used = shm_load32_rlx(&s->seg->blocks_used);
 
 	if (used > s->n_blocks)
 		used = s->n_blocks;
+	*ret_hits = *ret_misses = 0;
+	for (uint32_t k = 0; k < used; k++) {
+		*ret_hits += fold_one(&b[k].store[i].hits, FOLD_MAX - *ret_hits);
+		*ret_misses += fold_one(&b[k].store[i].misses, FOLD_MAX - *ret_misses);
+	}
+}
+
+/* It goes to the totals. */
+static void session_fold(struct eng_session *s)
+{
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
-		uint64_t hits = 0, misses = 0;
+		uint64_t hits, misses;
 		if (!s->e->store[i].id)
 			continue;
-		for (uint32_t k = 0; k < used; k++) {
-			hits += fold_one(&b[k].store[i].hits, FOLD_MAX - hits);
-			misses += fold_one(&b[k].store[i].misses, FOLD_MAX - misses);
-		}
+		session_reads(s, i, &hits, &misses);
 		shm_count(&s->e->store[i].entry->counter[SHM_SC_folded_hits], hits);
 		shm_count(&s->e->store[i].entry->counter[SHM_SC_folded_misses], misses);
+	}
+}
+
+void eng_session_reads_forget(struct eng *e, uint32_t i)
+{
+	struct shm_store_entry *se = &e->ctl->store[i];
+
+	for (uint32_t n = 0; n < e->n_scan; n++) {
+		const struct eng_session *s = &e->session[e->scan_slot[n]];
+		uint64_t hits, misses;
+		session_reads(s, i, &hits, &misses);
+		shm_count(&se->counter[SHM_SC_folded_hits], -hits);
+		shm_count(&se->counter[SHM_SC_folded_misses], -misses);
 	}
 }
 

@@ -20,10 +20,32 @@ static void store_add(struct eng_store *s, uint64_t entries, uint64_t kv_bytes, 
 	shm_count(&s->entry->counter[SHM_SC_place_bytes], places);
 }
 
+int eng_store_policy(struct eng *e, uint32_t pool_idx, const char *name, struct pol **ret)
+{
+	/* 239: the configuration's policy is not asked for */
+	const struct pol_ops *ops = pol_find(MUTANT(239) ? "fifo" : name);
+
+	return ops ? err_fwd(ops->new (ops, e->pool[pool_idx].bytes, ret)) : err_new(-EINVAL);
+}
+
+void eng_store_add(struct eng *e, uint32_t i, struct pol *pol)
+{
+	struct shm_store_entry *se = &e->ctl->store[i];
+
+	e->store[i] = (struct eng_store){.id = shm_load_rlx(&se->id),
+		.idx = i,
+		.pool_idx = se->pool_idx,
+		.pol = pol,
+		.entry = se};
+	shm_store_rlx(&se->counter[SHM_SC_entries], 0);
+	shm_store_rlx(&se->counter[SHM_SC_live_bytes], 0);
+	shm_store_rlx(&se->counter[SHM_SC_place_bytes], 0);
+}
+
 static int store_open_one(struct eng *e, uint32_t i)
 {
 	struct shm_store_entry *se = &e->ctl->store[i];
-	struct eng_store *s = &e->store[i];
+	struct pol *pol;
 	/* acq:entry.id */
 	uint64_t id = shm_load_acq(&se->id);
 
@@ -32,20 +54,12 @@ static int store_open_one(struct eng *e, uint32_t i)
 	if (se->pool_idx >= SHM_POOLS_MAX || !e->pool[se->pool_idx].base ||
 		se->policy[sizeof se->policy - 1] != 0)
 		return err_new(-EBADMSG);
-	/* 239: the configuration's policy is not asked for */
-	const struct pol_ops *ops = pol_find(MUTANT(239) ? "fifo" : se->policy);
-	if (!ops) {
+	int r = eng_store_policy(e, se->pool_idx, se->policy, &pol);
+	if (r == -EINVAL)
 		log_error("store %s: there is no eviction policy %s", se->name, se->policy);
-		return err_new(-EINVAL);
-	}
-	int r = ops->new (ops, e->pool[se->pool_idx].bytes, &s->pol);
 	if (r < 0)
 		return err_fwd(r);
-	*s = (struct eng_store){
-		.id = id, .idx = i, .pool_idx = se->pool_idx, .pol = s->pol, .entry = se};
-	shm_store_rlx(&se->counter[SHM_SC_entries], 0);
-	shm_store_rlx(&se->counter[SHM_SC_live_bytes], 0);
-	shm_store_rlx(&se->counter[SHM_SC_place_bytes], 0);
+	eng_store_add(e, i, pol);
 	return 0;
 }
 
@@ -61,7 +75,7 @@ int eng_store_open(struct eng *e)
 
 struct eng_store *eng_store_of(struct eng *e, uint64_t idx, uint64_t id)
 {
-	if (idx >= SHM_STORES_MAX || id == 0 || e->store[idx].id != id)
+	if (idx >= SHM_STORES_MAX || id == 0 || e->store[idx].id != id || e->store[idx].dropped)
 		return NULL;
 	return &e->store[idx];
 }
@@ -72,6 +86,37 @@ struct eng_store *eng_store_by_id(struct eng *e, uint64_t id)
 		if (e->store[i].id == id)
 			return &e->store[i];
 	return NULL;
+}
+
+/* Removes at most n entries of a dropped store; how many. */
+static uint32_t purge(struct eng *e, struct eng_store *s, uint32_t n)
+{
+	uint64_t off;
+	uint32_t done = 0;
+
+	while (done < n && s->pol->ops->victim(s->pol, e->now_ns / 1000000, &off) == 0 &&
+		eng_room_remove(&e->pool[s->pool_idx], off, ENG_LOST_DELETED))
+		done++;
+	return done;
+}
+
+bool eng_store_purge(struct eng *e)
+{
+	uint32_t left = ENG_PURGE_ENTRIES;
+
+	for (uint32_t i = 0; i < SHM_STORES_MAX && left; i++) {
+		struct eng_store *s = &e->store[i];
+		if (!s->dropped)
+			continue;
+		left -= purge(e, s, left);
+		if (!left || shm_load_rlx(&s->entry->counter[SHM_SC_entries]))
+			continue;
+		shm_store_rlx(&e->ctl->dropped_id[i], 0);
+		s->pol->ops->free(s->pol);
+		*s = (struct eng_store){.id = 0};
+		STEP("store:purged");
+	}
+	return !left;
 }
 
 bool eng_store_expired(const struct eng_pool *p, uint64_t off, uint64_t now_ns)

@@ -50,8 +50,16 @@ int eng_sup_send(struct eng *e, enum sup_msg_kind kind, const struct eng_session
 	return n < 0 ? err_new(-errno) : 0;
 }
 
-static void sup_message(struct eng *e, const struct sup_msg *m)
+int eng_sup_send_msg(struct eng *e, const struct sup_msg *m)
 {
+	ssize_t n = send(e->h->channel_fd, m, sizeof *m, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	return n < 0 ? err_new(-errno) : 0;
+}
+
+static void sup_message(struct eng *e, const struct sup_config_msg *all)
+{
+	const struct sup_msg *m = &all->msg;
 	struct eng_session *s;
 
 	switch (m->kind) {
@@ -63,17 +71,21 @@ static void sup_message(struct eng *e, const struct sup_msg *m)
 	case SUP_MSG_QUIT:
 		eng_quit(e);
 		return;
+	case SUP_MSG_CONFIG:
+		eng_config_take(e, all);
+		return;
 	default:
 		log_warn("the supervisor sent a message of unknown kind %u", m->kind);
 	}
 }
 
 /* One message.  1: there was one; 0: none now; -errno, -EPIPE at the end. */
-static int sup_receive(struct eng *e, struct sup_msg *ret)
+static int sup_receive(struct eng *e, struct sup_config_msg *ret)
 {
 	ssize_t n = recv(e->h->channel_fd, ret, sizeof *ret, MSG_DONTWAIT);
 
-	if (n == (ssize_t)sizeof *ret)
+	if (n >= (ssize_t)sizeof ret->msg &&
+		n == (ssize_t)(ret->msg.kind == SUP_MSG_CONFIG ? sizeof *ret : sizeof ret->msg))
 		return 1;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
@@ -82,8 +94,8 @@ static int sup_receive(struct eng *e, struct sup_msg *ret)
 
 static void sup_readable(void *arg, int result)
 {
+	static struct sup_config_msg m; /* large */
 	struct eng *e = arg;
-	struct sup_msg m;
 	int r = 1;
 
 	if (result == -ECANCELED)
@@ -112,10 +124,10 @@ int eng_sup_start(struct eng *e)
 bool eng_sup_wants_end(struct eng *e, int wait_ms)
 {
 	struct pollfd p = {.fd = e->h->channel_fd, .events = POLLIN};
-	struct sup_msg m;
+	static struct sup_config_msg m;
 
 	if (poll(&p, 1, wait_ms) <= 0)
 		return false;
 	int r = sup_receive(e, &m);
-	return r < 0 || (r == 1 && m.kind == SUP_MSG_QUIT);
+	return r < 0 || (r == 1 && m.msg.kind == SUP_MSG_QUIT);
 }

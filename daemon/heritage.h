@@ -13,8 +13,12 @@
  *     READY                         adopted, serving
  *     SESSION_PUT slot,id,who,rights,fence  + memfd [+ pidfd]  keep this session for my successors
  *     SESSION_DROP slot,id          it is over
+ *     CONFIG_TAKEN id               it can be had: whoever comes after me has the new one too
+ *     CONFIG_DONE id                it holds
+ *     CONFIG_REFUSED id,refusal,store_id,n    it cannot be had, and nothing was changed
  *   supervisor -> engine
  *     SESSION_KEPT slot,id          it is kept: now the client may have its descriptor (rule P16)
+ *     CONFIG id,force + struct config    the configuration that is to hold from now on
  *     QUIT                          finish what was acknowledged, say ENDED in the control segment, exit 0
  *
  * The supervisor never reads a client's byte.  It replies to SESSION_PUT at once.
@@ -72,6 +76,10 @@ enum sup_msg_kind {
 	SUP_MSG_SESSION_DROP = 3,
 	SUP_MSG_SESSION_KEPT = 4,
 	SUP_MSG_QUIT = 5,
+	SUP_MSG_CONFIG = 6,
+	SUP_MSG_CONFIG_TAKEN = 7,
+	SUP_MSG_CONFIG_DONE = 8,
+	SUP_MSG_CONFIG_REFUSED = 9,
 };
 
 struct sup_msg {
@@ -82,11 +90,24 @@ struct sup_msg {
 	uint32_t read_pools, write_pools;
 	uint32_t fence; /* enum shm_fence */
 	int32_t pid;
-	uint32_t n_fds; /* descriptors that come with it: memfd, then pidfd */
+	uint32_t n_fds;       /* descriptors that come with it: memfd, then pidfd */
+	uint32_t force;       /* CONFIG: stores that hold entries may be dropped */
+	uint32_t refusal;     /* CONFIG_REFUSED: enum admin_refusal */
+	uint64_t store_id, n; /* of it, with IN_USE: which store, and its entries */
+};
+
+/* The one kind that is longer: CONFIG. */
+struct sup_config_msg {
+	struct sup_msg msg;
+	struct config config;
 };
 
 /* sup_main.c: runs the supervisor until it is told to stop; returns the exit status. */
-int sup_main(const struct config *config);
+struct config_source;
+struct config_places;
+/* config is what was read from `source` just now; *source lives as long as the process. */
+int sup_main(const struct config *config, const struct config_places *places,
+	const struct config_source *source);
 /* eng_main.c: runs an engine on the heritage in fd; returns the exit status. */
 int eng_main(int heritage_fd);
 

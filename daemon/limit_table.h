@@ -130,7 +130,8 @@
 	BOUND("evictions of a pool in the background in a turn", ENG_PRESSURE_VICTIMS, "") \
 	BOUND("entries moved by one compaction", ENG_COMPACT_PLACES, "") \
 	BOUND("entries in limbo before the turn ends with a sweep", ENG_LIMBO_ENTRIES, "") \
-	BOUND("chains of a growing index moved in a turn", ENG_GROW_CHAINS, "")
+	BOUND("chains of a growing index moved in a turn", ENG_GROW_CHAINS, "") \
+	BOUND("entries of dropped stores removed in a turn", ENG_PURGE_ENTRIES, "")
 
 /* clang-format on */
 

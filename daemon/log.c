@@ -21,6 +21,8 @@ void log_open(int fd, enum config_log_level level, const char *role)
 	log_role = role;
 }
 
+void log_set_level(enum config_log_level level) { log_level = level; }
+
 bool log_on(enum config_log_level level) { return level <= log_level; }
 
 /* A pipe that polls as writable has room for PIPE_BUF bytes, which is more than a line. */

@@ -23,6 +23,9 @@ enum { LOG_LINE_BYTES = 2048 };
  * standard error, info, "hypercached". */
 void log_open(int fd, enum config_log_level level, const char *role);
 
+/* Another level, from now on. */
+void log_set_level(enum config_log_level level);
+
 /* True if a line of this level would be written. */
 bool log_on(enum config_log_level level);
 

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include "config.h"
+#include "config_source.h"
 #include "heritage.h"
 #include "hypercache.h"
 #include "limit_table.h"
@@ -18,6 +18,7 @@ enum { STATUS_FAILED = 1, STATUS_USAGE = 2 };
 
 enum {
 	OPT_CONFIG = 256,
+	OPT_SET,
 	OPT_CHECK,
 	OPT_PRINT,
 	OPT_HELP_CONFIG,
@@ -30,6 +31,7 @@ enum {
 
 static const struct option options[] = {
 	{"config", required_argument, NULL, OPT_CONFIG},
+	{"set", required_argument, NULL, OPT_SET},
 	{"check-config", no_argument, NULL, OPT_CHECK},
 	{"print-config", no_argument, NULL, OPT_PRINT},
 	{"help-config", no_argument, NULL, OPT_HELP_CONFIG},
@@ -44,9 +46,12 @@ static const struct option options[] = {
 static const char usage[] =
 	"hypercached - the daemon that owns the shared memory\n"
 	"\n"
-	"  hypercached [--config FILE]    run in the foreground until SIGTERM\n"
+	"  hypercached [--config FILE] [--set KEY=VALUE]...\n"
+	"                                 run in the foreground until SIGTERM\n"
 	"\n"
 	"  --config FILE    the configuration; without it the defaults hold\n"
+	"  --set KEY=VALUE  a value that counts instead of the file's, as log_level=debug,\n"
+	"                   pools.main.size=1GiB or stores.pages.ttl=10m; may be repeated\n"
 	"  --check-config   only look whether it is right\n"
 	"  --print-config   print the values that would hold, as a configuration\n"
 	"  --help-config    print all keys, their values and meanings\n"
@@ -68,8 +73,9 @@ static int printed(void)
 int main(int argc, char **argv)
 {
 	static struct config config;
+	static struct config_places places;
 	char why[CONFIG_ERROR_BYTES + 4096];
-	const char *file = NULL;
+	static struct config_source source;
 	int what = 0, opt;
 
 	step_from_env();
@@ -81,7 +87,11 @@ int main(int argc, char **argv)
 			return eng_main(atoi(optarg));
 		}
 		if (opt == OPT_CONFIG)
-			file = optarg;
+			source.file = optarg;
+		else if (opt == OPT_SET && source.n_set < CONFIG_SETS_MAX)
+			source.set[source.n_set++] = optarg;
+		else if (opt == OPT_SET)
+			return fputs("hypercached: at most 64 --set\n", stderr), STATUS_USAGE;
 		else if (what == 0)
 			what = opt;
 	}
@@ -99,15 +109,13 @@ int main(int argc, char **argv)
 		return limits_print(stdout), printed();
 	if (what == OPT_MAN_CONFIG)
 		return config_man(stdout), printed();
-	config_defaults(&config);
-	if ((file && config_load(&config, file, why, sizeof why) < 0) ||
-		config_resolve(&config, why, sizeof why) < 0) {
+	if (config_read(&config, &places, &source, why, sizeof why) < 0) {
 		fprintf(stderr, "hypercached: %s\n", why);
 		return STATUS_USAGE;
 	}
 	if (what == OPT_CHECK)
-		return printf("%s: right\n", file ? file : "the defaults"), printed();
+		return printf("%s: right\n", source.file ? source.file : "the defaults"), printed();
 	if (what == OPT_PRINT)
 		return config_print(&config, stdout), printed();
-	return sup_main(&config);
+	return sup_main(&config, &places, &source);
 }

@@ -7,6 +7,7 @@
  *   sup_control  first bytes of the segments     sup_life     the word that says we live
  *   sup_memory   all segments, made and given up together
  *   sup_notify   what a service manager is told
+ *   sup_ask      what tools ask for           sup_change   a new configuration, on its way to the engine
  *
  * One thread, one poll(2), no timer when nothing is due: an idle supervisor does not
  * wake up.  It never parses a client's byte, never maps a pool for longer than its
@@ -24,7 +25,7 @@
 
 #include <poll.h>
 #include "admin.h"
-#include "config.h"
+#include "config_source.h"
 #include "heritage.h"
 #include "sup_segment.h"
 
@@ -66,8 +67,30 @@ struct sup_engine {
 struct sup_admin {
 	int fd;               /* -1: the place is free */
 	bool asked;           /* its request has come */
+	bool waits;           /* its answer waits for a change (sup_change.c) */
+	bool may_change;      /* root, or our own user */
 	uint32_t next;        /* position in the list of descriptors */
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC */
+};
+
+/* A change of the configuration: from whoever asked for it to the engine, one at a time. */
+enum sup_change_state {
+	SUP_CHANGE_NONE,
+	SUP_CHANGE_WAITS, /* for an engine that serves */
+	SUP_CHANGE_SENT,  /* to it; a death now: nothing was changed */
+	SUP_CHANGE_TAKEN, /* by it; a death now: its successor makes it whole */
+};
+
+struct sup_change {
+	enum sup_change_state state;
+	uint64_t number; /* counts changes */
+	bool force;      /* stores that hold entries may be dropped */
+	bool has_read;   /* read and places come with it: it is a reload */
+	struct config next, read;
+	struct config_places places;
+	struct sup_admin *asker; /* NULL: a signal, or it has left */
+	char *lines;             /* what the asker is told; heap */
+	size_t lines_bytes;
 };
 
 /* A bound socket, and what lies at its path. */
@@ -78,9 +101,14 @@ struct sup_socket {
 };
 
 struct sup {
-	struct config config;
-	int folder_lock; /* descriptor that holds the data folder's lock */
-	int signals;     /* signalfd */
+	struct config config;               /* that holds */
+	const struct config_source *source; /* what it is read from */
+	struct config read;                 /* as it was read last: what places belongs to */
+	struct config_places places;
+	struct sup_change change;
+	uint64_t next_id; /* of the next store (rule P10) */
+	int folder_lock;  /* descriptor that holds the data folder's lock */
+	int signals;      /* signalfd */
 	struct sup_socket listen, admin_listen;
 	struct sup_segment control, journal;
 	struct sup_segment region[SHM_POOLS_MAX]; /* region 0 of each pool */
@@ -147,8 +175,29 @@ void sup_session_close_all(struct sup *sup);
  * is logged. */
 void sup_notify(const char *state);
 
+/* sup_ask.c: obeys a request; the answer is sent at once, or `a` waits for sup_change.c.
+ * fd: a descriptor that came with it, or -1; stays the caller's. */
+void sup_ask(struct sup *sup, struct sup_admin *a, const struct admin_request *rq, int fd);
+void sup_ask_reload(struct sup *sup); /* SIGHUP: the answer goes to the log */
+
+/* sup_change.c: takes change->next, force, and what else was filled in; asker NULL: a signal.
+ * Ownership of lines goes to it. */
+void sup_change_begin(struct sup *sup);
+void sup_change_go(struct sup *sup); /* an engine has begun to serve, or is gone */
+/* A CONFIG_ message of the engine.  0, or -EBADMSG: it makes no sense. */
+int sup_change_on_message(struct sup *sup, const struct sup_msg *m);
+void sup_change_on_death(struct sup *sup);
+void sup_change_forget(struct sup *sup, const struct sup_admin *a); /* the asker has left */
+/* Answers, tells the log, and ends the change; fmt NULL: it was done. */
+void sup_change_end(struct sup *sup, enum admin_refusal refusal, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
 /* sup_admin.c */
+/* The one answer to a request; then the connection is closed.  lines: what the memfd holds. */
+void sup_admin_reply(struct sup *sup, struct sup_admin *a, enum admin_refusal refusal,
+	const char *lines, size_t n);
 void sup_admin_accept(struct sup *sup, uint64_t now_ns);
+void sup_admin_on_due(struct sup *sup, struct sup_admin *a); /* its time is over */
 void sup_admin_on_event(struct sup *sup, struct sup_admin *a, short revents);
 short sup_admin_events(const struct sup_admin *a); /* what to poll for */
 void sup_admin_close(struct sup_admin *a);

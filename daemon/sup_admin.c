@@ -1,7 +1,9 @@
 /* sup_admin.c - descriptors for tools (admin.h), without ever waiting for one. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "base/cleanup.h"
@@ -111,7 +113,10 @@ void sup_admin_close(struct sup_admin *a)
 	*a = (struct sup_admin){.fd = -1};
 }
 
-short sup_admin_events(const struct sup_admin *a) { return a->asked ? POLLOUT : POLLIN; }
+short sup_admin_events(const struct sup_admin *a)
+{
+	return a->waits ? 0 : a->asked ? POLLOUT : POLLIN;
+}
 
 /* The next packet.  0: sent; 1: sent, and it was the last one; -EAGAIN: it waits; -errno. */
 static int packet_send(struct sup *sup, struct sup_admin *a)
@@ -136,33 +141,125 @@ static int packet_send(struct sup *sup, struct sup_admin *a)
 	return answer.last ? 1 : 0;
 }
 
-/* Reads the request.  True if it was the right one. */
+/* A sealed memfd with these bytes.  Descriptor, or -errno. */
+static int lines_memfd(const char *lines, size_t n)
+{
+	_cleanup_close_ int fd = memfd_create(
+		"hypercached-answer", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0)
+		return err_new(-errno);
+	if (write(fd, lines, n) != (ssize_t)n ||
+		fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) !=
+			0)
+		return err_new(-EIO);
+	return steal_fd(fd);
+}
+
+void sup_admin_reply(struct sup *sup, struct sup_admin *a, enum admin_refusal refusal,
+	const char *lines, size_t n)
+{
+	_cleanup_close_ int fd = lines_memfd(lines, n);
+	struct admin_answer answer;
+
+	answer_begin(sup, &answer, refusal ? ADMIN_REFUSED : ADMIN_DONE);
+	answer.refusal = refusal;
+	answer.n_fds = fd >= 0;
+	int r = answer_send(a->fd, &answer, &fd); /* fits into an empty socket */
+	if (r < 0 && r != -EPIPE)
+		log_warn("a tool was not answered: %s", strerror(-r));
+	sup_admin_close(a);
+}
+
+/* What came instead of a request. */
+static void bad(struct sup *sup, struct sup_admin *a)
+{
+	struct admin_answer answer;
+
+	answer_begin(sup, &answer, ADMIN_BAD);
+	(void)snprintf(answer.text, sizeof answer.text,
+		"a request is \"descriptors\" and a newline, or a struct admin_request of version "
+		"%d",
+		ADMIN_VERSION);
+	(void)answer_send(a->fd, &answer, NULL);
+	sup_admin_close(a);
+}
+
+/* One packet and the descriptor that came with it (-1: none).  Its bytes, or 0. */
+static size_t packet_receive(int sock, void *to, size_t to_bytes, int *ret_fd)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+	struct iovec part = {.iov_base = to, .iov_len = to_bytes};
+	struct msghdr m = {.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof control};
+	ssize_t n = recvmsg(sock, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	*ret_fd = -1;
+	if (n < 0)
+		return 0;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+			memcpy(ret_fd, CMSG_DATA(c), sizeof *ret_fd);
+	return (size_t)n;
+}
+
+/* Reads the request.  True: descriptors are asked for; else it was seen to. */
 static bool request_read(struct sup *sup, struct sup_admin *a)
 {
-	char text[sizeof ADMIN_REQUEST + 1];
-	struct admin_answer answer;
-	ssize_t n = recv(a->fd, text, sizeof text, MSG_DONTWAIT);
+	union {
+		char text[sizeof(struct admin_request) +
+			  1]; /* one more: so that too long is seen */
+		struct admin_request rq;
+	} u;
+	_cleanup_close_ int fd = -1;
+	size_t n = packet_receive(a->fd, &u, sizeof u.text, &fd);
 
-	if (n == (ssize_t)strlen(ADMIN_REQUEST) && memcmp(text, ADMIN_REQUEST, (size_t)n) == 0)
+	if (n == strlen(ADMIN_REQUEST) && memcmp(u.text, ADMIN_REQUEST, n) == 0)
 		return true;
-	if (n > 0) {
-		answer_begin(sup, &answer, ADMIN_BAD);
-		(void)snprintf(answer.text, sizeof answer.text,
-			"the only request is \"descriptors\" and a newline");
-		(void)answer_send(a->fd, &answer, NULL);
+	if (n == sizeof u.rq && u.rq.magic == ADMIN_ASK_MAGIC && u.rq.version == ADMIN_VERSION &&
+		memchr(u.rq.name, 0, sizeof u.rq.name) && memchr(u.rq.text, 0, sizeof u.rq.text)) {
+		a->asked = true;
+		sup_ask(sup, a, &u.rq, fd);
+	} else if (n > 0) {
+		bad(sup, a);
+	} else {
+		sup_admin_close(a);
 	}
 	return false;
+}
+
+void sup_admin_on_due(struct sup *sup, struct sup_admin *a)
+{
+	static const char late[] =
+		"error\tthe engine has not answered yet: the change holds as soon as it takes it; "
+		"see `hypercache config diff`\n";
+
+	if (a->waits) {
+		sup_change_forget(sup, a);
+		sup_admin_reply(sup, a, ADMIN_R_BUSY, late, sizeof late - 1);
+		return;
+	}
+	sup_admin_close(a);
 }
 
 void sup_admin_on_event(struct sup *sup, struct sup_admin *a, short revents)
 {
 	int r = 0;
 
+	if (a->waits) { /* nothing was polled for: it has left */
+		sup_change_forget(sup, a);
+		sup_admin_close(a);
+		return;
+	}
 	if (!a->asked) {
-		if (!(revents & POLLIN) || !request_read(sup, a)) {
+		if (!(revents & POLLIN)) {
 			sup_admin_close(a);
 			return;
 		}
+		if (!request_read(sup, a))
+			return;
 		a->asked = true;
 	}
 	for (int i = 0; i < PACKETS_AT_ONCE && r == 0; i++)
@@ -210,6 +307,7 @@ void sup_admin_accept(struct sup *sup, uint64_t now_ns)
 		if (sup->admin[i].fd >= 0)
 			continue;
 		sup->admin[i] = (struct sup_admin){.fd = steal_fd(fd),
+			.may_change = who.uid == 0 || who.uid == geteuid(),
 			.deadline_ns = now_ns + ADMIN_LIMIT_MS * UINT64_C(1000000)};
 		return;
 	}

@@ -52,6 +52,15 @@ static void header_publish(struct shm_segment *seg)
 	shm_store_rel(&seg->magic, SHM_MAGIC); /* rel:segment.magic */
 }
 
+/* What a reload may change. */
+static void store_entry_update(struct shm_store_entry *e, const struct config_store *s)
+{
+	shm_store_rlx(&e->default_ttl_ns, s->ttl_ns);
+	shm_store_rlx(&e->guaranteed_bytes, s->guaranteed_bytes);
+	shm_store_rlx(&e->limit_bytes, s->limit_bytes == CONFIG_AUTO ? 0 : s->limit_bytes);
+	shm_store_rlx(&e->limit_entries, s->max_entries == CONFIG_AUTO32 ? 0 : s->max_entries);
+}
+
 void sup_control_update(struct shm_control *c, const struct config *config)
 {
 	for (uint32_t i = 0; i < config->n_pools; i++) {
@@ -62,13 +71,11 @@ void sup_control_update(struct shm_control *c, const struct config *config)
 		shm_store32_rlx(&ppm[SHM_PRESSURE_HIGH], p->pressure_high_ppm);
 		shm_store32_rlx(&ppm[SHM_PRESSURE_FULL], p->pressure_full_ppm);
 	}
-	for (uint32_t i = 0; i < config->n_stores; i++) {
-		const struct config_store *s = &config->store[i];
-		struct shm_store_entry *e = &c->store[i];
-		shm_store_rlx(&e->guaranteed_bytes, s->guaranteed_bytes);
-		shm_store_rlx(&e->limit_bytes, s->limit_bytes == CONFIG_AUTO ? 0 : s->limit_bytes);
-		shm_store_rlx(
-			&e->limit_entries, s->max_entries == CONFIG_AUTO32 ? 0 : s->max_entries);
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
+		uint64_t id = shm_load_rlx(&c->store[i].id);
+		for (uint32_t k = 0; id && k < config->n_stores; k++)
+			if (config->store[k].id == id)
+				store_entry_update(&c->store[i], &config->store[k]);
 	}
 }
 
@@ -87,26 +94,25 @@ static void pool_entry_fill(struct shm_pool_entry *e, const struct config_pool *
 	shm_store_rel(&e->id, id); /* rel:entry.id */
 }
 
-static void store_entry_fill(
-	struct shm_store_entry *e, const struct config_store *s, const char *policy, uint64_t id)
+const char *sup_control_policy(const struct config_store *s)
+{
+#define POLICY_NAME_(constant, word) [constant] = word,
+	static const char *const words[] = {CONFIG_CHOICES_policy(POLICY_NAME_)};
+	return words[s->policy];
+}
+
+void sup_control_store_put(struct shm_store_entry *e, const struct config_store *s)
 {
 	memcpy(e->name, s->name, sizeof s->name);
 	e->pool_idx = s->pool_idx;
 	e->type = s->type;
-	shm_store_rlx(&e->default_ttl_ns, s->ttl_ns);
-	(void)snprintf(e->policy, sizeof e->policy, "%s", policy);
-	shm_store_rel(&e->id, id); /* rel:entry.id */
+	store_entry_update(e, s);
+	(void)snprintf(e->policy, sizeof e->policy, "%s", sup_control_policy(s));
+	shm_store_rel(&e->id, s->id); /* rel:entry.id */
 }
 
-static const char *policy_name(enum config_policy policy)
-{
-#define POLICY_NAME_(constant, word) [constant] = word,
-	static const char *const words[] = {CONFIG_CHOICES_policy(POLICY_NAME_)};
-	return words[policy];
-}
-
-int sup_control_format(struct shm_control *c, const struct config *config,
-	const struct sup_segment *self, const struct sup_segment *pool)
+int sup_control_format(struct shm_control *c, struct config *config, const struct sup_segment *self,
+	const struct sup_segment *pool)
 {
 	struct {
 		uint64_t daemon_id, hash_seed, id;
@@ -129,9 +135,10 @@ int sup_control_format(struct shm_control *c, const struct config *config,
 	sup_control_update(c, config);
 	for (uint32_t i = 0; i < config->n_pools; i++)
 		pool_entry_fill(&c->pool[i], &config->pool[i], &pool[i], id++);
-	for (uint32_t i = 0; i < config->n_stores; i++)
-		store_entry_fill(&c->store[i], &config->store[i],
-			policy_name(config->store[i].policy), id++);
+	for (uint32_t i = 0; i < config->n_stores; i++) {
+		config->store[i].id = id++;
+		sup_control_store_put(&c->store[i], &config->store[i]);
+	}
 	header_publish(&c->seg);
 	return 0;
 }

@@ -15,12 +15,20 @@
 #include "sup_segment.h"
 
 /* Fills c (sizeof *c zeroes), the memory of `self`, from the configuration and what the pools got
- * (pool[i] is region 0 of config->pool[i]).  0, or -errno: no random numbers. */
-int sup_control_format(struct shm_control *c, const struct config *config,
-	const struct sup_segment *self, const struct sup_segment *pool);
+ * (pool[i] is region 0 of config->pool[i]).  Gives each store of the configuration its id, ascending.
+ * 0, or -errno: no random numbers. */
+int sup_control_format(struct shm_control *c, struct config *config, const struct sup_segment *self,
+	const struct sup_segment *pool);
 
-/* Stores what a reload may change into the entries of the first n_pools pools and n_stores stores:
- * thresholds, guarantees, limits.  Each is one word, which the engine loads when it needs it; nothing
+/* The word of its policy.  Static. */
+const char *sup_control_policy(const struct config_store *s);
+
+/* Fills an unused entry of the directory, all of whose bytes but the id's are its own to change; the id goes
+ * last.  The engine calls it too, for stores that come later. */
+void sup_control_store_put(struct shm_store_entry *e, const struct config_store *s);
+
+/* Stores what a reload may change into the entries of the first n_pools pools, and of the stores, which it
+ * finds by their ids: thresholds, times to live, guarantees, limits.  Each is one word, which the engine loads when it needs it; nothing
  * has to be told to it. */
 void sup_control_update(struct shm_control *c, const struct config *config);
 

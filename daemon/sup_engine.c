@@ -226,6 +226,7 @@ static void on_ready(struct sup *sup)
 		sup_notify("READY=1");
 		sup->said_ready = true;
 	}
+	sup_change_go(sup);
 }
 
 /* Obeys one message.  0; 1: the answer did not fit; -errno: it makes no sense. */
@@ -252,6 +253,11 @@ static int on_message(struct sup *sup, const struct sup_msg *m, int *fds, uint32
 	case SUP_MSG_SESSION_DROP:
 		r = sup_session_drop(sup, m);
 		STEP("sup:session-dropped");
+		break;
+	case SUP_MSG_CONFIG_TAKEN:
+	case SUP_MSG_CONFIG_DONE:
+	case SUP_MSG_CONFIG_REFUSED:
+		r = sup_change_on_message(sup, m);
 		break;
 	default:
 		r = err_new(-EBADMSG);
@@ -351,6 +357,7 @@ void sup_engine_on_death(struct sup *sup)
 	e->pidfd = -1;
 	e->pid = 0;
 	e->state = ADMIN_ENGINE_WAITING;
+	sup_change_on_death(sup);
 	if (sup->stop_ns) {
 		sup->over = true;
 		return;

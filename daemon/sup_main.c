@@ -19,10 +19,17 @@
 
 /* --------------------------------------------------------------------- start */
 
-static void sup_init(struct sup *sup, const struct config *config)
+static void sup_init(struct sup *sup, const struct config *config,
+	const struct config_places *places, const struct config_source *source)
 {
-	*sup = (struct sup){
-		.config = *config, .folder_lock = -1, .signals = -1, .lock_fd = -1, .panic_fd = -1};
+	*sup = (struct sup){.config = *config,
+		.source = source,
+		.read = *config,
+		.places = *places,
+		.folder_lock = -1,
+		.signals = -1,
+		.lock_fd = -1,
+		.panic_fd = -1};
 	sup->listen.fd = sup->admin_listen.fd = -1;
 	sup->control.fd = sup->journal.fd = -1;
 	sup->engine.pidfd = sup->engine.channel = -1;
@@ -70,12 +77,12 @@ static int memfds_make(struct sup *sup)
 /* From here on these signals are events. */
 static int signals_open(struct sup *sup)
 {
-	static const int stop[] = {SIGTERM, SIGINT, SIGHUP};
+	static const int caught[] = {SIGTERM, SIGINT, SIGHUP};
 	sigset_t set;
 
 	(void)sigemptyset(&set);
-	for (size_t i = 0; i < sizeof stop / sizeof *stop; i++)
-		(void)sigaddset(&set, stop[i]);
+	for (size_t i = 0; i < sizeof caught / sizeof *caught; i++)
+		(void)sigaddset(&set, caught[i]);
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) == 0)
 		sup->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -162,7 +169,7 @@ static void on_due(struct sup *sup)
 
 	for (int i = 0; i < ADMIN_CONNECTIONS; i++)
 		if (sup->admin[i].fd >= 0 && now_ns >= sup->admin[i].deadline_ns)
-			sup_admin_close(&sup->admin[i]);
+			sup_admin_on_due(sup, &sup->admin[i]);
 	if (sup->stop_ns && now_ns >= sup->stop_ns) {
 		sup_engine_kill(sup, "it was told to end and did not");
 		sup->stop_ns = UINT64_MAX;
@@ -176,6 +183,10 @@ static void on_signal(struct sup *sup)
 
 	if (read(sup->signals, &info, sizeof info) != (ssize_t)sizeof info)
 		return;
+	if (info.ssi_signo == SIGHUP) {
+		sup_ask_reload(sup);
+		return;
+	}
 	if (!sup->stop_ns) {
 		log_info("stopping, because of signal %u from process %u", info.ssi_signo,
 			info.ssi_pid);
@@ -236,6 +247,7 @@ static void sup_fini(struct sup *sup)
 		sup_admin_close(&sup->admin[i]);
 	sup_session_close_all(sup);
 	free(sup->session);
+	free(sup->change.lines);
 	sup_memory_close(sup);
 	cleanup_closep_(&sup->lock_fd);
 	cleanup_closep_(&sup->panic_fd);
@@ -243,7 +255,8 @@ static void sup_fini(struct sup *sup)
 	cleanup_closep_(&sup->folder_lock); /* last: another daemon may begin now */
 }
 
-int sup_main(const struct config *config)
+int sup_main(const struct config *config, const struct config_places *places,
+	const struct config_source *source)
 {
 	static struct sup sup;
 
@@ -253,7 +266,7 @@ int sup_main(const struct config *config)
 	/* Else a process of our own user could write through our mapping, strict or not. */
 	if (config->hardening == CONFIG_HARDENING_STRICT && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
 		log_warn("debuggers of our own user are not kept out: %s", strerror(errno));
-	sup_init(&sup, config);
+	sup_init(&sup, config, places, source);
 	if (sup_start(&sup) == 0) {
 		sup_run(&sup);
 		if (sup.status == 0)

@@ -96,6 +96,7 @@ static int segments_format(struct sup *sup)
 	r = sup_control_format(sup->ctl, &sup->config, &sup->control, sup->region);
 	if (r < 0)
 		return log_fail(r, "no random numbers for the control segment");
+	sup->next_id = sup->config.store[sup->config.n_stores - 1].id + 1;
 	r = sup_segment_map(&sup->journal, sizeof(struct shm_journal), &map, &bytes);
 	if (r < 0)
 		return log_fail(r, "cannot map the journal");
@@ -147,7 +148,8 @@ int sup_memory_resize(struct sup *sup, uint32_t pool_idx, uint64_t bytes, char w
 	}
 	if (bytes == sup->config.pool[pool_idx].size_bytes)
 		return 0;
-	(void)snprintf(why, SUP_WHY_BYTES, "this version cannot resize a pool that serves: restart");
+	(void)snprintf(
+		why, SUP_WHY_BYTES, "this version cannot resize a pool that serves: restart");
 	return err_new(-EOPNOTSUPP);
 }
 

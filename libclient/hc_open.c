@@ -252,7 +252,8 @@ void hc_close(struct hc *hc)
 /* ------------------------------------------------------------------ stores */
 
 /* The handle of the store at idx, made at first use.  0 or -ENOMEM. */
-static int store_take(struct hc *hc, uint32_t idx, uint64_t id, struct hc_store **ret)
+static int store_take(
+	struct hc *hc, uint32_t idx, uint64_t id, uint32_t pool_idx, struct hc_store **ret)
 {
 	const struct shm_store_entry *e = &hc->ctl->store[idx];
 	struct hc_store *s = hc->store[idx];
@@ -263,7 +264,7 @@ static int store_take(struct hc *hc, uint32_t idx, uint64_t id, struct hc_store 
 			return err_new(-ENOMEM);
 		*fresh = (struct hc_store){
 			.hc = hc,
-			.pool = &hc->pool[e->pool_idx],
+			.pool = &hc->pool[pool_idx],
 			.entry = e,
 			.fork_word = hc->fork_word,
 			.serial = hc_threads_serial(hc->threads),
@@ -290,12 +291,16 @@ int hc_store(struct hc *hc, const char *name, struct hc_store **ret)
 		uint64_t id = shm_load_acq(&e->id); /* acq:entry.id */
 		if (id == 0 || strncmp(e->name, name, sizeof e->name) != 0)
 			continue;
-		if (e->pool_idx >= SHM_POOLS_MAX)
+		uint32_t pool_idx = e->pool_idx;
+		shm_copy_over(); /* acq:entry.reuse */
+		if (shm_load_rlx(&e->id) != id)
+			continue; /* dropped meanwhile; what is there now has another name, or is newer */
+		if (pool_idx >= SHM_POOLS_MAX)
 			return HC_E_DAMAGED;
-		if (!hc->pool[e->pool_idx].mapped)
+		if (!hc->pool[pool_idx].mapped)
 			return HC_E_DENIED;
 		(void)pthread_mutex_lock(&hc->store_lock);
-		int r = store_take(hc, i, id, ret);
+		int r = store_take(hc, i, id, pool_idx, ret);
 		(void)pthread_mutex_unlock(&hc->store_lock);
 		return hc_border(r);
 	}

@@ -14,6 +14,7 @@
  *                   a set one is made visible by the barrier, not by this pair
  *   hint.head       head seen -> the hints below it are there
  *   entry.id        directory entry seen -> its name and sizes are there
+ *   entry.reuse     a word of a new store seen -> the former id is seen to be gone
  *   intent.state, result.request, journal.session   a later engine sees whole records (death, not concurrency)
  *   client.blocks   a block counted -> its pins are looked at (the barrier makes both visible)
  *   pool.accounts   the number of changes seen -> the gauges are not older than it
@@ -59,6 +60,12 @@ static inline void shm_store32_rel(shm_u32 *x, uint32_t v)
 {
 	__atomic_store_n(&x->v, v, __ATOMIC_RELEASE);
 }
+
+/* Words that get another meaning while somebody may copy them, guarded by an id: the writer takes the id
+ * away, calls the first, writes, and puts the new id there; the reader loads the id (acquire), copies,
+ * calls the second, and loads the id again. */
+static inline void shm_reuse_begins(void) { atomic_thread_fence(memory_order_release); }
+static inline void shm_copy_over(void) { atomic_thread_fence(memory_order_acquire); }
 
 /* A counter with one writer: no locked instruction, never torn. */
 static inline void shm_count(shm_u64 *x, uint64_t n) { shm_store_rlx(x, shm_load_rlx(x) + n); }

@@ -230,6 +230,9 @@ static bool store_knows(const struct fsck *f, const struct shm_item *it)
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
 		if (shm_load_acq(&f->c->store[i].id) == it->store_id) /* acq:entry.id */
 			return it->epoch <= (uint32_t)shm_load_rlx(&f->c->store[i].epoch);
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) /* dropped, and not all gone yet */
+		if (shm_load_rlx(&f->c->dropped_id[i]) == it->store_id)
+			return true;
 	return false;
 }
 

@@ -6,6 +6,8 @@
  *   cli_stat.c        stat       \
  *   cli_clients.c     clients     > through the admin socket and shared memory alone
  *   cli_fsck.c        fsck       /
+ *   cli_config.c      config, reload: what the supervisor says of its configuration
+ *   cli_store.c       store, pool
  *   cli_print.c       sizes, times, tables, JSON
  *
  * A verb returns its exit status.  What it found goes to standard output, why it failed to
@@ -37,8 +39,9 @@ struct cli {
 	const char *admin;  /* NULL: beside the socket */
 	const char *store;
 	uint32_t timeout_ms;
-	bool json, verbose, base64;
-	uint64_t ttl_ms; /* as hc_set_opts.ttl_ms */
+	bool json, verbose, base64, force;
+	bool store_given; /* --store: some verbs do all stores without it */
+	uint64_t ttl_ms;  /* as hc_set_opts.ttl_ms */
 	uint32_t flags;
 	int n_args; /* behind the verb */
 	char **arg;
@@ -60,6 +63,10 @@ int cli_scan(const struct cli *c);
 int cli_stat(const struct cli *c);
 int cli_clients(const struct cli *c);
 int cli_fsck(const struct cli *c);
+int cli_config(const struct cli *c);
+int cli_reload(const struct cli *c);
+int cli_store(const struct cli *c);
+int cli_pool(const struct cli *c);
 
 /* Says what went wrong, in one line, and returns `status`. */
 int cli_fail(const struct cli *c, enum cli_status status, const char *format, ...)
@@ -81,6 +88,15 @@ int cli_end(const struct cli *c, int status);
 /* Asks the admin socket.  0; else the exit status, and why has been said. */
 struct hypercache_admin;
 int cli_admin_open(const struct cli *c, struct hypercache_admin *ret);
+
+/* Sends a request to the admin socket (rq: but for magic and version; fd: to go with it, or -1).  0 and
+ * the answer's lines, for the caller to free; else the exit status, and why has been said. */
+struct admin_request;
+int cli_ask(const struct cli *c, struct admin_request *rq, int fd, char **ret_lines);
+/* Prints lines that say what was changed, or would be. */
+void cli_changes_print(const struct cli *c, char *lines);
+/* The next line, cut into fields, at most n_fields; moves *at behind it.  False: there is none. */
+bool cli_line_next(char **at, char **field, int n_fields, int *ret_n);
 
 /* ---------------------------------------------------------- printing: cli_print.c */
 

@@ -215,7 +215,8 @@ static void pool_print(const struct hypercache_admin *a, uint32_t idx)
 
 /* -------------------------------------------------------------------- stores */
 
-static void stores_print(const struct hypercache_admin *a)
+/* only: a directory entry; SHM_STORES_MAX: all. */
+static void stores_print(const struct hypercache_admin *a, uint32_t only)
 {
 	printf("\n%-16s %-10s %10s %11s %10s %10s %10s %12s %12s %7s\n", "store", "pool", "entries",
 		"bytes", "sets", "evicted", "expired", "hits", "misses", "ratio");
@@ -223,7 +224,7 @@ static void stores_print(const struct hypercache_admin *a)
 		const struct shm_store_entry *e = &a->ctl->store[i];
 		char name[SHM_NAME_BYTES], pool[SHM_NAME_BYTES] = "?", size[CLI_TEXT_BYTES];
 		char hit_ratio[CLI_TEXT_BYTES] = "-";
-		if (!store_used(a, i))
+		if (!store_used(a, i) || (only < SHM_STORES_MAX && i != only))
 			continue;
 		struct store_sum sum = store_sum(a, i);
 		if (e->pool_idx < SHM_POOLS_MAX)
@@ -270,6 +271,15 @@ static void counter_print(void *arg, const char *name, uint64_t v, const struct 
 		cli_text(d->meaning, sizeof d->meaning, meaning, sizeof meaning));
 }
 
+static void store_counters_print(const struct hypercache_admin *a, uint32_t i)
+{
+	const struct shm_store_entry *e = &a->ctl->store[i];
+	char name[SHM_NAME_BYTES];
+
+	printf("\ncounters of store %s\n", cli_text(e->name, sizeof e->name, name, sizeof name));
+	counters_each(a, SHM_SCOPE_STORE, e->counter, counter_print, NULL);
+}
+
 static void counters_print(const struct hypercache_admin *a)
 {
 	char name[SHM_NAME_BYTES];
@@ -284,14 +294,9 @@ static void counters_print(const struct hypercache_admin *a)
 			cli_text(e->name, sizeof e->name, name, sizeof name));
 		counters_each(a, SHM_SCOPE_POOL, e->counter, counter_print, NULL);
 	}
-	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
-		const struct shm_store_entry *e = &a->ctl->store[i];
-		if (!store_used(a, i))
-			continue;
-		printf("\ncounters of store %s\n",
-			cli_text(e->name, sizeof e->name, name, sizeof name));
-		counters_each(a, SHM_SCOPE_STORE, e->counter, counter_print, NULL);
-	}
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
+		if (store_used(a, i))
+			store_counters_print(a, i);
 }
 
 /* ---------------------------------------------------------------------- JSON */
@@ -397,6 +402,30 @@ static void stat_json(const struct hypercache_admin *a)
 	json_finish(&j);
 }
 
+/* --store: that one alone. */
+static int store_stat(const struct cli *c, const struct hypercache_admin *a)
+{
+	struct json j = {.to = stdout};
+	uint32_t i = 0;
+
+	while (i < SHM_STORES_MAX &&
+		(!store_used(a, i) || strncmp(a->ctl->store[i].name, c->store,
+					      sizeof a->ctl->store[i].name) != 0))
+		i++;
+	if (i == SHM_STORES_MAX)
+		return cli_fail(c, CLI_FAILED,
+			"there is no store \"%s\": `hypercache store list` lists those that exist",
+			c->store);
+	if (c->json) {
+		store_json(a, &j, i);
+		json_finish(&j);
+	} else {
+		stores_print(a, i);
+		store_counters_print(a, i);
+	}
+	return CLI_DONE;
+}
+
 int cli_stat(const struct cli *c)
 {
 	struct hypercache_admin a;
@@ -404,17 +433,19 @@ int cli_stat(const struct cli *c)
 
 	if (status)
 		return status;
-	if (c->json) {
+	if (c->store_given) {
+		status = store_stat(c, &a);
+	} else if (c->json) {
 		stat_json(&a);
 	} else {
 		daemon_print(&a);
 		for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
 			if (pool_used(&a, i))
 				pool_print(&a, i);
-		stores_print(&a);
+		stores_print(&a, SHM_STORES_MAX);
 		if (c->verbose)
 			counters_print(&a);
 	}
 	hypercache_admin_close(&a);
-	return cli_end(c, CLI_DONE);
+	return cli_end(c, status);
 }

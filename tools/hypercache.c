@@ -41,6 +41,7 @@ static const struct cli_verb verbs[] = {
 		0, 0, cli_ping},
 	{"stat", "", "show the daemon, its pools and stores",
 		"Read from shared memory: it works while the engine hangs or is dead.\n"
+		"--store shows one store, with all that is counted of it.\n"
 		"--verbose shows all counters and what they mean.  A pool adds up:\n"
 		"limit = live + overhead + free + limbo + unusable.\n",
 		0, 0, cli_stat},
@@ -54,6 +55,29 @@ static const struct cli_verb verbs[] = {
 		"locked; the daemon may go on meanwhile.  Exit status 1 if something is\n"
 		"wrong.\n",
 		0, 0, cli_fsck},
+	{"config", "check FILE | show | diff [FILE]", "look at a configuration",
+		"check: is this file right?  Asks no daemon.  If not: exit status 1, and file,\n"
+		"line, column, and what would be right.\n"
+		"show: every value of the running daemon, and where it comes from: the default,\n"
+		"file and line, an option --set, or `store create`.\n"
+		"diff: what a reload of the daemon's file, or of FILE, would change, and what of\n"
+		"that takes a new start (then a reload is refused).  Exit status 1 if something\n"
+		"differs.\n",
+		1, 2, cli_config},
+	{"reload", "", "read the daemon's configuration again",
+		"As SIGHUP does, but with an answer: what has changed.  All of it or nothing: a\n"
+		"file that is not right, is being written, or changes what takes a new start, is\n"
+		"refused, and so is one without a store that holds entries, unless --force is "
+		"given.\n",
+		0, 0, cli_reload},
+	{"store", "list | create NAME [KEY=VALUE]... | drop NAME", "list, create and drop stores",
+		"create: clients find it at once.  KEYs as in the configuration (hypercached\n"
+		"--help-config); it lasts until it is dropped or the daemon ends.\n"
+		"drop: calls of clients that have it answer HC_E_NO_STORE from then on; its "
+		"memory\n"
+		"is given back in the background.  A store that holds entries only with --force.\n",
+		1, 34, cli_store},
+	{"pool", "list", "list pools", "In short; `hypercache stat` tells more.\n", 1, 1, cli_pool},
 	{"help", "[VERB]", "explain a verb", "", 0, 1, cli_help},
 };
 enum { N_VERBS = sizeof verbs / sizeof *verbs };
@@ -61,11 +85,13 @@ enum { N_VERBS = sizeof verbs / sizeof *verbs };
 static const char option_help[] =
 	"  --socket PATH   the daemon's socket; else $HYPERCACHE_SOCKET, or the usual place\n"
 	"  --admin PATH    the admin socket; else admin.sock beside the other\n"
-	"  --store NAME    the store of a verb with a KEY, and of scan; else \"default\"\n"
+	"  --store NAME    the store of a verb with a KEY, and of scan; else \"default\"; of stat; "
+	"else all\n"
 	"  --timeout TIME  how long to wait, as 500ms or 10s; else 5s\n"
 	"  --ttl TIME      time to live (set), as 10s, 5m, 1h, 2d, or never; else the store's\n"
 	"  --flags N       the caller's flags, 0 to 4294967295 (set)\n"
 	"  --base64        KEY and VALUE are given in base64: any bytes\n"
+	"  --force         also where entries are lost (reload, store drop)\n"
 	"  --json          one JSON object; bytes that are not UTF-8 as NAME_base64\n"
 	"  --verbose       all counters (stat)\n"
 	"  --help          this; --version: the version; --: the end of the options\n";
@@ -200,6 +226,7 @@ enum {
 	OPT_BASE64,
 	OPT_JSON,
 	OPT_VERBOSE,
+	OPT_FORCE,
 	OPT_HELP,
 	OPT_VERSION,
 };
@@ -214,6 +241,7 @@ static const struct option options[] = {
 	{"base64", no_argument, NULL, OPT_BASE64},
 	{"json", no_argument, NULL, OPT_JSON},
 	{"verbose", no_argument, NULL, OPT_VERBOSE},
+	{"force", no_argument, NULL, OPT_FORCE},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"version", no_argument, NULL, OPT_VERSION},
 	{NULL, 0, NULL, 0},
@@ -234,6 +262,7 @@ static bool option_take(struct cli *c, int opt)
 		return true;
 	case OPT_STORE:
 		c->store = optarg;
+		c->store_given = true;
 		return true;
 	case OPT_BASE64:
 		c->base64 = true;
@@ -243,6 +272,9 @@ static bool option_take(struct cli *c, int opt)
 		return true;
 	case OPT_VERBOSE:
 		c->verbose = true;
+		return true;
+	case OPT_FORCE:
+		c->force = true;
 		return true;
 	case OPT_TIMEOUT:
 		if (!duration_parse(optarg, TIMEOUT_MAX_MS, &ms))

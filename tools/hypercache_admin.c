@@ -19,7 +19,7 @@
 #include "hypercache_admin.h"
 
 /* More packets than SHM_SESSIONS_MAX sessions make. */
-enum { PACKETS_MAX = 128 };
+enum { PACKETS_MAX = 128, LINES_BYTES_MAX = 1 << 20 };
 
 #define ALIGN_BYTES (UINT64_C(1) << 30) /* the largest page that a region may be made of */
 
@@ -309,6 +309,79 @@ int hypercache_admin_open(const char *path, int timeout_ms, struct hypercache_ad
 	if (r)
 		hypercache_admin_close(ret);
 	return r;
+}
+
+/* All that a memfd holds, as text. */
+static int lines_take(int fd, char **ret)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) != 0 || !(fcntl(fd, F_GET_SEALS) & F_SEAL_WRITE) ||
+		st.st_size > LINES_BYTES_MAX)
+		return err_new(-EPROTO);
+	char *text = malloc((size_t)st.st_size + 1);
+	if (!text)
+		return err_new(-ENOMEM);
+	if (pread(fd, text, (size_t)st.st_size, 0) != st.st_size) {
+		free(text);
+		return err_new(-EIO);
+	}
+	text[st.st_size] = 0;
+	*ret = text;
+	return 0;
+}
+
+static int request_send(int sock, const struct admin_request *rq, int fd)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
+	struct iovec part = {.iov_base = (void *)(uintptr_t)rq, .iov_len = sizeof *rq};
+	struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1};
+
+	if (fd >= 0) {
+		m.msg_control = control;
+		m.msg_controllen = sizeof control;
+		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof fd);
+		memcpy(CMSG_DATA(c), &fd, sizeof fd);
+	}
+	return sendmsg(sock, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? err_new(-errno) : 0;
+}
+
+int hypercache_admin_ask(const char *path, int timeout_ms, const struct admin_request *rq, int fd,
+	char **ret_lines, enum admin_refusal *ret_refusal, char why[HYPERCACHE_ADMIN_WHY_BYTES])
+{
+	uint64_t deadline_ns = sup_host_mono_ns() + (uint64_t)timeout_ms * 1000000;
+	_cleanup_close_ int sock = admin_connect(path, why);
+	struct admin_answer a;
+	int fds[ADMIN_FDS_MAX];
+
+	if (sock == -EACCES)
+		return HYPERCACHE_ADMIN_DENIED;
+	if (sock == -ECONNREFUSED)
+		return HYPERCACHE_ADMIN_NONE;
+	if (sock < 0)
+		return err_fwd(sock);
+	(void)request_send(sock, rq, fd); /* fails if we are denied already; the answer says so */
+	if (!wait_until(sock, POLLIN, deadline_ns))
+		return say(why, HYPERCACHE_ADMIN_NONE,
+			"the supervisor did not answer in time: is it stopped?");
+	int r = packet_receive(sock, &a, fds);
+	if (r < 0)
+		return say(why, HYPERCACHE_ADMIN_DAMAGED,
+			"the daemon's answer made no sense (%s): is it of another version?",
+			strerror(-r));
+	if (a.kind == ADMIN_DENIED)
+		return say(why, HYPERCACHE_ADMIN_DENIED, "the daemon refuses: %s", a.text);
+	bool ours = (a.kind == ADMIN_DONE || a.kind == ADMIN_REFUSED) && a.n_fds == 1;
+	r = ours ? lines_take(fds[0], ret_lines) : err_new(-EPROTO);
+	fds_close(fds, a.n_fds);
+	if (r < 0)
+		return say(why, HYPERCACHE_ADMIN_DAMAGED, "the daemon says: %s",
+			a.kind == ADMIN_BAD ? a.text : "something that makes no sense");
+	*ret_refusal = a.refusal < ADMIN_R_END ? a.refusal : ADMIN_R_NONE;
+	return a.kind == ADMIN_REFUSED ? HYPERCACHE_ADMIN_REFUSED : 0;
 }
 
 void hypercache_admin_close(struct hypercache_admin *a)

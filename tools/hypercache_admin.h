@@ -56,6 +56,7 @@ struct hypercache_admin {
 enum {
 	HYPERCACHE_ADMIN_NONE = 1,   /* nobody answers at the path */
 	HYPERCACHE_ADMIN_DENIED = 2, /* this user may not */
+	HYPERCACHE_ADMIN_REFUSED = 4,
 	HYPERCACHE_ADMIN_DAMAGED = 3 /* what came makes no sense, or is another version's */
 };
 
@@ -67,6 +68,12 @@ int hypercache_admin_path(const char *socket, char ret_path[HYPERCACHE_ADMIN_PAT
  * 0; HYPERCACHE_ADMIN_NONE, _DENIED, _DAMAGED, or -errno: with a sentence in why.  *ret is set on 0. */
 int hypercache_admin_open(const char *path, int timeout_ms, struct hypercache_admin *ret,
 	char why[HYPERCACHE_ADMIN_WHY_BYTES]);
+
+/* Sends a request, with a descriptor (-1: none), and takes the answer's lines (daemon/admin.h): heap, 0-terminated,
+ * the caller's to free, also with HYPERCACHE_ADMIN_REFUSED, where *ret_refusal says why.
+ * 0; HYPERCACHE_ADMIN_REFUSED; HYPERCACHE_ADMIN_NONE, _DENIED, _DAMAGED, or -errno: with a sentence in why. */
+int hypercache_admin_ask(const char *path, int timeout_ms, const struct admin_request *rq, int fd,
+	char **ret_lines, enum admin_refusal *ret_refusal, char why[HYPERCACHE_ADMIN_WHY_BYTES]);
 
 /* Maps a used pool, all its regions in a row, and sets a->pool[idx].
  * 0, HYPERCACHE_ADMIN_DAMAGED, or -errno: with a sentence in why. */

@@ -5,6 +5,7 @@
  *   128    pulse: heartbeat, LSN                                  (changes all the time)
  *   192    constants: hash seed, sizes of the arrays
  *   256    daemon counters
+ *   768    dropped_id[64] stores whose last entries are being removed
  *   4096   pool[16]       1536 bytes each
  *   28672  store[64]      640 bytes each
  *   69632  pin_gen[4096]  one word per session slot
@@ -103,16 +104,16 @@ SHM_AT(shm_pool_entry, counter, 640);
 SHM_AT(shm_pool_entry, backing_why, 1152);
 
 struct shm_store_entry {
-	char name[SHM_NAME_BYTES];         /* [W: sup before id; R: all] 0-terminated */
-	shm_u64 id;                        /* [W: sup; R: all] never recurs; 0: unused */
+	char name[SHM_NAME_BYTES];         /* [W: sup, eng before id; R: all] 0-terminated */
+	shm_u64 id;                        /* [W: sup, eng; R: all] never recurs; 0: unused */
 	shm_u64 epoch;                     /* [W: eng; R: all] +1 per clear; items of older epochs are void */
-	uint32_t pool_idx;                 /* [W: sup before id; R: all] index in pool[] */
-	uint32_t type;                     /* [W: sup before id; R: all] enum hc_store_type */
+	uint32_t pool_idx;                 /* [W: sup, eng before id; R: all] index in pool[] */
+	uint32_t type;                     /* [W: sup, eng before id; R: all] enum hc_store_type */
 	shm_u64 default_ttl_ns;            /* [W: eng; R: all] 0: entries stay until evicted */
-	char policy[SHM_NAME_BYTES];       /* [W: sup before id; R: all] eviction policy's name */
-	shm_u64 guaranteed_bytes;          /* [W: sup; R: all] places that no other store's writes take from it */
-	shm_u64 limit_bytes;               /* [W: sup; R: all] places that it may take; 0: as the pool has */
-	shm_u64 limit_entries;             /* [W: sup; R: all] entries that it may have; 0: as many as fit */
+	char policy[SHM_NAME_BYTES];       /* [W: sup, eng before id; R: all] eviction policy's name */
+	shm_u64 guaranteed_bytes;          /* [W: sup, eng; R: all] places that no other store's writes take from it */
+	shm_u64 limit_bytes;               /* [W: sup, eng; R: all] places that it may take; 0: as the pool has */
+	shm_u64 limit_entries;             /* [W: sup, eng; R: all] entries that it may have; 0: as many as fit */
 	uint64_t pad0[1];                  /* [W: none] sliding */
 	shm_u64 counter[SHM_COUNTERS_MAX]; /* [W: eng; R: all] enum shm_store_counter */
 };
@@ -152,7 +153,8 @@ struct shm_control {
 	uint64_t pad3[3];      /* [W: none] */
 
 	shm_u64 counter[SHM_COUNTERS_MAX]; /* [W: eng; R: all] enum shm_daemon_counter */
-	uint8_t pad4[3328];                /* [W: none] reserved: zero until a minor says otherwise */
+	shm_u64 dropped_id[SHM_STORES_MAX]; /* [W: eng; R: tools] of the store that was dropped at this place, while entries of it are left; else 0 */
+	uint8_t pad4[2816];                /* [W: none] reserved: zero until a minor says otherwise */
 
 	struct shm_pool_entry pool[SHM_POOLS_MAX];    /* [W: sup; R: all] the pools */
 	struct shm_store_entry store[SHM_STORES_MAX]; /* [W: sup; R: all] the stores */
@@ -173,6 +175,7 @@ SHM_AT(shm_control, time_off_ns, 208);
 SHM_AT(shm_control, started_ns, 216);
 SHM_AT(shm_control, version, 224);
 SHM_AT(shm_control, counter, 256);
+SHM_AT(shm_control, dropped_id, 768);
 SHM_AT(shm_control, pool, 4096);
 SHM_AT(shm_control, store, 28672);
 SHM_AT(shm_control, pin_gen, 69632);

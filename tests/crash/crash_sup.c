@@ -58,6 +58,8 @@ static void live(struct t_proc *p)
 	wait_answer(p);
 	(void)cli("set", "key", "value");
 	(void)cli("stat", NULL, NULL);
+	(void)cli("store", "create", "more");
+	(void)cli("reload", NULL, NULL);
 	if (t_children(p->pid, engine, CHILDREN_MAX) == 1)
 		(void)kill(engine[0], SIGKILL);
 	wait_answer(p);

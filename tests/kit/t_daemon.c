@@ -48,7 +48,7 @@ static void write_common(FILE *f, const char *more)
 	}
 }
 
-static void write_config(const struct t_daemon *d, const char *more)
+void t_daemon_configure(const struct t_daemon *d, const char *more)
 {
 	FILE *f = fopen(d->config, "we");
 
@@ -80,7 +80,7 @@ struct t_daemon *t_daemon_launch(const char *more, const char *const *env)
 	path_in(d->data, d->dir, "data");
 	if (mkdir(d->dir, 0700) != 0)
 		t_fail(__FILE__, __LINE__, "%s: %s", d->dir, strerror(errno));
-	write_config(d, more);
+	t_daemon_configure(d, more);
 	(void)snprintf(runtime, sizeof runtime, "XDG_RUNTIME_DIR=%s", d->dir);
 	(void)snprintf(state, sizeof state, "XDG_STATE_HOME=%s", d->dir);
 	all_env[at++] = runtime;

@@ -37,6 +37,9 @@ struct t_daemon {
  * Several daemons in one test get folders of their own. */
 struct t_daemon *t_daemon_start(const char *more, const char *const *env);
 
+/* Writes the configuration anew, with other lines; the daemon is told by the test. */
+void t_daemon_configure(const struct t_daemon *d, const char *more);
+
 /* The same without waiting: for a daemon that is meant to fail. */
 struct t_daemon *t_daemon_launch(const char *more, const char *const *env);
 void t_daemon_wait_ready(struct t_daemon *d);

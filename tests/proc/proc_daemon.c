@@ -140,7 +140,7 @@ TEST(a_service_manager_is_told_once_when_it_serves_and_when_it_stops)
 
 TEST(a_terminals_signals_stop_it_in_order)
 {
-	static const int stop[] = {SIGINT, SIGHUP};
+	static const int stop[] = {SIGINT, SIGTERM};
 
 	for (int i = 0; i < 2; i++) {
 		struct t_daemon *d = t_daemon_start(NULL, NULL);

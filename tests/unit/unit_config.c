@@ -775,7 +775,8 @@ TEST(config_help_names_every_key_and_fits_a_terminal)
 	char *help = document_new(config_help), *man = document_new(config_man), line[128];
 
 	for (const struct config_key *k = config_keys; k < config_keys + CONFIG_N_KEYS; k++) {
-		(void)snprintf(line, sizeof line, "\n  %s: %s\n", k->name, k->def);
+		(void)snprintf(
+			line, sizeof line, "\n%c %s: %s\n", k->live ? '*' : ' ', k->name, k->def);
 		CHECK(strstr(help, line));
 		(void)snprintf(line, sizeof line, "\n.It Cm %s : Ar %s\n", k->name, k->def);
 		CHECK(strstr(man, line));

@@ -1,0 +1,233 @@
+/* eng_config.c - a new configuration, taken over whole; and the directory of stores.
+ *
+ *   what can fail   free places in the directory, policies for new stores, stores in use
+ *   TAKEN           from here on whoever comes after this engine has the new one too
+ *   what cannot     values; dropped stores leave the directory; new ones enter it
+ *   DONE
+ *
+ * A store is who has its id: the supervisor gives ids and never gives one twice (rule P10).  So the
+ * directory can be compared with the configuration, and an engine that starts makes the one what
+ * the other says, wherever its predecessor died.
+ *
+ * A dropped store leaves the directory at once: reads and writes answer HC_E_NO_STORE.  Its entries go
+ * a few at a turn (eng_store_purge); until the last has gone its place in the directory stays
+ * empty, and names the id for the checker.
+ */
+#include <errno.h>
+#include <string.h>
+#include "admin.h"
+#include "base/check.h"
+#include "base/err.h"
+#include "eng.h"
+#include "step.h"
+#include "sup_control.h"
+
+static const struct config_store *wanted(const struct config *c, uint64_t id)
+{
+	for (uint32_t i = 0; i < c->n_stores; i++)
+		if (c->store[i].id == id)
+			return &c->store[i];
+	return NULL;
+}
+
+/* A free place of the directory that is not in `taken`; SHM_STORES_MAX: none.  Those that were
+ * free for longest come first: who read the old name there has gone on. */
+static uint32_t free_place(struct eng *e, uint64_t taken)
+{
+	for (uint32_t n = 0; n < SHM_STORES_MAX; n++) {
+		uint32_t i = (e->store_next + n) % SHM_STORES_MAX;
+		if (shm_load_rlx(&e->ctl->store[i].id) == 0 && e->store[i].id == 0 &&
+			!(taken >> i & 1)) {
+			e->store_next = i + 1;
+			return i;
+		}
+	}
+	return SHM_STORES_MAX;
+}
+
+static void place_empty(struct eng *e, uint32_t i)
+{
+	struct shm_store_entry *se = &e->ctl->store[i];
+
+	shm_store_rlx(&e->ctl->dropped_id[i], shm_load_rlx(&se->id));
+	shm_store_rlx(&se->guaranteed_bytes, 0);
+	shm_store_rel(&se->id, 0); /* rel:entry.id */
+	STEP("config:dropped");
+}
+
+/* Who still reads what stood here sees the id gone before the first word of the new. */
+static void place_fill(struct eng *e, uint32_t i, const struct config_store *s)
+{
+	struct shm_store_entry *se = &e->ctl->store[i];
+
+	shm_reuse_begins(); /* rel:entry.reuse */
+	shm_store_rlx(&se->epoch, 0);
+	for (uint32_t n = 0; n < SHM_COUNTERS_MAX; n++)
+		shm_store_rlx(&se->counter[n], 0);
+	if (!MUTANT(184)) /* 184: what was read of the former store counts for this one */
+		eng_session_reads_forget(e, i);
+	memset(se->name, 0, sizeof se->name);
+	memset(se->policy, 0, sizeof se->policy);
+	sup_control_store_put(se, s);
+	STEP("config:created");
+}
+
+void eng_config_start(struct eng *e)
+{
+	if (MUTANT(185)) /* 185: the directory stays as a dead engine left it */
+		return;
+	uint64_t there = 0; /* bit i: the configuration's store i has a place */
+
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
+		uint64_t id = shm_load_rlx(&e->ctl->store[i].id);
+		const struct config_store *s = id ? wanted(e->config, id) : NULL;
+		if (s) {
+			there |= UINT64_C(1) << (s - e->config->store);
+		} else if (id) {
+			place_empty(e, i);
+		}
+	}
+	sup_control_update(e->ctl, e->config);
+	for (uint32_t k = 0; k < e->config->n_stores; k++) {
+		if (there >> k & 1)
+			continue;
+		uint32_t i = free_place(e, 0);
+		CHECK(i < SHM_STORES_MAX); /* there are as many places as stores can be */
+		place_fill(e, i, &e->config->store[k]);
+	}
+}
+
+void eng_config_adopted(struct eng *e)
+{
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
+		shm_store_rlx(&e->ctl->dropped_id[i], 0);
+}
+
+/* ------------------------------------------------------------- while it runs */
+
+/* What new stores need, by their index in the configuration. */
+struct prepared {
+	uint32_t n;
+	struct {
+		const struct config_store *s;
+		uint32_t place;
+		struct pol *pol;
+	} store[CONFIG_STORES_MAX];
+};
+
+static void answer(struct eng *e, const struct sup_msg *m)
+{
+	e->config_answer = *m;
+	e->config_unsent = eng_sup_send_msg(e, m) < 0;
+}
+
+void eng_config_tick(struct eng *e)
+{
+	if (e->config_unsent)
+		answer(e, &e->config_answer);
+}
+
+static bool is_new(const struct eng *e, uint64_t id)
+{
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
+		if (e->store[i].id == id)
+			return false;
+	return true;
+}
+
+/* 0, or why not: enum admin_refusal. */
+static int prepare(struct eng *e, const struct config *next, struct prepared *p)
+{
+	uint64_t taken = 0;
+
+	for (uint32_t i = 0; i < next->n_stores; i++) {
+		const struct config_store *s = &next->store[i];
+		if (!is_new(e, s->id))
+			continue;
+		p->store[p->n].s = s;
+		p->store[p->n].place = free_place(e, taken);
+		if (p->store[p->n].place == SHM_STORES_MAX)
+			return ADMIN_R_FULL;
+		taken |= UINT64_C(1) << p->store[p->n].place;
+		if (eng_store_policy(e, s->pool_idx, sup_control_policy(s), &p->store[p->n].pol) <
+			0)
+			return ADMIN_R_NO_MEMORY;
+		p->n++;
+	}
+	return 0;
+}
+
+static void prepared_free(struct prepared *p)
+{
+	for (uint32_t i = 0; i < p->n; i++)
+		p->store[i].pol->ops->free(p->store[i].pol);
+}
+
+/* The first store that would go and holds entries, or NULL. */
+static const struct eng_store *in_use(const struct eng *e, const struct config *next)
+{
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
+		const struct eng_store *s = &e->store[i];
+		if (s->id && !s->dropped && !wanted(next, s->id) &&
+			shm_load_rlx(&s->entry->counter[SHM_SC_entries]) &&
+			!MUTANT(180)) /* 180: whatever it holds, a store may go */
+			return s;
+	}
+	return NULL;
+}
+
+/* Cannot fail; one turn of the engine: no request sees a half of it. */
+static void apply(struct eng *e, const struct config *next, const struct prepared *p)
+{
+	e->h->config = *next;
+	log_set_level(next->log_level);
+	for (uint32_t i = 0; i < next->n_pools; i++)
+		e->pool[i].limbo_cap_bytes = next->pool[i].limbo_cap_bytes;
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
+		struct eng_store *s = &e->store[i];
+		const struct config_store *is = s->id ? wanted(next, s->id) : NULL;
+		if (s->id && !is && !s->dropped) {
+			place_empty(e, i);
+			s->dropped = true;
+		}
+	}
+	sup_control_update(e->ctl, next);
+	STEP("config:half");
+	for (uint32_t i = 0; i < p->n; i++) {
+		place_fill(e, p->store[i].place, p->store[i].s);
+		eng_store_add(e, p->store[i].place, p->store[i].pol);
+	}
+}
+
+void eng_config_take(struct eng *e, const struct sup_config_msg *m)
+{
+	struct prepared p = {.n = 0};
+	struct sup_msg say = {.kind = SUP_MSG_CONFIG_REFUSED, .id = m->msg.id};
+	const struct eng_store *used = m->msg.force ? NULL : in_use(e, &m->config);
+
+	if (used) {
+		say.refusal = ADMIN_R_IN_USE;
+		say.store_id = used->id;
+		say.n = shm_load_rlx(&used->entry->counter[SHM_SC_entries]);
+	} else {
+		say.refusal = (uint32_t)prepare(e, &m->config, &p);
+	}
+	STEP("config:prepared");
+	if (!say.refusal) {
+		say.kind = SUP_MSG_CONFIG_TAKEN;
+		if (eng_sup_send_msg(e, &say) < 0) { /* nobody would know: not now */
+			say.kind = SUP_MSG_CONFIG_REFUSED;
+			say.refusal = ADMIN_R_NO_MEMORY;
+		}
+	}
+	if (say.refusal) {
+		prepared_free(&p);
+		answer(e, &say);
+		return;
+	}
+	STEP("config:taken");
+	apply(e, &m->config, &p);
+	STEP("config:applied");
+	say.kind = SUP_MSG_CONFIG_DONE;
+	answer(e, &say);
+}

@@ -1,0 +1,154 @@
+/* crash_config.c - the engine killed at every STEP of a change of the configuration: its successor has the
+ * old one or the new one, whole, and nothing else notices.
+ *
+ * The change: store `a` gets another time to live, `b`, which holds entries, is dropped, `x` and `y` are
+ * created.  It is made once with the marks recorded, then once for each mark.
+ */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "../kit/t.h"
+#include "../kit/t_daemon.h"
+#include "../kit/t_step.h"
+#include "hypercache.h"
+
+enum { LIMIT_MS = 20000, N = 700 };
+
+static const char before[] = "restart_limit: 1000\nstores: { a: { ttl: 100s }, b: {} }";
+static const char after[] =
+	"restart_limit: 1000\nstores: { y: { ttl: 3s }, a: { ttl: 200s }, x: {} }";
+
+static char *out, *err;
+
+static int cli(const struct t_daemon *d, const char *a, const char *b, const char *c)
+{
+	free(out);
+	free(err);
+	return t_run((const char *[]){t_bin("hypercache"), "--socket", d->socket, "--admin",
+			     d->admin, a, b, c, NULL},
+		NULL, 0, &out, NULL, &err, LIMIT_MS);
+}
+
+static struct hc *client(const struct t_daemon *d)
+{
+	struct hc_open_opts o = HC_OPTS(hc_open_opts);
+	struct hc *hc;
+
+	o.socket = d->socket;
+	o.timeout_ms = (uint32_t)t_limit_ms(LIMIT_MS);
+	CHECK_EQ(hc_open(&hc, &o), HC_OK);
+	return hc;
+}
+
+static bool has(struct hc *hc, const char *name)
+{
+	struct hc_store *s;
+
+	return hc_store(hc, name, &s) == HC_OK;
+}
+
+/* The seconds that a new entry of store `a` lives. */
+static uint32_t ttl_s(struct hc *hc)
+{
+	struct hc_meta m = HC_OPTS(hc_meta);
+	struct hc_store *s;
+
+	CHECK_EQ(hc_store(hc, "a", &s), HC_OK);
+	CHECK_EQ(hc_set(s, "t", 1, "v", 1, NULL), HC_OK); /* waits for an engine */
+	CHECK_EQ(hc_meta(s, "t", 1, &m), HC_OK);
+	return m.ttl_ms / 1000;
+}
+
+/* All of one or all of the other: which. */
+static bool is_new(struct hc *hc)
+{
+	bool changed = ttl_s(hc) == 200;
+
+	if (!changed)
+		CHECK_EQ(ttl_s(hc), 100);
+	CHECK_EQ(has(hc, "b"), !changed);
+	CHECK_EQ(has(hc, "x"), changed);
+	CHECK_EQ(has(hc, "y"), changed);
+	return changed;
+}
+
+static void fill(struct hc *hc)
+{
+	struct hc_store *b, *a;
+	char key[16];
+
+	CHECK_EQ(hc_store(hc, "a", &a), HC_OK);
+	CHECK_EQ(hc_store(hc, "b", &b), HC_OK);
+	for (int i = 0; i < N; i++) {
+		int n = snprintf(key, sizeof key, "%d", i);
+		CHECK_EQ(hc_set(b, key, (size_t)n, "value", 5, NULL), HC_OK);
+	}
+	CHECK_EQ(hc_set(a, "kept", 4, "v", 1, NULL), HC_OK);
+}
+
+/* Until what was dropped is gone: the two entries of `a` are left. */
+static void wait_purged(const struct t_daemon *d)
+{
+	uint64_t end_ns = t_now_ns() + (uint64_t)t_limit_ms(LIMIT_MS) * 1000000;
+
+	do {
+		CHECK(t_now_ns() < end_ns);
+		CHECK_EQ(cli(d, "pool", "list", "--json"), 0);
+	} while (!strstr(out, "\"entries\":2,"));
+}
+
+/* The change, and whoever dies in it, what there is then.  order: as HC_STEP. */
+static void change(const char *order, const char *mark)
+{
+	char step[512];
+
+	(void)snprintf(step, sizeof step, "HC_STEP=%s", order);
+	struct t_daemon *d = t_daemon_start(before, (const char *[]){step, NULL});
+	struct hc *hc = client(d);
+	struct hc_store *a;
+
+	CHECK_EQ(hc_store(hc, "a", &a), HC_OK);
+	fill(hc);
+	t_daemon_configure(d, after);
+	int status = cli(d, "reload", "--force", NULL);
+	bool changed = is_new(hc);
+	CHECK_EQ(status, changed ? 0 : 5);
+	if (!changed)
+		CHECK(strstr(err, "engine-died"));
+	if (mark && strcmp(mark, "config:prepared") != 0)
+		CHECK(changed); /* it had been taken */
+	CHECK_EQ(hc_exists(a, "kept", 4), HC_OK);
+	CHECK_EQ(cli(d, "reload", "--force", NULL), 0); /* whatever was: now it holds */
+	CHECK(is_new(hc));
+	wait_purged(d);
+	CHECK_EQ(cli(d, "fsck", NULL, NULL), 0);
+	if (mark)
+		CHECK_EQ(access(t_path("once"), F_OK), -1); /* somebody died */
+	hc_close(hc);
+	t_daemon_stop(d);
+}
+
+TEST_LIMIT(a_change_is_whole_wherever_the_engine_dies, 200)
+{
+	static struct t_steps steps;
+	char order[512];
+	int n = 0;
+
+	(void)snprintf(order, sizeof order, "record:%s", t_path("steps"));
+	change(order, NULL);
+	t_steps_load(&steps, t_path("steps"));
+	for (int i = 0; i < steps.n; i++) {
+		const char *mark = steps.name[i];
+		if (strncmp(mark, "config:", 7) != 0 && strcmp(mark, "store:purged") != 0)
+			continue;
+		int fd = open(t_path("once"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+		CHECK(fd >= 0 && close(fd) == 0);
+		(void)snprintf(order, sizeof order, "kill:%s:1:%s", mark, t_path("once"));
+		fprintf(stderr, "  killed at %s\n", mark);
+		change(order, mark);
+		t_step_killed(mark);
+		n++;
+	}
+	CHECK(n >= 7);
+}
