@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "../kit/t.h"
+#include "../kit/t_daemon.h"
 #include "../kit/t_proc.h"
 #include "../kit/t_step.h"
 
@@ -25,6 +26,7 @@ static struct t_proc *daemon_start(const char *order)
 	fprintf(f, "data_dir: %s\n", t_path("data"));
 	fprintf(f, "hardening: %s\n", hardening);
 	fputs("pools: { main: { size: 8MiB, huge_pages: off } }\n", f);
+	t_config_write(f, NULL);
 	CHECK_EQ(fclose(f), 0);
 	(void)snprintf(step, sizeof step, "HC_STEP=%s", order ? order : "");
 	return t_spawn((const char *[]){t_bin("hypercached"), "--config", t_path("c.yaml"), NULL},

@@ -34,8 +34,7 @@ static bool has_key(const char *more, const char *key, size_t n)
 	return false;
 }
 
-/* The keys of T_CONFIG that the test has not chosen for itself. */
-static void write_common(FILE *f, const char *more)
+void t_config_write(FILE *f, const char *more)
 {
 	const char *at = getenv("T_CONFIG");
 
@@ -58,7 +57,7 @@ void t_daemon_configure(const struct t_daemon *d, const char *more)
 		more ? more : "");
 	if (!has_key(more, "pools:", 6))
 		fputs(default_pools, f);
-	write_common(f, more);
+	t_config_write(f, more);
 	fclose(f);
 }
 

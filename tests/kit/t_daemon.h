@@ -9,6 +9,7 @@
  */
 #ifndef HC_T_DAEMON_H
 #define HC_T_DAEMON_H
+#include <stdio.h>
 #include <sys/types.h>
 #include "t_proc.h"
 
@@ -30,6 +31,10 @@ struct t_daemon {
 /* Keys of a pool: thresholds that leave nearly all of it to its entries. */
 #define T_DAEMON_ALL \
 	"pressure_end: 98%, pressure_low: 98.5%, pressure_high: 99%, pressure_full: 99.5%"
+
+/* Writes the keys of T_CONFIG (tests/README.md) that `more` does not have: for configurations that are made
+ * by hand.  more: lines of YAML, or NULL. */
+void t_config_write(FILE *f, const char *more);
 
 /* Starts a daemon and waits until it says that it is ready.  `more` are lines of YAML added to the
  * configuration (NULL: none); a pool of 16 MiB without huge pages is the default unless `more` has

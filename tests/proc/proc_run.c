@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "../kit/t.h"
+#include "../kit/t_daemon.h"
 #include "../kit/t_proc.h"
 
 enum { LIMIT_MS = 60000 };
@@ -21,7 +22,8 @@ static const char *tool(void)
 	return path;
 }
 
-/* tools/run with places of its own; `more` ends with NULL. */
+/* tools/run with places of its own; `more` ends with NULL.  Without a configuration, as a user does it,
+ * but for the keys of T_CONFIG. */
 static struct t_proc *start(const char *const *more)
 {
 	static char runtime[512], home[512];
@@ -34,6 +36,16 @@ static struct t_proc *start(const char *const *more)
 	(void)snprintf(home, sizeof home, "HOME=%s", t_dir());
 	for (int i = 0; more[i]; i++)
 		argv[n++] = more[i];
+	if (getenv("T_CONFIG")) {
+		FILE *f = fopen(t_path("c.yaml"), "we");
+		CHECK(f != NULL);
+		fprintf(f, "socket: %s\n", t_path("s"));
+		fprintf(f, "data_dir: %s\n", t_path("data"));
+		t_config_write(f, NULL);
+		CHECK_EQ(fclose(f), 0);
+		argv[n++] = "--config";
+		argv[n++] = t_path("c.yaml");
+	}
 	return t_spawn(argv, &(struct t_spawn_opts){.env = env});
 }
 
