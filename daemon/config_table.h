@@ -65,7 +65,7 @@
 		"Users, besides root and the user of the daemon, who may use the admin socket and so " \
 		"read everything. User ids, as a list or with commas between them.") \
 	ROOT(data_dir, path, "", "2", "255", "auto", START, \
-		"The folder of the lock, the log and the checkpoints; one daemon at a time uses it. " \
+		"The folder of the lock: one daemon at a time uses it. " \
 		"auto: /var/lib/hypercache for root; for others hypercache in XDG_STATE_HOME, or in " \
 		".local/state of the home folder.") \
 	ROOT(max_clients, u32, "clients", "1", "4096", "256", START, \
