@@ -83,6 +83,7 @@ struct admin_request {
 	X(NO_STORE, "no-store", "there is no store of this name") \
 	X(EXISTS, "exists", "there is a store of this name") \
 	X(FULL, "full", "there are as many stores as can be") \
+	X(MEMORY, "memory", "a pool cannot have that size now") \
 	X(BUSY, "busy", "another change is under way, or no engine answers") \
 	X(DIED, "engine-died", "the engine died before it had taken the change") \
 	X(NO_MEMORY, "no-memory", "there is no memory for it") \

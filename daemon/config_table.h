@@ -118,14 +118,14 @@
 		"Crashes of the engine in a row after which the supervisor gives up and ends.") \
 	ROOT(log_level, enum, "", CONFIG_WORDS(log_level), "", "info", LIVE, \
 		"The least important kind of message that is written to the log.") \
-	POOL(size, bytes, "", "4MiB", "1TiB", "64MiB", START, \
-		"Memory of the pool, allocated in full at start; items, index and page table live in it.") \
+	POOL(size, bytes, "", "4MiB", "1TiB", "64MiB", LIVE, \
+		"Memory of the pool, allocated in full at once; items, index and page table live in it.") \
 	POOL(huge_pages, enum, "", CONFIG_WORDS(huge_pages), "", "try", START, \
 		"try: huge pages if there are any, else transparent huge pages, else base pages, and say which. " \
 		"on: huge pages, or the daemon does not start. off: base pages.") \
 	POOL(huge_page_size, enum, "", CONFIG_WORDS(huge_page_size), "", "2MiB", START, \
 		"The huge pages that are asked for.") \
-	POOL(max_value, bytes, "", "1B", "256GiB", "auto", START, \
+	POOL(max_value, bytes, "", "1B", "256GiB", "auto", LIVE, \
 		"The largest value that the pool accepts; at most a quarter of the pool, and no more than a " \
 		"frame can carry (max_frame less 1MiB). auto: the smaller of these two.") \
 	POOL(read, rights, "", "", "16", "auto", START, \

@@ -181,8 +181,10 @@ static void apply(struct eng *e, const struct config *next, const struct prepare
 {
 	e->h->config = *next;
 	log_set_level(next->log_level);
-	for (uint32_t i = 0; i < next->n_pools; i++)
+	for (uint32_t i = 0; i < next->n_pools; i++) {
 		e->pool[i].limbo_cap_bytes = next->pool[i].limbo_cap_bytes;
+		e->pool[i].max_value_bytes = next->pool[i].max_value_bytes;
+	}
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
 		struct eng_store *s = &e->store[i];
 		const struct config_store *is = s->id ? wanted(next, s->id) : NULL;

@@ -88,8 +88,9 @@ struct sup_change {
 	bool has_read;   /* read and places come with it: it is a reload */
 	struct config next, read;
 	struct config_places places;
-	struct sup_admin *asker; /* NULL: a signal, or it has left */
-	char *lines;             /* what the asker is told; heap */
+	uint64_t size_was[CONFIG_POOLS_MAX]; /* of pools that were given another size; else 0 */
+	struct sup_admin *asker;             /* NULL: a signal, or it has left */
+	char *lines;                         /* what the asker is told; heap */
 	size_t lines_bytes;
 };
 
@@ -149,7 +150,8 @@ int sup_memory_make(struct sup *sup);
  * 0, or with half a sentence in why, and nothing changed: -EBUSY (readers pin more than that), -ENOSPC
  * (no more regions, or address space that clients have set aside), -ENOMEM (the machine has no more),
  * -EPERM (hardening: strict), -EAGAIN (the engine does not take messages now), -EINVAL, -errno.  Does not
- * wait.  The caller stores the new thresholds and guarantees before (sup_control_update). */
+ * wait.  sup->config has the former size meanwhile; the caller changes it, and hands the new thresholds and
+ * guarantees to the engine next (sup_change.c). */
 int sup_memory_resize(struct sup *sup, uint32_t pool_idx, uint64_t bytes, char why[SUP_WHY_BYTES]);
 /* Can the next engine not have them any more (hardening: strict)? */
 bool sup_memory_is_closed(const struct sup *sup);

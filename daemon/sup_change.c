@@ -83,6 +83,50 @@ void sup_change_forget(struct sup *sup, const struct sup_admin *a)
 		sup->change.asker = NULL;
 }
 
+/* --------------------------------------------------------------------- sizes */
+
+/* Pools get their new sizes before anything else: that may not be possible, and can be undone. */
+static void sizes_undo(struct sup *sup)
+{
+	struct sup_change *c = &sup->change;
+	char why[SUP_WHY_BYTES];
+
+	for (uint32_t i = 0; i < sup->config.n_pools; i++) {
+		if (c->size_was[i] == 0)
+			continue;
+		int r = sup_memory_resize(sup, i, c->size_was[i], why);
+		if (r < 0)
+			(void)log_fail(r, "pool %s keeps the size that it was given: %s",
+				sup->config.pool[i].name, why);
+		else
+			sup->config.pool[i].size_bytes = c->size_was[i];
+		c->size_was[i] = 0;
+	}
+}
+
+/* False: refused, and said. */
+static bool sizes_set(struct sup *sup)
+{
+	struct sup_change *c = &sup->change;
+	char why[SUP_WHY_BYTES];
+
+	for (uint32_t i = 0; i < sup->config.n_pools; i++) {
+		uint64_t is = c->next.pool[i].size_bytes, was = sup->config.pool[i].size_bytes;
+		c->size_was[i] = 0;
+		if (is == was)
+			continue;
+		if (sup_memory_resize(sup, i, is, why) < 0) {
+			sizes_undo(sup);
+			sup_change_end(sup, ADMIN_R_MEMORY, "pool %s cannot have another size: %s",
+				sup->config.pool[i].name, why);
+			return false;
+		}
+		sup->config.pool[i].size_bytes = is; /* the memory is on its way there */
+		c->size_was[i] = was;
+	}
+	return true;
+}
+
 /* -------------------------------------------------------------------- commit */
 
 static void commit(struct sup *sup)
@@ -135,6 +179,8 @@ static void without_engine(struct sup *sup)
 		end_in_use(sup, used->name, shm_load_rlx(&used->counter[SHM_SC_entries]));
 		return;
 	}
+	if (sup->ctl && !sizes_set(sup)) /* without memory: the next is made as configured */
+		return;
 	commit(sup);
 	sup_change_end(sup, ADMIN_R_NONE, "no engine runs now: the next one begins with it");
 }
@@ -146,10 +192,13 @@ static void send_it(struct sup *sup)
 	static struct sup_config_msg m; /* large */
 	struct sup_change *c = &sup->change;
 
+	if (!sizes_set(sup))
+		return;
 	m.msg = (struct sup_msg){.kind = SUP_MSG_CONFIG, .id = c->number, .force = c->force};
 	m.config = c->next;
 	if (send(sup->engine.channel, &m, sizeof m, MSG_DONTWAIT | MSG_NOSIGNAL) !=
 		(ssize_t)sizeof m) {
+		sizes_undo(sup);
 		sup_change_end(sup, ADMIN_R_BUSY, "the engine does not take messages: try again");
 		return;
 	}
@@ -200,6 +249,7 @@ static const char *name_of(const struct config *c, uint64_t id)
 
 static void on_refused(struct sup *sup, const struct sup_msg *m)
 {
+	sizes_undo(sup);
 	switch (m->refusal) {
 	case ADMIN_R_IN_USE:
 		end_in_use(sup, name_of(&sup->config, m->store_id), m->n);
@@ -237,6 +287,7 @@ void sup_change_on_death(struct sup *sup)
 {
 	switch (sup->change.state) {
 	case SUP_CHANGE_SENT:
+		sizes_undo(sup);
 		sup_change_end(sup, ADMIN_R_DIED,
 			"the engine died before it had taken the change: try again");
 		return;

@@ -66,6 +66,7 @@ void sup_control_update(struct shm_control *c, const struct config *config)
 	for (uint32_t i = 0; i < config->n_pools; i++) {
 		const struct config_pool *p = &config->pool[i];
 		shm_u32 *ppm = c->pool[i].pressure_ppm;
+		shm_store_rlx(&c->pool[i].max_value_bytes, p->max_value_bytes + SHM_KEY_BYTES_MAX);
 		shm_store32_rlx(&ppm[SHM_PRESSURE_END], p->pressure_end_ppm);
 		shm_store32_rlx(&ppm[SHM_PRESSURE_LOW], p->pressure_low_ppm);
 		shm_store32_rlx(&ppm[SHM_PRESSURE_HIGH], p->pressure_high_ppm);
@@ -84,7 +85,6 @@ static void pool_entry_fill(struct shm_pool_entry *e, const struct config_pool *
 {
 	memcpy(e->name, p->name, sizeof p->name);
 	e->reserve_bytes = s->bytes * RESERVE_TIMES;
-	e->max_value_bytes = p->max_value_bytes + SHM_KEY_BYTES_MAX;
 	e->region[0] = (struct shm_region){.bytes = s->bytes, .backing = s->backing};
 	memcpy(e->backing_why, s->why, sizeof e->backing_why);
 	e->flags = p->scrub ? SHM_POOL_SCRUB : 0;

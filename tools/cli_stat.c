@@ -354,7 +354,7 @@ static void pool_json(const struct hypercache_admin *a, struct json *j, uint32_t
 	json_string(j, "backing", backing_name(e->region[0].backing));
 	json_string(
 		j, "backing_why", cli_text(e->backing_why, sizeof e->backing_why, why, sizeof why));
-	json_u64(j, "max_value_bytes", e->max_value_bytes);
+	json_u64(j, "max_value_bytes", shm_load_rlx(&e->max_value_bytes));
 	json_string(j, "read", a->pool[idx].read);
 	json_string(j, "write", a->pool[idx].write);
 	json_bool(j, "scrub", (e->flags & SHM_POOL_SCRUB) != 0);

@@ -80,7 +80,7 @@ struct shm_pool_entry {
 	char name[SHM_NAME_BYTES];          /* [W: sup before id; R: all] 0-terminated */
 	shm_u64 id;                         /* [W: sup; R: all] never recurs; 0: unused */
 	uint64_t reserve_bytes;             /* [W: sup before id; R: all] address space a client sets aside for the pool */
-	uint64_t max_value_bytes;           /* [W: sup before id; R: all] largest key plus value */
+	shm_u64 max_value_bytes;            /* [W: sup, eng; R: all] largest key plus value */
 	shm_u32 n_regions;                  /* [W: sup; R: all] used in region[], 1..16 */
 	uint32_t flags;                     /* [W: sup before id; R: all] enum shm_pool_flags */
 	shm_u64 wanted_bytes;               /* [W: sup; R: all] the size that it is to have: the engine goes there in steps */

@@ -84,7 +84,7 @@ static void fill_directory(struct t_pool *p, uint32_t n_regions)
 	}
 	shm_store32_rlx(&e->n_regions, n_regions);
 	(void)snprintf(e->name, sizeof e->name, "test");
-	e->max_value_bytes = p->opts.pool_bytes / 4;
+	shm_store_rlx(&e->max_value_bytes, p->opts.pool_bytes / 4);
 	e->flags = p->opts.scrub ? SHM_POOL_SCRUB : 0;
 	shm_store_rlx(&e->id, POOL_ID);
 	(void)snprintf(s->name, sizeof s->name, "test");

@@ -109,6 +109,50 @@ TEST(a_reload_changes_what_it_may_and_says_so)
 	t_daemon_stop(d);
 }
 
+static uint64_t entries_of(const struct t_daemon *d, const char *store)
+{
+	const char *at;
+	unsigned long long n = 0;
+
+	CHECK_EQ(CLI(d, "--json", "--store", store, "stat"), 0);
+	at = strstr(out, "\"entries\":");
+	CHECK(at && sscanf(at, "\"entries\":%llu", &n) == 1);
+	return n;
+}
+
+/* What a reload puts above a limit goes in the background; what it forbids is refused at once. */
+TEST(limits_count_from_the_reload_on)
+{
+	enum { N = 500, FEWER = 100, BIG = 200000 };
+	static char big[BIG];
+	static const char conf[] =
+		"pools: { main: { size: 16MiB, huge_pages: \"off\", max_value: %s } }\n"
+		"stores: { a: { %s } }";
+	char yaml[256], key[16];
+
+	(void)snprintf(yaml, sizeof yaml, conf, "1MiB", "");
+	struct t_daemon *d = t_daemon_start(yaml, NULL);
+	struct hc *hc = client(d);
+	struct hc_store *a = store_of(hc, "a");
+
+	for (int i = 0; i < N; i++) {
+		int n = snprintf(key, sizeof key, "%d", i);
+		CHECK_EQ(hc_set(a, key, (size_t)n, "v", 1, NULL), HC_OK);
+	}
+	CHECK_EQ(hc_set(a, "big", 3, big, sizeof big, NULL), HC_OK);
+	(void)snprintf(yaml, sizeof yaml, conf, "100KiB", "max_entries: 100");
+	t_daemon_configure(d, yaml);
+	CHECK_EQ(CLI(d, "reload"), 0);
+	CHECK_STR(out, "changed  pools.main.max_value: 1MiB -> 100KiB\n"
+		       "changed  stores.a.max_entries: auto -> 100\n");
+	CHECK_EQ(hc_set(a, "big", 3, big, sizeof big, NULL), HC_E_TOO_LARGE);
+	uint64_t end_ns = t_now_ns() + (uint64_t)t_limit_ms(LIMIT_MS) * 1000000;
+	while (entries_of(d, "a") > FEWER)
+		CHECK(t_now_ns() < end_ns);
+	hc_close(hc);
+	t_daemon_stop(d);
+}
+
 TEST(sighup_reloads_and_the_log_has_the_answer)
 {
 	struct t_daemon *d = t_daemon_start("stores: { a: {} }", NULL);
@@ -152,7 +196,12 @@ TEST(a_reload_that_cannot_be_changes_nothing)
 		{"stores: { a: { ttl: 5s }, b: { pool: mian } }", "did you mean main?"},
 		{"stores: { a: { ttl: 5s }", "this is not YAML"},
 		{"max_clients: 9\nstores: { a: { ttl: 5s } }", "needs-start: max_clients cannot"},
-		{"pools: { main: { size: 32MiB } }\nstores: { a: { ttl: 5s } }", "and others"},
+		{"pools: { main: { size: 16MiB, huge_pages: \"on\", scrub: true } }\nstores: { a: "
+		 "{} }",
+			"needs-start: pools.main.huge_pages and others"},
+		{"pools: { main: { size: 1TiB, huge_pages: \"off\" } }\nstores: { a: { ttl: 5s }, "
+		 "kept: {} }",
+			"memory: pool main cannot have another size"},
 		{"pools: { other: {} }\nstores: { a: { ttl: 5s } }", "needs-start: pools.main"},
 	};
 	struct t_daemon *d = t_daemon_start("stores: { a: {}, kept: {} }", NULL);

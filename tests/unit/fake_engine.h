@@ -109,7 +109,7 @@ static inline void fake_segments(struct fake *f)
 	strcpy(p->name, "p");
 	p->id.v = 5;
 	p->reserve_bytes = 1 << 20;
-	p->max_value_bytes = 1 << 20;
+	shm_store_rlx(&p->max_value_bytes, 1 << 20);
 	p->n_regions.v = 1;
 	p->region[0] = (struct shm_region){.bytes = FAKE_POOL_BYTES, .backing = SHM_BACK_BASE};
 	struct shm_store_entry *s = &f->ctl->store[9];

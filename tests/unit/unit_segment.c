@@ -303,7 +303,7 @@ TEST(the_control_segment_is_a_directory_of_everything)
 		(uint32_t)(HC_VERSION_MAJOR << 16 | HC_VERSION_MINOR << 8 | HC_VERSION_PATCH));
 	CHECK_STR(c->pool[0].name, "a");
 	CHECK_STR(c->pool[0].backing_why, "first");
-	CHECK_EQ(c->pool[0].max_value_bytes, (uint64_t)MIB + 65536);
+	CHECK_EQ(shm_load_rlx(&c->pool[0].max_value_bytes), (uint64_t)MIB + 65536);
 	CHECK(c->pool[0].reserve_bytes >= 64 * MIB);
 	CHECK_EQ(shm_load32_rlx(&c->pool[1].n_regions), 1u);
 	CHECK_EQ(c->pool[1].region[0].base_off, 0u);
