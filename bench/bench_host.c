@@ -1,5 +1,6 @@
 /* bench_host.c - see bench_host.h. */
 #include "bench_host.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -25,6 +26,37 @@ uint64_t host_now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
 }
 
+uint64_t host_thread_ns(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
+double host_ns_per_tick(void)
+{
+	uint64_t ns = host_now_ns(), ticks = host_ticks(), now;
+
+	do
+		now = host_now_ns();
+	while (now - ns < 20000000);
+	return (double)(now - ns) / (double)(host_ticks() - ticks);
+}
+
+void *host_take(size_t bytes)
+{
+	size_t round = (bytes + 63) / 64 * 64;
+	void *p = aligned_alloc(64, round ? round : 64);
+
+	if (!p) {
+		fprintf(stderr, "bench: no memory for %zu bytes\n", bytes);
+		exit(1);
+	}
+	memset(p, 0, round);
+	return p;
+}
+
 static void cpus_read(void)
 {
 	if (!all_cpus_known)
@@ -37,7 +69,7 @@ unsigned host_cpus(void)
 	return (unsigned)CPU_COUNT(&all_cpus);
 }
 
-bool host_pin(unsigned n)
+static bool pin(pid_t tid, unsigned n)
 {
 	cpu_set_t one;
 
@@ -47,9 +79,80 @@ bool host_pin(unsigned n)
 			continue;
 		CPU_ZERO(&one);
 		CPU_SET(i, &one);
-		return sched_setaffinity(0, sizeof one, &one) == 0;
+		return sched_setaffinity(tid, sizeof one, &one) == 0;
 	}
 	return false;
+}
+
+bool host_pin(unsigned n) { return pin(0, n); }
+
+/* The next thread of a process, by its folder; 0: no more. */
+static pid_t thread_next(DIR *tasks)
+{
+	struct dirent *e;
+
+	while (tasks && (e = readdir(tasks)))
+		if (e->d_name[0] != '.')
+			return (pid_t)strtol(e->d_name, NULL, 10);
+	return 0;
+}
+
+static DIR *threads_open(pid_t pid)
+{
+	char path[64];
+
+	(void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+	return opendir(path);
+}
+
+bool host_pin_process(pid_t pid, unsigned n)
+{
+	DIR *tasks = threads_open(pid);
+	bool all = tasks != NULL;
+	pid_t tid;
+
+	while ((tid = thread_next(tasks)))
+		all &= pin(tid, n);
+	if (tasks)
+		(void)closedir(tasks);
+	return all;
+}
+
+/* The first number in a file of /proc; 0: none. */
+static uint64_t first_number(const char *path)
+{
+	unsigned long long n = 0;
+	FILE *f = fopen(path, "re");
+
+	if (f && fscanf(f, "%llu", &n) != 1)
+		n = 0;
+	if (f)
+		(void)fclose(f);
+	return n;
+}
+
+uint64_t host_cpu_ns(pid_t pid)
+{
+	char path[96];
+	DIR *tasks = threads_open(pid);
+	uint64_t sum = 0;
+	pid_t tid;
+
+	while ((tid = thread_next(tasks))) {
+		(void)snprintf(path, sizeof path, "/proc/%d/task/%d/schedstat", (int)pid, (int)tid);
+		sum += first_number(path);
+	}
+	if (tasks)
+		(void)closedir(tasks);
+	return sum;
+}
+
+pid_t host_child(pid_t pid)
+{
+	char path[96];
+
+	(void)snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
+	return (pid_t)first_number(path);
 }
 
 unsigned host_page_kb(const void *p, bool *ret_thp)
@@ -111,6 +214,23 @@ void host_kernel(char ret[HOST_TEXT_BYTES])
 		(void)snprintf(ret, HOST_TEXT_BYTES, "%.100s %.20s", u.release, u.machine);
 }
 
+void host_folder_make(char ret[HOST_TEXT_BYTES])
+{
+	const char *tmp = getenv("TMPDIR");
+
+	(void)snprintf(ret, HOST_TEXT_BYTES, "%.60s/hypercache-bench.XXXXXX", tmp ? tmp : "/tmp");
+	if (!mkdtemp(ret)) {
+		fprintf(stderr, "bench: %s: %s\n", ret, strerror(errno));
+		exit(1);
+	}
+}
+
+void host_folder_remove(const char *folder)
+{
+	if (rmdir(folder) != 0)
+		fprintf(stderr, "bench: %s: %s\n", folder, strerror(errno));
+}
+
 /* ------------------------------------------------------------ a daemon */
 
 static int config_write(const struct host_daemon *d, const char *path, uint64_t bytes, bool huge)
@@ -166,16 +286,11 @@ static int ready_wait(int fd)
 
 int host_daemon_start(struct host_daemon *d, const char *bindir, uint64_t pool_bytes, bool huge)
 {
-	const char *tmp = getenv("TMPDIR");
 	char config[HOST_TEXT_BYTES + 32];
 	int out[2];
 
 	*d = (struct host_daemon){0};
-	(void)snprintf(d->dir, sizeof d->dir, "%.60s/hypercache-bench.XXXXXX", tmp ? tmp : "/tmp");
-	if (!mkdtemp(d->dir)) {
-		fprintf(stderr, "bench: %s: %s\n", d->dir, strerror(errno));
-		return -1;
-	}
+	host_folder_make(d->dir);
 	(void)snprintf(d->socket, sizeof d->socket, "%.90s/s", d->dir);
 	(void)snprintf(config, sizeof config, "%s/c.yaml", d->dir);
 	if (config_write(d, config, pool_bytes, huge) != 0 || pipe2(out, O_CLOEXEC) != 0)
@@ -206,8 +321,7 @@ static void folder_remove(const struct host_daemon *d)
 	}
 	(void)snprintf(path, sizeof path, "%s/data", d->dir);
 	(void)rmdir(path);
-	if (rmdir(d->dir) != 0)
-		fprintf(stderr, "bench: %s: %s\n", d->dir, strerror(errno));
+	host_folder_remove(d->dir);
 }
 
 int host_daemon_stop(struct host_daemon *d)

@@ -128,7 +128,7 @@ TEST(it_hashes_as_we_do)
 /* Ours is set, the foreign one reads it, and the other way round; then each deletes the other's. */
 static void exchange(struct world *w, uint8_t *key, size_t n)
 {
-	static char want[2 * KEY_MAX];
+	static char want[2 * KEY_MAX + 64];
 	uint8_t value[VALUE_MAX], got[VALUE_MAX];
 	uint64_t version = 0;
 	size_t bytes = t_random_below(VALUE_MAX + 1), got_bytes;
