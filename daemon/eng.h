@@ -11,6 +11,7 @@
  *   eng_store.c    stores and pools, the policies' bookkeeping
  *   eng_hint.c     the clients' touch rings
  *   eng_room.c     eviction, compaction, limbo, revocation
+ *   eng_expiry.c   takes away what is over
  *   eng_pressure.c how full a pool may become, and a store
  *
  * README.md beside this file has the rules.  One thread; nothing here is fork-safe.
@@ -25,6 +26,7 @@
 #include "log.h"
 #include "pol.h"
 #include "pool.h"
+#include "wheel.h"
 #include "wire.h"
 
 #define ENG_NS_PER_S 1000000000ull
@@ -48,6 +50,7 @@ enum {
 	ENG_LIMBO_ENTRIES =
 		4096, /* more in limbo than after the last sweep: swept at the turn's end */
 	ENG_GROW_CHAINS = 256,      /* of a growing index, moved by one turn */
+	ENG_EXPIRY_WORK = 256,      /* timers looked at by one turn, of all stores */
 	ENG_PRESSURE_VICTIMS = 256, /* evictions of one turn in the background, of each pool */
 	ENG_PURGE_ENTRIES = 256,    /* of dropped stores, removed by one turn */
 };
@@ -137,6 +140,8 @@ struct eng_store {
 	uint64_t worth;
 	uint64_t ghost_hits; /* at the last tick */
 	bool dropped;        /* not in the directory any more: its entries are being removed */
+	struct wheel wheel;  /* which entries are over when; its numbers are the policy's nodes */
+	bool told_wheel;     /* the log has it that there is no memory for timers */
 };
 
 struct eng_pool {
@@ -187,6 +192,8 @@ struct eng {
 	uint32_t *scan_slot; /* beside scan[]: which session */
 	uint32_t n_scan;
 	uint32_t look_pos, hint_scan;
+	uint64_t expiry_ms;    /* the last tick: what was over then is taken away */
+	uint32_t expiry_store; /* whose turn it is; SHM_STORES_MAX: all is done */
 
 	struct eng_conn **conn; /* [max_conns] */
 	uint32_t n_conns, max_conns;
@@ -316,6 +323,11 @@ bool eng_room_chain(struct eng_pool *p, struct eng_store *s, uint64_t off);
 uint64_t eng_room_evict(struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t most);
 /* Evicts entries of s alone: about `want` bytes, at most `most`.  How many. */
 uint32_t eng_room_evict_own(struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t most);
+
+/* eng_expiry.c */
+void eng_expiry_set(struct eng_pool *p, struct eng_store *s, uint64_t off); /* its time was set */
+void eng_expiry_tick(struct eng *e); /* after the touch rings were drained */
+bool eng_expiry_turn(struct eng *e); /* a part of the work; true: there is more */
 
 /* eng_pressure.c: the thresholds of a pool and the limits of a store (README.md, "Pressure"). */
 /* Before a write of s takes room for so many bytes: evicts if the pool is full.  from: the key whose

@@ -310,6 +310,7 @@ static void main_tick(void *arg, int result)
 	(void)result;
 	shm_store_rlx(&e->ctl->heartbeat_ns, e->now_ns);
 	eng_hint_drain(e, ENG_HINT_BLOCKS);
+	eng_expiry_tick(e);
 	eng_store_weigh(e);
 	eng_room_tick(e);
 	eng_session_tick(e);
@@ -328,6 +329,7 @@ static bool main_turn_end(struct eng *e)
 	eng_conn_run_ready(e);
 	if (e->sets_since_drain >= ENG_HINT_SETS)
 		eng_hint_drain(e, ENG_HINT_BLOCKS_TURN);
+	more |= eng_expiry_turn(e);
 	more |= eng_pressure_turn(e);
 	eng_room_turn(e);
 	for (uint32_t i = 0; i < e->config->n_pools; i++)
@@ -383,9 +385,11 @@ void eng_quit(struct eng *e)
 
 static void main_free(struct eng *e)
 {
-	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
 		if (e->store[i].pol)
 			e->store[i].pol->ops->free(e->store[i].pol);
+		wheel_fini(&e->store[i].wheel);
+	}
 	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
 		if (e->pool[i].w.alloc)
 			shm_pool_close(&e->pool[i].w);

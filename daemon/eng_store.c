@@ -37,6 +37,7 @@ void eng_store_add(struct eng *e, uint32_t i, struct pol *pol)
 		.pool_idx = se->pool_idx,
 		.pol = pol,
 		.entry = se};
+	wheel_init(&e->store[i].wheel, e->now_ns / 1000000);
 	shm_store_rlx(&se->counter[SHM_SC_entries], 0);
 	shm_store_rlx(&se->counter[SHM_SC_live_bytes], 0);
 	shm_store_rlx(&se->counter[SHM_SC_place_bytes], 0);
@@ -113,6 +114,7 @@ bool eng_store_purge(struct eng *e)
 			continue;
 		shm_store_rlx(&e->ctl->dropped_id[i], 0);
 		s->pol->ops->free(s->pol);
+		wheel_fini(&s->wheel);
 		*s = (struct eng_store){.id = 0};
 		STEP("store:purged");
 	}
@@ -139,8 +141,10 @@ void eng_store_lost(
 	bool expired = eng_store_expired(p, ch->old_off, now_ns);
 
 	CHECK(s != NULL); /* adoption drops entries of no store */
-	if (*note != POL_NONE)
+	if (*note != POL_NONE) {
+		wheel_drop(&s->wheel, *note);
 		s->pol->ops->remove(s->pol, *note, how == ENG_LOST_EVICTED && !expired);
+	}
 	*note = POL_NONE;
 	store_add(s, -(uint64_t)1, -ch->old_kv_bytes,
 		-shm_alloc_place_bytes(p->w.alloc, ch->old_off));
@@ -187,11 +191,15 @@ int eng_store_got(
 			-shm_alloc_place_bytes(p->w.alloc, ch->old_off));
 		if (eng_store_expired(p, ch->old_off, now_ns))
 			shm_count(&s->entry->counter[SHM_SC_expired], 1);
-		if (store_replace(p, s, ch, now_ns / 1000000))
+		if (store_replace(p, s, ch, now_ns / 1000000)) {
+			eng_expiry_set(p, s, ch->off);
 			return 0;
+		}
 	}
 	int r = store_insert(p, s, ch->off, now_ns / 1000000);
-	if (r < 0) {
+	if (r == 0) {
+		eng_expiry_set(p, s, ch->off);
+	} else {
 		/* Nothing could ever evict it: it goes at once, as a cache may. */
 		log_warn(
 			"store %s: no memory for the policy; an entry was evicted", s->entry->name);
@@ -248,7 +256,9 @@ void eng_store_adopted(void *arg, uint64_t off, const struct shm_item *item)
 	CHECK(s != NULL);
 	store_add(s, 1, kv_bytes(item), shm_alloc_place_bytes(p->w.alloc, off));
 	int r = store_insert(p, s, off, p->e->now_ns / 1000000);
-	if (r < 0)
+	if (r == 0)
+		eng_expiry_set(p, s, off);
+	else
 		p->adopt_error =
 			r; /* the engine ends: an entry that nobody can evict is not served */
 }

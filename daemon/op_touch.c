@@ -33,5 +33,6 @@ int op_touch(struct eng *e, struct eng_conn *c, const struct wire_request *r, st
 	uint32_t note = *shm_alloc_note(p->w.alloc, ch.off);
 	if (note != POL_NONE)
 		store->pol->ops->touch(store->pol, note, now_ns / 1000000);
+	eng_expiry_set(p, store, ch.off);
 	return 0;
 }

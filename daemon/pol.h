@@ -59,6 +59,7 @@ struct pol_ops {
 	/* evicted: for want of room, so it may be remembered as a ghost.  The node is void then. */
 	void (*remove)(struct pol *p, uint32_t node, int evicted);
 	void (*moved)(struct pol *p, uint32_t node, uint64_t off);
+	uint64_t (*where)(const struct pol *p, uint32_t node); /* the entry's offset */
 	/* May be NULL: the node will be needed soon (shm/ahead.h). */
 	void (*ahead)(const struct pol *p, uint32_t node);
 	/* The entry to evict next: 0 and its offset, or 1: there is none. */

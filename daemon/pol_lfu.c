@@ -158,6 +158,11 @@ static void lfu_remove(struct pol *p, uint32_t node, int evicted)
 	l->st.removes++;
 }
 
+static uint64_t lfu_where(const struct pol *p, uint32_t node)
+{
+	return pol_node_off(pol_node_used(&self_const(p)->nodes, node));
+}
+
 static void lfu_ahead(const struct pol *p, uint32_t node)
 {
 	__builtin_prefetch(pol_node(&self_const(p)->nodes, node));
@@ -218,6 +223,7 @@ const struct pol_ops pol_lfu = {
 	.touch = lfu_touch,
 	.remove = lfu_remove,
 	.moved = lfu_moved,
+	.where = lfu_where,
 	.ahead = lfu_ahead,
 	.victim = lfu_victim,
 	.stats = lfu_stats,

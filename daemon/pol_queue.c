@@ -102,6 +102,11 @@ static void queue_remove(struct pol *p, uint32_t node, int evicted)
 	q->st.removes++;
 }
 
+static uint64_t queue_where(const struct pol *p, uint32_t node)
+{
+	return pol_node_off(pol_node_used(&self_const(p)->nodes, node));
+}
+
 static void queue_ahead(const struct pol *p, uint32_t node)
 {
 	__builtin_prefetch(pol_node(&self_const(p)->nodes, node));
@@ -205,7 +210,8 @@ static int sieve_victim(struct pol *p, uint64_t now_ms, uint64_t *ret_off)
 
 #define QUEUE_OPS \
 	.new = queue_new, .free = queue_free, .insert = queue_insert, .remove = queue_remove, \
-	.moved = queue_moved, .ahead = queue_ahead, .stats = queue_stats, .verify = queue_verify
+	.moved = queue_moved, .where = queue_where, .ahead = queue_ahead, .stats = queue_stats, \
+	.verify = queue_verify
 
 const struct pol_ops pol_fifo = {
 	.name = "fifo",

@@ -134,6 +134,11 @@ static void s3fifo_touch(struct pol *p, uint32_t node, uint64_t now_ms)
 	s->st.touches++;
 }
 
+static uint64_t s3fifo_where(const struct pol *p, uint32_t node)
+{
+	return pol_node_off(pol_node_used(&self_const(p)->nodes, node));
+}
+
 static void s3fifo_ahead(const struct pol *p, uint32_t node)
 {
 	__builtin_prefetch(pol_node(&self_const(p)->nodes, node));
@@ -247,6 +252,7 @@ const struct pol_ops pol_s3fifo = {
 	.touch = s3fifo_touch,
 	.remove = s3fifo_remove,
 	.moved = s3fifo_moved,
+	.where = s3fifo_where,
 	.ahead = s3fifo_ahead,
 	.victim = s3fifo_victim,
 	.admits = s3fifo_admits,

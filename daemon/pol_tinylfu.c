@@ -151,6 +151,11 @@ static void tinylfu_touch(struct pol *p, uint32_t node, uint64_t now_ms)
 	t->st.touches++;
 }
 
+static uint64_t tinylfu_where(const struct pol *p, uint32_t node)
+{
+	return pol_node_off(pol_node_used(&self_const(p)->nodes, node));
+}
+
 static void tinylfu_ahead(const struct pol *p, uint32_t node)
 {
 	__builtin_prefetch(pol_node(&self_const(p)->nodes, node));
@@ -256,6 +261,7 @@ const struct pol_ops pol_tinylfu = {
 	.touch = tinylfu_touch,
 	.remove = tinylfu_remove,
 	.moved = tinylfu_moved,
+	.where = tinylfu_where,
 	.ahead = tinylfu_ahead,
 	.victim = tinylfu_victim,
 	.admits = tinylfu_admits,

@@ -39,7 +39,7 @@ enum {
 };
 
 static const char config[] =
-	"limbo_cap: 512KiB\npools:\n  main: {size: 4MiB, huge_pages: \"off\"}\n";
+	"heartbeat: 100ms\nlimbo_cap: 512KiB\npools:\n  main: {size: 4MiB, huge_pages: \"off\"}\n";
 
 /* ------------------------------------------------------------------ values */
 
@@ -204,6 +204,24 @@ static void hoard(const struct t_daemon *d, struct life *l)
 	hc_close(hc);
 }
 
+/* Entries whose time is over go without being asked for. */
+static void fade(struct life *l)
+{
+	const shm_u64 *expired = &l->hc->ctl->store[0].counter[SHM_SC_expired];
+	uint64_t before = shm_load_rlx(expired), end_ns = t_now_ns() + CLIENT_MS * 1000000ull;
+	struct hc_set_opts o = HC_OPTS(hc_set_opts);
+	char name[32];
+
+	o.ttl_ms = 20;
+	for (int i = 0; i < 10; i++)
+		CHECK_EQ(
+			hc_set(l->s, name, (size_t)sprintf(name, "fade-%d", i), "x", 1, &o), HC_OK);
+	while (shm_load_rlx(expired) == before) {
+		CHECK(t_now_ns() < end_ns);
+		CHECK_EQ(hc_ping(l->hc), HC_OK);
+	}
+}
+
 /* What a client does, in an order that takes the engine past its marks. */
 static void live(struct t_daemon *d, struct life *l)
 {
@@ -230,6 +248,7 @@ static void live(struct t_daemon *d, struct life *l)
 			 &(struct hc_set_opts){
 				 .size = sizeof(struct hc_set_opts), .ttl_ms = UINT64_MAX - 1}),
 		HC_E_INVAL);
+	fade(l);
 	shift_sizes(l);
 	break_room(d, l);
 	hoard(d, l);

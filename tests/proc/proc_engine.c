@@ -310,6 +310,40 @@ TEST(an_entry_ends_with_its_time_and_not_before)
 
 /* ------------------------------------------------------------- the engine dies */
 
+/* What is over goes by itself, with its memory; and nobody sees it before, be the engine stopped. */
+TEST(what_is_over_is_taken_away_unasked)
+{
+	enum { N = 5000 };
+	struct t_daemon *d = t_daemon_start("heartbeat: 100ms\n", NULL);
+	struct client c = client_open(d);
+	struct hc_set_opts o = HC_OPTS(hc_set_opts);
+	char name[32];
+
+	set_text(&c, "stays", "v");
+	o.ttl_ms = 100;
+	for (int i = 0; i < N; i++)
+		CHECK_EQ(hc_set(c.s, name, (size_t)sprintf(name, "k%d", i), "v", 1, &o), HC_OK);
+	o.ttl_ms = 3600000;
+	CHECK_EQ(hc_set(c.s, "k1", 2, "v", 1, &o), HC_OK); /* again, for longer */
+	wait_word(&c, &c.hc->ctl->store[0].counter[SHM_SC_entries], 2);
+	CHECK(store_counter(&c, SHM_SC_expired) >= N - 1);
+	CHECK_EQ(store_counter(&c, SHM_SC_evicted), 0);
+	CHECK(get_text(&c, "stays") && get_text(&c, "k1"));
+	CHECK_EQ(hc_touch(c.s, "k1", 2, 50), HC_OK); /* and for less */
+	wait_word(&c, &c.hc->ctl->store[0].counter[SHM_SC_entries], 1);
+	pid_t engine = t_daemon_engine(d);
+	o.ttl_ms = 50;
+	CHECK_EQ(hc_set(c.s, "short", 5, "v", 1, &o), HC_OK);
+	uint64_t over_ns = t_now_ns() + 50 * 1000000ull;
+	CHECK_EQ(kill(engine, SIGSTOP), 0);
+	while (t_now_ns() < over_ns)
+		sched_yield();
+	CHECK(!get_text(&c, "short"));
+	CHECK_EQ(kill(engine, SIGCONT), 0);
+	hc_close(c.hc);
+	t_daemon_stop(d);
+}
+
 TEST(an_engine_dies_and_nothing_is_lost)
 {
 	enum { N = 2000 };
