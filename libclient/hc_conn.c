@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -31,14 +32,32 @@ static struct hc_pending *pending_at(struct hc_conn *c, uint32_t i)
 
 void hc_conn_init(struct hc_conn *c)
 {
-	*c = (struct hc_conn){.fd = -1, .next_request = 1, .max_inflight = 1};
+	*c = (struct hc_conn){.fd = -1, .watch_fd = -1, .next_request = 1, .max_inflight = 1};
 }
 
+int hc_conn_watch(struct hc_conn *c, uint32_t events)
+{
+	struct epoll_event ev = {.events = events};
+	int how = !events ? EPOLL_CTL_DEL : c->watch_events ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+
+	if (c->watch_fd < 0 || c->fd < 0 || events == c->watch_events)
+		return 0;
+	if (epoll_ctl(c->watch_fd, how, c->fd, &ev) < 0)
+		return err_new(-errno);
+	c->watch_events = events;
+	return 0;
+}
+
+/* A description that a forked child still holds stays watched when it is closed here, so it is
+ * taken out first. */
 void hc_conn_drop(struct hc_conn *c)
 {
+	(void)hc_conn_watch(c, 0);
 	if (c->fd >= 0)
 		(void)close(c->fd);
 	c->fd = -1;
+	c->watch_events = 0;
+	c->greeting = false;
 	shm_store32_rlx(&c->up, 0);
 	c->in.begin = c->in.end = 0;
 	if (!MUTANT(45))
@@ -58,7 +77,10 @@ static void reply_take(void *arg, uint32_t i, const struct hc_reply *reply)
 	*(struct hc_reply *)arg = *reply;
 }
 
-struct hc_asker hc_ask(struct hc_reply *ret) { return (struct hc_asker){reply_take, ret}; }
+struct hc_asker hc_ask(struct hc_reply *ret)
+{
+	return (struct hc_asker){.answered = reply_take, .arg = ret};
+}
 
 /* The same to all of them. */
 static void pending_tell(const struct hc_pending *p, struct hc_reply reply)
@@ -74,7 +96,7 @@ static uint32_t numbers_of(const struct hc_pending *p)
 	                                 : 0; /* 506: a batch takes one */
 }
 
-static bool window_full(const struct hc_conn *c)
+bool hc_conn_is_full(const struct hc_conn *c)
 {
 	return c->n_pending == HC_WINDOW_MAX || c->n_unanswered >= c->max_inflight ||
 	       out_bytes(c) >= HC_WINDOW_BYTES;
@@ -91,7 +113,7 @@ int hc_conn_put(struct hc_conn *c, struct wire_request *r, struct hc_asker asker
 {
 	size_t before = out_bytes(c);
 
-	if (window_full(c))
+	if (hc_conn_is_full(c))
 		return HC_CONN_FULL;
 	if (r->key_bytes > c->max_frame || r->value_bytes > c->max_frame)
 		return err_new(-EMSGSIZE);
@@ -114,26 +136,62 @@ int hc_conn_put(struct hc_conn *c, struct wire_request *r, struct hc_asker asker
 	return 0;
 }
 
+int hc_conn_put_item(struct hc_conn *c, const uint8_t *item, size_t bytes, struct hc_asker asker)
+{
+	size_t before = out_bytes(c);
+
+	if (hc_conn_is_full(c))
+		return HC_CONN_FULL;
+	if (bytes > c->max_frame || WIRE_ITEM_MORE > c->max_frame - bytes)
+		return err_new(-EMSGSIZE);
+	int e = wire_put_item(&c->out, c->next_request, item, bytes);
+	if (e < 0)
+		return err_fwd(e);
+	pending_add(c, &(struct hc_pending){
+			       .request = c->next_request,
+			       .frame_bytes = out_bytes(c) - before,
+			       .verb = wire_item_verb(item),
+			       .n = 1,
+			       .asker = asker,
+		       });
+	return 0;
+}
+
 int hc_conn_batch_begin(struct hc_conn *c, bool quiet)
 {
-	if (window_full(c))
+	if (hc_conn_is_full(c))
 		return HC_CONN_FULL;
 	c->batch_quiet = quiet;
 	return err_fwd(
 		wire_batch_begin(&c->out, c->next_request, quiet ? WIRE_QUIET : 0, &c->batch));
 }
 
-int hc_conn_batch_add(struct hc_conn *c, const struct wire_request *r)
+/* Has the batch as much as it may have? */
+static bool batch_full(const struct hc_conn *c)
 {
-	size_t before = out_bytes(c);
+	return c->batch.n && (out_bytes(c) - c->batch.frame_off > HC_BATCH_BYTES ||
+				     c->n_unanswered + c->batch.n >= c->max_inflight);
+}
 
-	if (c->batch.n && (before - c->batch.frame_off > HC_BATCH_BYTES ||
-				  c->n_unanswered + c->batch.n == c->max_inflight))
-		return HC_CONN_FULL;
-	int e = wire_batch_add(&c->batch, r, c->max_frame);
+static int batch_added(const struct hc_conn *c, int e)
+{
 	if (e == WIRE_BATCH_FULL)
 		return c->batch.n ? HC_CONN_FULL : err_new(-EMSGSIZE);
 	return err_fwd(e);
+}
+
+int hc_conn_batch_add(struct hc_conn *c, const struct wire_request *r)
+{
+	if (batch_full(c))
+		return HC_CONN_FULL;
+	return batch_added(c, wire_batch_add(&c->batch, r, c->max_frame));
+}
+
+int hc_conn_batch_add_item(struct hc_conn *c, const uint8_t *item, size_t bytes)
+{
+	if (batch_full(c))
+		return HC_CONN_FULL;
+	return batch_added(c, wire_batch_add_item(&c->batch, item, bytes, c->max_frame));
 }
 
 void hc_conn_batch_end(struct hc_conn *c, struct hc_asker asker)
@@ -315,14 +373,14 @@ static int conn_receive(struct hc_conn *c, int flags)
 /* Waits until something came or can be sent, and receives.  0; HC_CONN_LOST; -ETIMEDOUT; -errno. */
 static int conn_wait(struct hc_conn *c, uint64_t deadline_ns)
 {
-	bool unsent = c->sent_bytes < out_bytes(c);
+	bool unsent = hc_conn_has_unsent(c);
 	uint64_t now_ns = hc_now_ns();
 
 	if (now_ns >= deadline_ns)
 		return err_new(-ETIMEDOUT);
 	if (!unsent && deadline_ns - now_ns > HC_SLICE_NS)
 		return err_fwd(conn_receive(c, 0));
-	int events = hc_wait_fd(c->fd, (short)(POLLIN | (unsent ? POLLOUT : 0)), deadline_ns);
+	int events = hc_wait_fd(c, c->fd, (short)(POLLIN | (unsent ? POLLOUT : 0)), deadline_ns);
 	if (events < 0)
 		return err_fwd(events);
 	if (events == 0)
@@ -330,8 +388,7 @@ static int conn_wait(struct hc_conn *c, uint64_t deadline_ns)
 	return events == POLLOUT ? 0 : err_fwd(conn_receive(c, MSG_DONTWAIT));
 }
 
-/* The connection is lost: takes the answers that came before, and closes it.  0 or -EPROTO. */
-static int conn_lost(struct hc_conn *c)
+int hc_conn_lost(struct hc_conn *c)
 {
 	int r = 0;
 
@@ -346,11 +403,13 @@ static int conn_lost(struct hc_conn *c)
 	return r == -EPROTO ? err_fwd(r) : 0;
 }
 
-static int conn_turn(struct hc_conn *c, uint64_t deadline_ns)
+int hc_conn_turn(struct hc_conn *c, uint64_t deadline_ns)
 {
 	int r = 0;
 
-	if (c->fd < 0) {
+	if (hc_conn_interrupted(c))
+		return err_new(-ECANCELED);
+	if (!hc_conn_up(c)) {
 		r = hc_hello_resume(c, deadline_ns);
 		if (r < 0)
 			return err_fwd(r);
@@ -358,13 +417,51 @@ static int conn_turn(struct hc_conn *c, uint64_t deadline_ns)
 	r = conn_send(c);
 	if (r == 0)
 		r = conn_wait(c, deadline_ns);
-	return r == HC_CONN_LOST ? err_fwd(conn_lost(c)) : err_fwd(r);
+	return r == HC_CONN_LOST ? err_fwd(hc_conn_lost(c)) : err_fwd(r);
+}
+
+int hc_conn_step(struct hc_conn *c)
+{
+	int r = hc_conn_up(c) ? 0 : hc_hello_step(c);
+
+	if (r)
+		return err_fwd(r);
+	r = conn_receive(c, MSG_DONTWAIT);
+	if (r == 0)
+		r = conn_send(c);
+	if (r == 0)
+		return hc_conn_has_unsent(c) ? HC_CONN_LATER : 0;
+	if (r == HC_CONN_LOST)
+		r = hc_conn_lost(c);
+	return r < 0 ? err_fwd(r) : HC_CONN_LATER;
+}
+
+/* The youngest frame was never handed to the kernel, and is not going to be. */
+static void pending_take_back(struct hc_conn *c)
+{
+	const struct hc_pending *p = pending_at(c, c->n_pending - 1);
+
+	c->out.end -= p->frame_bytes;
+	c->next_request -= numbers_of(p);
+	c->n_unanswered -= p->n;
+	c->n_pending--;
+}
+
+int hc_conn_hand(struct hc_conn *c, bool *ret_handed)
+{
+	size_t before = out_bytes(c) - pending_at(c, c->n_pending - 1)->frame_bytes;
+	int r = conn_send(c);
+
+	*ret_handed = c->handed_bytes > before;
+	if (!*ret_handed)
+		pending_take_back(c);
+	return err_fwd(r);
 }
 
 int hc_conn_pump(struct hc_conn *c, uint32_t want, uint64_t deadline_ns)
 {
 	while (c->n_pending > want) {
-		int r = conn_turn(c, deadline_ns);
+		int r = hc_conn_turn(c, deadline_ns);
 		if (r < 0)
 			return err_fwd(r);
 	}
@@ -378,13 +475,12 @@ void hc_conn_abandon(struct hc_conn *c, int error)
 		if (out_bytes(c) - p->frame_bytes < c->handed_bytes)
 			break;
 		pending_tell(p, (struct hc_reply){.status = error});
-		c->out.end -= p->frame_bytes;
-		c->next_request -= numbers_of(p);
-		c->n_unanswered -= p->n;
-		c->n_pending--;
+		pending_take_back(c);
 	}
 	for (uint32_t i = 0; i < c->n_pending; i++) {
 		struct hc_pending *p = pending_at(c, i);
+		if (p->asker.stays && !c->stale)
+			continue;
 		bool unknown = wire_is_mutation(p->verb) && !MUTANT(47);
 		pending_tell(p, (struct hc_reply){.status = unknown ? HC_E_UNKNOWN : error});
 		p->asker = (struct hc_asker){0};
@@ -400,9 +496,9 @@ void hc_conn_bye(struct hc_conn *c, uint64_t deadline_ns)
 	struct wire_request r = {.verb = WIRE_BYE};
 	struct hc_reply reply;
 
-	if (c->fd < 0 || hc_conn_put(c, &r, hc_ask(&reply)) != 0)
+	if (!hc_conn_up(c) || hc_conn_put(c, &r, hc_ask(&reply)) != 0)
 		return;
-	while (c->n_pending && c->fd >= 0)
-		if (conn_turn(c, deadline_ns) < 0)
+	while (c->n_pending && hc_conn_up(c))
+		if (hc_conn_turn(c, deadline_ns) < 0)
 			break;
 }

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@
 enum { AGAIN = 1 }; /* of the static functions here: lost before there was an answer */
 
 #define NS_PER_S 1000000000ull
+_Static_assert(HC_SLICE_NS < NS_PER_S, "a slice is less than a second");
 
 uint64_t hc_now_ns(void)
 {
@@ -29,22 +31,24 @@ uint64_t hc_now_ns(void)
 	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
-int hc_wait_fd(int fd, short events, uint64_t deadline_ns)
+int hc_wait_fd(const struct hc_conn *c, int fd, short events, uint64_t deadline_ns)
 {
 	struct pollfd p = {.fd = fd, .events = events};
 
 	for (;;) {
 		uint64_t now_ns = hc_now_ns();
 		uint64_t left_ns = now_ns < deadline_ns ? deadline_ns - now_ns : 0;
-		struct timespec t = {
-			.tv_sec = (time_t)(left_ns / NS_PER_S),
-			.tv_nsec = (long)(left_ns % NS_PER_S),
-		};
+		uint64_t slice_ns = left_ns < HC_SLICE_NS ? left_ns : HC_SLICE_NS;
+		struct timespec t = {.tv_nsec = (long)slice_ns};
 		int r = ppoll(&p, 1, &t, NULL);
-		if (r >= 0)
-			return r ? p.revents : 0;
-		if (errno != EINTR)
+		if (r > 0)
+			return p.revents;
+		if (r < 0 && errno != EINTR)
 			return err_new(-errno);
+		if (left_ns == 0)
+			return 0;
+		if (hc_conn_interrupted(c))
+			return err_new(-ECANCELED);
 	}
 }
 
@@ -94,7 +98,7 @@ static int socket_connect(const struct hc_conn *c, int *ret_fd)
 static int hello_send(struct hc_conn *c, struct wire_buf *b, uint64_t deadline_ns)
 {
 	while (b->begin < b->end) {
-		int r = hc_wait_fd(c->fd, POLLOUT, deadline_ns);
+		int r = hc_wait_fd(c, c->fd, POLLOUT, deadline_ns);
 		if (r < 0)
 			return err_fwd(r);
 		if (r == 0)
@@ -151,7 +155,7 @@ static int hello_receive(struct hc_conn *c, uint64_t deadline_ns, struct hc_hand
 		r = wire_buf_reserve(&c->in, WIRE_HELLO_BYTES_MAX);
 		if (r < 0)
 			return err_fwd(r);
-		r = hc_wait_fd(c->fd, POLLIN, deadline_ns);
+		r = hc_wait_fd(c, c->fd, POLLIN, deadline_ns);
 		if (r <= 0)
 			return err_new(r ? r : -ETIMEDOUT);
 		struct iovec v = {
@@ -198,28 +202,37 @@ static int hello_status(int32_t status)
 	}
 }
 
-/* Connects and says HELLO.  On success c->fd is the connection and *ret what came with it. */
-static int hello_try(struct hc_conn *c, uint64_t deadline_ns, struct hc_handed *ret)
+/* Connects and says HELLO: c->fd is the connection then.  0; AGAIN; -ETIMEDOUT; -errno. */
+static int hello_begin(struct hc_conn *c, uint64_t deadline_ns)
 {
 	_cleanup_(wire_buf_fini) struct wire_buf b = {0};
 	struct wire_request hello = c->hello;
-	const uint8_t *body;
-	size_t bytes;
 
 	if (MUTANT(46))
 		hello.session = 0;
 	int r = socket_connect(c, &c->fd);
-	if (r)
-		return err_fwd(r);
-	r = wire_put_request(&b, &hello);
+	if (r == 0)
+		r = hc_conn_watch(c, EPOLLIN);
+	if (r == 0)
+		r = wire_put_request(&b, &hello);
 	if (r == 0)
 		r = hello_send(c, &b, deadline_ns);
-	if (r == 0)
-		r = hello_receive(c, deadline_ns, ret, &body, &bytes);
+	c->greeting = r == 0;
+	return err_fwd(r);
+}
+
+/* The answer, and what came with it in *ret.  0; AGAIN; -ETIMEDOUT: it may come yet; -errno. */
+static int hello_end(struct hc_conn *c, uint64_t deadline_ns, struct hc_handed *ret)
+{
+	const uint8_t *body;
+	size_t bytes;
+	int r = hello_receive(c, deadline_ns, ret, &body, &bytes);
+
 	if (r == 0)
 		r = wire_get_answer(body, bytes, &ret->answer);
 	if (r)
 		return err_fwd(r);
+	c->greeting = false;
 	const struct wire_answer *a = &ret->answer;
 	c->in.begin += sizeof(uint32_t) + bytes;
 	if (a->verb != WIRE_HELLO || a->request != 0 || c->in.begin != c->in.end)
@@ -237,20 +250,31 @@ static int hello_try(struct hc_conn *c, uint64_t deadline_ns, struct hc_handed *
 
 /* ------------------------------------------------------------------ attempts */
 
-/* The pause before an attempt.  0 or -ETIMEDOUT. */
+uint64_t hc_hello_from_ns(const struct hc_conn *c) { return c->backoff_ns ? c->attempt_ns : 0; }
+
+/* An attempt begins: the next one waits longer. */
+static void attempt(struct hc_conn *c)
+{
+	c->backoff_ns = c->backoff_ns ? 2 * c->backoff_ns : HC_BACKOFF_MIN_NS;
+	if (c->backoff_ns > HC_BACKOFF_MAX_NS)
+		c->backoff_ns = HC_BACKOFF_MAX_NS;
+	c->attempt_ns = hc_now_ns() + c->backoff_ns;
+}
+
+/* The pause before an attempt.  0; -ETIMEDOUT; -ECANCELED; -errno. */
 static int pause_before(struct hc_conn *c, uint64_t deadline_ns)
 {
-	uint64_t now_ns = hc_now_ns(), pause_ns = c->backoff_ns;
+	uint64_t now_ns = hc_now_ns(), from_ns = hc_hello_from_ns(c);
 
 	if (now_ns >= deadline_ns)
 		return err_new(-ETIMEDOUT);
-	c->backoff_ns = pause_ns ? 2 * pause_ns : HC_BACKOFF_MIN_NS;
-	if (c->backoff_ns > HC_BACKOFF_MAX_NS)
-		c->backoff_ns = HC_BACKOFF_MAX_NS;
-	if (pause_ns > deadline_ns - now_ns)
-		pause_ns = deadline_ns - now_ns;
-	int r = pause_ns ? hc_wait_fd(-1, 0, now_ns + pause_ns) : 0;
-	return r < 0 ? err_fwd(r) : 0;
+	if (from_ns > now_ns) {
+		int r = hc_wait_fd(c, -1, 0, from_ns < deadline_ns ? from_ns : deadline_ns);
+		if (r < 0)
+			return err_fwd(r);
+	}
+	attempt(c);
+	return 0;
 }
 
 int hc_hello_open(struct hc_conn *c, uint64_t deadline_ns, struct hc_handed *ret)
@@ -259,7 +283,9 @@ int hc_hello_open(struct hc_conn *c, uint64_t deadline_ns, struct hc_handed *ret
 		ret->n_fds = 0;
 		int r = pause_before(c, deadline_ns);
 		if (r == 0)
-			r = hello_try(c, deadline_ns, ret);
+			r = hello_begin(c, deadline_ns);
+		if (r == 0)
+			r = hello_end(c, deadline_ns, ret);
 		if (r == 0 && ret->answer.resumed)
 			r = err_new(-EPROTO);
 		if (r == 0) {
@@ -285,29 +311,62 @@ static bool supervisor_dead(const struct hc_conn *c)
 	return c->sup_word && (shm_load32_rlx(c->sup_word) & SHM_FUTEX_OWNER_DIED);
 }
 
-int hc_hello_resume(struct hc_conn *c, uint64_t deadline_ns)
+/* HELLO has been said, or is said now; the session's answer.  0: connected; as hello_end(). */
+static int resume_try(struct hc_conn *c, uint64_t deadline_ns)
 {
 	struct hc_handed h;
 
+	h.n_fds = 0;
+	int r = c->greeting ? 0 : hello_begin(c, deadline_ns);
+	if (r == 0)
+		r = hello_end(c, deadline_ns, &h);
+	if (r == 0 && !resumed_fits(c, &h))
+		r = err_new(-EPROTO);
+	hc_handed_close(&h);
+	if (r == 0)
+		shm_store32_rlx(&c->up, 1);
+	return err_fwd(r);
+}
+
+/* It did not work.  AGAIN; -errno: it will not. */
+static int resume_failed(struct hc_conn *c, int r)
+{
+	hc_conn_drop(c);
+	if (r == -ECONNREFUSED && !supervisor_dead(c))
+		r = AGAIN;
+	c->stale = r == -ESTALE;
+	return err_fwd(r);
+}
+
+int hc_hello_resume(struct hc_conn *c, uint64_t deadline_ns)
+{
 	if (c->stale)
 		return err_new(-ESTALE);
 	for (;;) {
-		h.n_fds = 0;
-		int r = pause_before(c, deadline_ns);
+		int r = c->greeting ? 0 : pause_before(c, deadline_ns);
 		if (r == 0)
-			r = hello_try(c, deadline_ns, &h);
-		if (r == 0 && !resumed_fits(c, &h))
-			r = err_new(-EPROTO);
-		hc_handed_close(&h);
-		if (r == 0) {
-			shm_store32_rlx(&c->up, 1);
+			r = resume_try(c, deadline_ns);
+		if (r == 0)
 			return 0;
-		}
-		hc_conn_drop(c);
-		if (r == -ECONNREFUSED && !supervisor_dead(c))
-			r = AGAIN;
-		c->stale = r == -ESTALE;
+		r = resume_failed(c, r);
 		if (r < 0)
 			return err_fwd(r);
 	}
+}
+
+int hc_hello_step(struct hc_conn *c)
+{
+	if (c->stale)
+		return err_new(-ESTALE);
+	if (!c->greeting) {
+		if (hc_hello_from_ns(c) > hc_now_ns())
+			return HC_CONN_LATER;
+		attempt(c);
+	}
+	int r = resume_try(c, 0);
+	if (r == -ETIMEDOUT && c->greeting)
+		return HC_CONN_LATER;
+	if (r)
+		r = resume_failed(c, r == -ETIMEDOUT ? AGAIN : r);
+	return r == AGAIN ? HC_CONN_LATER : err_fwd(r);
 }

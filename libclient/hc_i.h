@@ -4,6 +4,7 @@
  *    │    pool[]     pools handed to us, read-only       shared memory
  *    │    seg        our own segment, writable           shared memory, not in forked children
  *    │    conn       the socket and what is unanswered   under `lock`
+ *    │    async      what nobody waits for               under its own lock; hc_async.h
  *    │    threads    reading blocks and who has them     hc_read.c
  *    └─── store[]    what hc_store() gave out            under `store_lock`
  *
@@ -25,7 +26,41 @@
 #include "layout/l_control.h"
 #include "layout/l_pool.h"
 
-struct hc_threads; /* hc_read.c */
+struct hc_threads;   /* hc_read.c */
+struct hc_operation; /* hc_async.h */
+
+/* Operations that nobody waits for; hc_async.h says how they go.  All under `lock` but for queued and used,
+ * which are read without it. */
+struct hc_async {
+	pthread_mutex_t lock;
+	struct hc_operation *op; /* [n_ops]; NULL before the first submit */
+	uint32_t n_ops, n_under_way;
+	uint32_t free_first, done_first, done_last;
+	uint32_t way_first, way_last; /* under way, in the order of submit */
+	uint64_t serial;
+	uint64_t bound_ns;              /* no time limit is before */
+	uint64_t n_succeeded, n_failed; /* quiet ones, since hc_flush told */
+	struct hc_queued {
+		uint32_t op; /* index; HC_NO_OP: given up */
+		uint32_t bytes;
+	} * queue; /* a ring [n_ops] */
+	uint32_t queue_begin, n_queue;
+	struct wire_buf items; /* the bytes of what is queued */
+	shm_u32 queued, used;  /* n_queue; 1: there was a submit */
+	struct hc_slot {
+		struct hc_async *async;
+		struct hc_operation *op; /* NULL: nobody's, or given up */
+	} slot[HC_WINDOW_MAX];
+
+	int epoll_fd, event_fd, timer_fd; /* -1: not made yet */
+	bool given;                       /* epoll_fd was asked for */
+	bool todo;      /* hc_poll has something to do, that no socket and no time tells */
+	bool skipped;   /* a poll found the connection in use */
+	bool signalled; /* event_fd is readable */
+	uint32_t n_waiters;
+	uint64_t attempt_ns; /* when to connect again; 0: no need */
+	uint64_t timer_ns;   /* what timer_fd is set to; 0: nothing */
+};
 
 /* A pool as this process sees it: region r lies at base + region[r].base_off. */
 struct hc_pool {
@@ -73,6 +108,9 @@ struct hc {
 	pthread_mutex_t lock; /* conn: one mutation at a time */
 	uint64_t timeout_ns;
 	struct hc_conn conn;
+	uint32_t submit_max, submit_bytes; /* limits of async */
+	size_t frame_max;                  /* of the first HELLO */
+	struct hc_async async;
 };
 
 /* True in a forked child, which may use no handle of its parent (rule P20). */

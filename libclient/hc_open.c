@@ -12,12 +12,14 @@
 #include "barrier.h"
 #include "base/cleanup.h"
 #include "base/err.h"
-#include "hc_i.h"
+#include "hc_async.h"
 #include "key.h"
 #include "step.h"
 
 enum {
 	TIMEOUT_MS = 5000,
+	SUBMIT_MAX = 1024,
+	SUBMIT_BYTES = 4 << 20,
 	BYE_MS = 200,
 	WORD_BYTES = 4096, /* the page of the fork word */
 	LINE_BYTES = 256,
@@ -151,7 +153,10 @@ static void hc_free(struct hc *hc)
 	int keep = errno;
 
 	hc_threads_free(hc->threads);
+	if (hc->fork_word && hc_forked(hc))
+		hc->conn.watch_fd = -1; /* the set is the parent's too */
 	hc_conn_fini(&hc->conn);
+	hc_async_fini(hc);
 	if (hc->fork_word) {
 		hc_unmap(hc);
 		(void)munmap((void *)(uintptr_t)hc->fork_word, WORD_BYTES);
@@ -193,10 +198,11 @@ static int session_open(struct hc *hc, const struct hc_open_opts *o)
 {
 	struct hc_handed handed = {0};
 
-	hc_conn_init(&hc->conn);
 	(void)pthread_mutex_init(&hc->lock, NULL);
 	(void)pthread_mutex_init(&hc->store_lock, NULL);
 	hc->stale_policy = o->stale;
+	hc->submit_max = o->submit_max ? o->submit_max : SUBMIT_MAX;
+	hc->submit_bytes = o->submit_bytes ? o->submit_bytes : SUBMIT_BYTES;
 	hc->timeout_ns = (o->timeout_ms ? o->timeout_ms : TIMEOUT_MS) * NS_PER_MS;
 	uint64_t deadline_ns = hc_now_ns() + hc->timeout_ns;
 	int r = fork_word_new(&hc->fork_word);
@@ -215,6 +221,7 @@ static int session_open(struct hc *hc, const struct hc_open_opts *o)
 	if (!MUTANT(601)) /* 601: every clock counts as the engine's */
 		hc->time_off_ns = (int64_t)hc->ctl->time_off_ns - hc->conn.hello.time_off_ns;
 	hc->conn.hello.session = hc->session_id;
+	hc->frame_max = hc->conn.max_frame;
 	hc->conn.sup_word = &hc->ctl->sup_word;
 	hc->threads = hc_threads_new(hc);
 	return hc->threads ? 0 : err_new(-ENOMEM);
@@ -228,11 +235,13 @@ int hc_open(struct hc **ret, const struct hc_open_opts *opts)
 		return HC_E_INVAL;
 	*ret = NULL;
 	if (hc_opts_take(&o, sizeof o, opts) < 0 || o.stale > HC_STALE_FAIL || o.full_fence > 1 ||
-		o.reserved)
+		o.submit_max > HC_SUBMIT_MAX || o.reserved)
 		return HC_E_INVAL;
 	_cleanup_(hc_freep) struct hc *hc = calloc(1, sizeof *hc);
 	if (!hc)
 		return HC_E_NO_MEMORY;
+	hc_conn_init(&hc->conn);
+	hc_async_init(hc);
 	int r = session_open(hc, &o);
 	if (r < 0)
 		return hc_border(r);
@@ -244,8 +253,10 @@ void hc_close(struct hc *hc)
 {
 	if (!hc)
 		return;
-	if (!hc_forked(hc))
+	if (!hc_forked(hc)) {
+		hc_interrupt(hc, 0);
 		hc_conn_bye(&hc->conn, hc_now_ns() + BYE_MS * NS_PER_MS);
+	}
 	hc_free(hc);
 }
 

@@ -8,62 +8,11 @@
 #include <pthread.h>
 
 #include "base/err.h"
-#include "hc_i.h"
-
-#define TTL_MS_MAX (10ull * 366 * 24 * 3600 * 1000) /* 10 years */
-
-/* A call's hold of the writing side. */
-struct hold {
-	struct hc *hc;
-	uint64_t deadline_ns;
-	int cancel_state;
-};
-
-/* 0; a positive errno, ETIMEDOUT at the deadline. */
-static int lock_until(pthread_mutex_t *m, uint64_t deadline_ns)
-{
-	struct timespec t = {
-		.tv_sec = (time_t)(deadline_ns / 1000000000u),
-		.tv_nsec = (long)(deadline_ns % 1000000000u),
-	};
-
-	if (pthread_mutex_trylock(m) == 0)
-		return 0;
-#ifdef __SANITIZE_THREAD__ /* gcc 12's does not know that clocklock locks */
-	(void)t;
-	return pthread_mutex_lock(m);
-#else
-	return pthread_mutex_clocklock(m, CLOCK_MONOTONIC, &t);
-#endif
-}
-
-/* HC_OK, or an error and nothing is held.  A thread that is cancelled while it holds the lock
- * would leave it to nobody, so cancellation waits. */
-static int hold_begin(struct hold *h, struct hc *hc)
-{
-	if (hc_forked(hc))
-		return HC_E_FORKED;
-	*h = (struct hold){.hc = hc, .deadline_ns = hc_now_ns() + hc->timeout_ns};
-	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &h->cancel_state);
-	int r = lock_until(&hc->lock, h->deadline_ns);
-	if (r == 0 && hc->conn.stale) {
-		(void)pthread_mutex_unlock(&hc->lock);
-		r = ESTALE;
-	}
-	if (r == 0)
-		return HC_OK;
-	(void)pthread_setcancelstate(h->cancel_state, NULL);
-	return hc_border(-r);
-}
-
-static void hold_end(struct hold *h)
-{
-	(void)pthread_mutex_unlock(&h->hc->lock);
-	(void)pthread_setcancelstate(h->cancel_state, NULL);
-}
+#include "hc_async.h"
+#include "hc_request.h"
 
 /* Puts a request into the window, making room first.  0; -errno: it is not in the window. */
-static int put_waiting(struct hold *h, struct wire_request *r, struct hc_asker asker)
+static int put_waiting(struct hc_hold *h, struct wire_request *r, struct hc_asker asker)
 {
 	struct hc_conn *c = &h->hc->conn;
 	int e;
@@ -76,16 +25,19 @@ static int put_waiting(struct hold *h, struct wire_request *r, struct hc_asker a
 	return err_fwd(e);
 }
 
-/* One request and its answer.  Returns reply->status. */
-static int request_one(struct hc *hc, struct wire_request *r, struct hc_reply *reply)
+/* One request and its answer.  timeout_ms 0: the handle's.  Returns reply->status. */
+static int request_one(
+	struct hc *hc, struct wire_request *r, uint32_t timeout_ms, struct hc_reply *reply)
 {
-	struct hold h;
+	struct hc_hold h;
 
 	*reply = (struct hc_reply){0};
-	int e = hold_begin(&h, hc);
+	int e = hc_hold_begin(&h, hc, timeout_ms);
 	if (e)
 		return reply->status = e;
-	e = put_waiting(&h, r, hc_ask(reply));
+	e = hc_async_order(hc, h.deadline_ns); /* what was submitted before goes before */
+	if (e == 0)
+		e = put_waiting(&h, r, hc_ask(reply));
 	if (e < 0) {
 		reply->status = hc_border(e);
 	} else {
@@ -94,62 +46,22 @@ static int request_one(struct hc *hc, struct wire_request *r, struct hc_reply *r
 			hc_conn_abandon(&hc->conn, hc_border(e));
 	}
 	int keep = errno;
-	hold_end(&h);
+	hc_hold_end(&h);
 	errno = keep;
 	return reply->status;
 }
 
-static bool key_fits(const void *key, size_t key_bytes)
-{
-	return key && key_bytes >= 1 && key_bytes <= HC_KEY_BYTES_MAX;
-}
-
-/* A request about a key.  HC_OK or HC_E_INVAL. */
-static int key_request(struct wire_request *r, uint32_t verb, const struct hc_store *s,
-	const void *key, size_t key_bytes)
-{
-	if (!s || !key_fits(key, key_bytes))
-		return HC_E_INVAL;
-	*r = (struct wire_request){
-		.verb = verb,
-		.store_idx = s->idx,
-		.store_id = s->id,
-		.key = key,
-		.key_bytes = key_bytes,
-	};
-	return HC_OK;
-}
-
-static bool ttl_fits(uint64_t ttl_ms) { return ttl_ms <= TTL_MS_MAX || ttl_ms == HC_TTL_NEVER; }
-
-/* What opts say about a SET.  HC_OK or HC_E_INVAL. */
-static int set_opts(struct wire_request *r, struct hc_set_opts *o, const struct hc_set_opts *opts)
-{
-	if (hc_opts_take(o, sizeof *o, opts) < 0 || o->mode > HC_IF_NEWER || !ttl_fits(o->ttl_ms))
-		return HC_E_INVAL;
-	if ((o->version != 0) != (o->mode == HC_IF_VERSION))
-		return HC_E_INVAL;
-	r->flags = o->flags;
-	r->ttl_ms = o->ttl_ms;
-	r->mode = o->mode;
-	r->version = o->version;
-	r->stamp = o->stamp;
-	return HC_OK;
-}
-
-/* One SET; *ret_version as hc_set_opts says. */
+/* One SET. */
 static int set_one(struct hc_store *s, struct wire_request *r, const void *value,
-	size_t value_bytes, uint64_t *ret_version)
+	size_t value_bytes, const struct hc_set_opts *o)
 {
 	struct hc_reply reply;
 
-	if (!value && value_bytes)
+	if (hc_request_value(r, value, value_bytes))
 		return HC_E_INVAL;
-	r->value = value;
-	r->value_bytes = value_bytes;
-	int status = request_one(s->hc, r, &reply);
-	if (ret_version && status >= 0 && status != HC_MISS)
-		*ret_version = reply.lsn;
+	int status = request_one(s->hc, r, o->timeout_ms, &reply);
+	if (o->ret_version && status >= 0 && status != HC_MISS)
+		*o->ret_version = reply.lsn;
 	return status;
 }
 
@@ -159,24 +71,20 @@ int hc_set(struct hc_store *s, const void *key, size_t key_bytes, const void *va
 	struct wire_request r;
 	struct hc_set_opts o;
 
-	if (key_request(&r, WIRE_SET, s, key, key_bytes) || set_opts(&r, &o, opts))
+	if (hc_request_key(&r, WIRE_SET, s, key, key_bytes) || hc_request_set(&r, &o, opts))
 		return HC_E_INVAL;
-	return set_one(s, &r, value, value_bytes, o.ret_version);
+	return set_one(s, &r, value, value_bytes, &o);
 }
 
 static int join(struct hc_store *s, const void *key, size_t key_bytes, const void *value,
-	size_t value_bytes, const struct hc_set_opts *opts, uint32_t mode)
+	size_t value_bytes, const struct hc_set_opts *opts, enum wire_mode mode)
 {
 	struct wire_request r;
 	struct hc_set_opts o;
 
-	if (key_request(&r, WIRE_SET, s, key, key_bytes) || hc_opts_take(&o, sizeof o, opts) < 0)
+	if (hc_request_key(&r, WIRE_SET, s, key, key_bytes) || hc_request_join(&r, &o, opts, mode))
 		return HC_E_INVAL;
-	if (o.ttl_ms || o.flags || o.mode || o.stamp)
-		return HC_E_INVAL;
-	r.mode = mode;
-	r.version = o.version;
-	return set_one(s, &r, value, value_bytes, o.ret_version);
+	return set_one(s, &r, value, value_bytes, &o);
 }
 
 int hc_append(struct hc_store *s, const void *key, size_t key_bytes, const void *value,
@@ -196,9 +104,9 @@ int hc_delete(struct hc_store *s, const void *key, size_t key_bytes)
 	struct wire_request r;
 	struct hc_reply reply;
 
-	if (key_request(&r, WIRE_DELETE, s, key, key_bytes))
+	if (hc_request_key(&r, WIRE_DELETE, s, key, key_bytes))
 		return HC_E_INVAL;
-	return request_one(s->hc, &r, &reply);
+	return request_one(s->hc, &r, 0, &reply);
 }
 
 int hc_delete_if(struct hc_store *s, const void *key, size_t key_bytes, uint64_t version)
@@ -206,10 +114,10 @@ int hc_delete_if(struct hc_store *s, const void *key, size_t key_bytes, uint64_t
 	struct wire_request r;
 	struct hc_reply reply;
 
-	if (key_request(&r, WIRE_DELETE, s, key, key_bytes) || version == 0)
+	if (hc_request_key(&r, WIRE_DELETE, s, key, key_bytes) || version == 0)
 		return HC_E_INVAL;
 	r.version = version;
-	return request_one(s->hc, &r, &reply);
+	return request_one(s->hc, &r, 0, &reply);
 }
 
 int hc_touch(struct hc_store *s, const void *key, size_t key_bytes, uint64_t ttl_ms)
@@ -217,31 +125,21 @@ int hc_touch(struct hc_store *s, const void *key, size_t key_bytes, uint64_t ttl
 	struct wire_request r;
 	struct hc_reply reply;
 
-	if (key_request(&r, WIRE_TOUCH, s, key, key_bytes) || !ttl_fits(ttl_ms))
+	if (hc_request_key(&r, WIRE_TOUCH, s, key, key_bytes) || hc_request_touch(&r, ttl_ms))
 		return HC_E_INVAL;
-	r.ttl_ms = ttl_ms;
-	return request_one(s->hc, &r, &reply);
+	return request_one(s->hc, &r, 0, &reply);
 }
 
 int hc_get_touch(struct hc_store *s, const void *key, size_t key_bytes, uint64_t ttl_ms, void *buf,
 	size_t buf_bytes, size_t *ret_bytes)
 {
-	if (!ttl_fits(ttl_ms))
+	if (!hc_request_ttl_fits(ttl_ms))
 		return HC_E_INVAL;
 	int got = hc_get(s, key, key_bytes, buf, buf_bytes, ret_bytes);
 	if (got != HC_OK && got != HC_TOO_SMALL)
 		return got;
 	int touched = hc_touch(s, key, key_bytes, ttl_ms);
 	return touched == HC_OK ? got : touched;
-}
-
-static int64_t number_add(int64_t a, int64_t b, bool wrap)
-{
-	int64_t sum;
-
-	if (!__builtin_add_overflow(a, b, &sum) || wrap)
-		return sum;
-	return b < 0 ? INT64_MIN : INT64_MAX;
 }
 
 int hc_incr(struct hc_store *s, const void *key, size_t key_bytes, int64_t delta,
@@ -251,15 +149,10 @@ int hc_incr(struct hc_store *s, const void *key, size_t key_bytes, int64_t delta
 	struct hc_incr_opts o;
 	struct hc_reply reply;
 
-	if (key_request(&r, WIRE_INCR, s, key, key_bytes) || hc_opts_take(&o, sizeof o, opts) < 0)
+	if (hc_request_key(&r, WIRE_INCR, s, key, key_bytes) ||
+		hc_request_incr(&r, delta, &o, opts))
 		return HC_E_INVAL;
-	if (o.wrap > 1 || o.must_exist > 1 || !ttl_fits(o.ttl_ms))
-		return HC_E_INVAL;
-	r.delta = delta;
-	r.initial = number_add(o.initial, delta, o.wrap);
-	r.ttl_ms = o.ttl_ms;
-	r.how = (o.wrap ? WIRE_WRAP : 0u) | (o.must_exist ? WIRE_MUST_EXIST : 0u);
-	int status = request_one(s->hc, &r, &reply);
+	int status = request_one(s->hc, &r, o.timeout_ms, &reply);
 	if (status == HC_OK && ret)
 		*ret = (int64_t)reply.value;
 	return status;
@@ -270,7 +163,7 @@ int hc_ping(struct hc *hc)
 	struct wire_request r = {.verb = WIRE_PING};
 	struct hc_reply reply;
 
-	return hc ? request_one(hc, &r, &reply) : HC_E_INVAL;
+	return hc ? request_one(hc, &r, 0, &reply) : HC_E_INVAL;
 }
 
 static void mset_answered(void *arg, uint32_t i, const struct hc_reply *reply)
@@ -283,19 +176,18 @@ static bool mset_request(struct wire_request *r, const struct hc_mset_item *m)
 {
 	r->key = m->key;
 	r->key_bytes = m->key_bytes;
-	r->value = m->value;
-	r->value_bytes = m->value_bytes;
-	return key_fits(m->key, m->key_bytes) && (m->value || !m->value_bytes);
+	return m->key && m->key_bytes >= 1 && m->key_bytes <= HC_KEY_BYTES_MAX &&
+	       hc_request_value(r, m->value, m->value_bytes) == HC_OK;
 }
 
 /* Begins a batch, making room in the window first.  0 or -errno. */
-static int mset_begin(struct hold *h)
+static int mset_begin(struct hc_hold *h)
 {
 	struct hc_conn *c = &h->hc->conn;
 	int e;
 
 	while ((e = hc_conn_batch_begin(c, true)) == HC_CONN_FULL) {
-		h->deadline_ns = hc_now_ns() + h->hc->timeout_ns;
+		hc_hold_again(h);
 		e = hc_conn_pump(c, c->n_pending - 1, h->deadline_ns);
 		if (e < 0)
 			return err_fwd(e);
@@ -305,9 +197,9 @@ static int mset_begin(struct hold *h)
 
 /* What no batch takes may still be what a frame of its own does.  0, and the result comes or is set;
  * -errno: no further one can be put. */
-static int mset_put_alone(struct hold *h, struct wire_request *r, struct hc_mset_item *m)
+static int mset_put_alone(struct hc_hold *h, struct wire_request *r, struct hc_mset_item *m)
 {
-	int e = put_waiting(h, r, (struct hc_asker){mset_answered, m});
+	int e = put_waiting(h, r, (struct hc_asker){.answered = mset_answered, .arg = m});
 
 	if (e != -EMSGSIZE && e != -ENOMEM)
 		return err_fwd(e);
@@ -319,7 +211,7 @@ static int mset_put_alone(struct hold *h, struct wire_request *r, struct hc_mset
  * here.  0 and *ret_n; -errno: no further one can be put.
  * Half of the window at most: so that there is one under way while another is made. */
 static int mset_put(
-	struct hold *h, struct wire_request *r, struct hc_mset_item *m, size_t n, size_t *ret_n)
+	struct hc_hold *h, struct wire_request *r, struct hc_mset_item *m, size_t n, size_t *ret_n)
 {
 	struct hc_conn *c = &h->hc->conn;
 	size_t most = c->max_inflight > 1 ? c->max_inflight / 2 : 1, i = 0;
@@ -336,13 +228,13 @@ static int mset_put(
 		i += e == 0;
 	}
 	if (i) {
-		hc_conn_batch_end(c, (struct hc_asker){mset_answered, m});
+		hc_conn_batch_end(c, (struct hc_asker){.answered = mset_answered, .arg = m});
 		*ret_n = i;
 		return 0;
 	}
+	hc_conn_batch_cancel(c);
 	if (e != -EMSGSIZE && e != -ENOMEM)
 		return err_fwd(e);
-	hc_conn_batch_cancel(c);
 	return err_fwd(mset_put_alone(h, r, m));
 }
 
@@ -350,25 +242,26 @@ int hc_mset(
 	struct hc_store *s, struct hc_mset_item *items, size_t n, const struct hc_set_opts *opts)
 {
 	struct hc_set_opts o;
-	struct hold h;
+	struct hc_hold h;
 	int e = 0;
 
 	if (!s || (!items && n) || n > HC_MSET_MAX)
 		return HC_E_INVAL;
 	struct wire_request r = {.verb = WIRE_SET, .store_idx = s->idx, .store_id = s->id};
-	if (set_opts(&r, &o, opts) || o.ret_version)
+	if (hc_request_set(&r, &o, opts) || o.ret_version)
 		return HC_E_INVAL;
-	int result = hold_begin(&h, s->hc);
+	int result = hc_hold_begin(&h, s->hc, o.timeout_ms);
 	for (size_t i = 0; result && i < n; i++)
 		items[i].result = result;
 	if (result)
 		return result;
 	struct hc_conn *c = &s->hc->conn;
 	size_t put = 0;
+	e = hc_async_order(s->hc, h.deadline_ns);
 	for (size_t some; put < n && e == 0; put += e == 0 ? some : 0)
 		e = mset_put(&h, &r, &items[put], n - put, &some);
 	if (e == 0) {
-		h.deadline_ns = hc_now_ns() + s->hc->timeout_ns;
+		hc_hold_again(&h);
 		e = hc_conn_pump(c, 0, h.deadline_ns);
 	}
 	int keep = errno, error = hc_border(e);
@@ -376,7 +269,7 @@ int hc_mset(
 		hc_conn_abandon(c, error);
 		keep = errno;
 	}
-	hold_end(&h);
+	hc_hold_end(&h);
 	for (; put < n; put++)
 		items[put].result = error;
 	for (size_t i = 0; i < n && result == HC_OK; i++)

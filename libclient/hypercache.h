@@ -39,7 +39,7 @@
  *           (hc_info); one more is HC_E_THREADS.  Mutations of one handle from
  *           several threads are serialised by a mutex: use one handle per thread
  *           to write in parallel.
- *           Reads are not to be called from signal handlers.
+ *           Nothing but hc_interrupt() is to be called from signal handlers.
  *
  * FORK      A child does not inherit the connection or the views: every call with
  *           a handle of the parent answers HC_E_FORKED there, hc_close() included
@@ -86,6 +86,7 @@ extern "C" {
 #define HC_NAME_BYTES_MAX 31   /* name of a store or pool, without the final 0 */
 #define HC_MGET_MAX 1024       /* keys of one hc_mget */
 #define HC_MSET_MAX 65536      /* entries of one hc_mset */
+#define HC_SUBMIT_MAX 65536    /* operations that are submitted and not taken: hc_open_opts.submit_max */
 
 /* Normal outcomes that are not "done". */
 enum hc_result {
@@ -121,10 +122,11 @@ enum hc_result {
 	X(HC_E_SYSTEM, -20, "a system call failed: errno says which way") \
 	X(HC_E_CLOSING, -21, "the daemon is shutting down") \
 	X(HC_E_NOT_NUMBER, -22, "the value is not a decimal number of 64 bits") \
-	X(HC_E_CANCELLED, -23, "the wait was cancelled")
+	X(HC_E_CANCELLED, -23, "cancelled: the mutation was not sent, and will not be") \
+	X(HC_E_QUEUE, -24, "as much is submitted as may be: take what is done with hc_poll, then try again")
 
 #define HC_ERROR_ENUM_(name, number, meaning) name = number,
-enum hc_error { HC_ERRORS(HC_ERROR_ENUM_) HC_E_LAST = -24 };
+enum hc_error { HC_ERRORS(HC_ERROR_ENUM_) HC_E_LAST = -25 };
 #undef HC_ERROR_ENUM_
 
 /* These three may be called by any thread at any time, in a forked child too.
@@ -154,6 +156,10 @@ struct hc_open_opts {
 	uint32_t stale;         /* enum hc_stale: what reads do when the whole daemon is gone */
 	uint32_t full_fence;    /* 1: never use membarrier, order reads with full fences (slower; for tests and
 	                         * for kernels that forbid it: the library finds that out by itself) */
+	uint32_t submit_max;    /* operations of hc_submit that may be there, from submitted to taken; 0: 1024;
+	                         * at most HC_SUBMIT_MAX */
+	uint32_t submit_bytes;  /* keys and values that may be queued for sending; 0: 4 MiB; a longer one may be
+	                         * queued alone */
 	uint32_t reserved;      /* 0 */
 };
 
@@ -169,13 +175,15 @@ struct hc_open_opts {
  * (also: no right to the socket, or its folder in /tmp is another user's), HC_E_DENIED (this user
  * may read no pool), HC_E_NO_MEMORY, HC_E_TIMEOUT, HC_E_PROTOCOL, HC_E_SYSTEM (errno; EMFILE: it takes some
  * descriptors for a moment).  *ret is NULL then.
- * The session starts no thread.  It uses one descriptor (the socket).  Any thread; a process may have
+ * The session starts no thread.  It uses one descriptor (the socket); three more from the first hc_fd() or
+ * hc_poll() that waits.  Any thread; a process may have
  * several sessions, a thread reads in at most 16 of them. */
 HC_API int hc_open(struct hc **ret, const struct hc_open_opts *opts);
 
 /* Ends the session: says goodbye, unmaps, frees.  NULL is allowed.  No other
  * thread may be inside a call with it.  Views must have been released or never be
- * used again: their memory is unmapped.  It waits 0.2 s for the daemon at most.
+ * used again: their memory is unmapped.  Operations of hc_submit that are still under way may or may not
+ * happen: hc_flush() first.  It waits 0.2 s for the daemon at most.
  * In a forked child it frees that child's memory and leaves the parent's session alone. */
 HC_API void hc_close(struct hc *hc);
 
@@ -359,6 +367,8 @@ struct hc_set_opts {
 	                        * comes from: kept with the entry in every mode; see HC_IF_NEWER */
 	uint64_t *ret_version; /* out, may be NULL: the entry's version now: the new one with HC_OK, that of
 	                        * what is there with HC_EXISTS, HC_CONFLICT, HC_OLDER.  Else unchanged. */
+	uint32_t timeout_ms;   /* of this call; 0: hc_open_opts.timeout_ms */
+	uint32_t reserved;     /* 0 */
 };
 #define HC_TTL_NEVER UINT64_MAX
 
@@ -368,7 +378,8 @@ struct hc_set_opts {
  * Errors: HC_E_INVAL, HC_E_TOO_LARGE, HC_E_FULL, HC_E_NO_DAEMON, HC_E_TIMEOUT,
  * HC_E_UNKNOWN, HC_E_PROTOCOL, HC_E_NO_STORE (dropped meanwhile), HC_E_DENIED,
  * HC_E_CLOSING, HC_E_NO_MEMORY, HC_E_FORKED, HC_E_SYSTEM; HC_E_STALE (a new daemon does not know the
- * session: open another); HC_E_REFUSED, HC_E_VERSION (of a new connection).  After each of them
+ * session: open another); HC_E_REFUSED, HC_E_VERSION (of a new connection); HC_E_CANCELLED
+ * (hc_interrupt).  After each of them
  * but HC_E_UNKNOWN the entry is as it was - except that room for a value larger than the
  * pool's reserve is made by removing the old value first. */
 HC_API int hc_set(struct hc_store *s, const void *key, size_t key_bytes, const void *value,
@@ -377,7 +388,7 @@ HC_API int hc_set(struct hc_store *s, const void *key, size_t key_bytes, const v
 /* Puts bytes behind (hc_append) or before (hc_prepend) the value that is there.  The entry
  * keeps its flags, stamp and expiry; views of it keep the old bytes.
  *
- * opts may be NULL; of it only `version` (0: any) and `ret_version` may be set.
+ * opts may be NULL; of it only `version` (0: any), `ret_version` and `timeout_ms` may be set.
  * HC_OK; HC_MISS: there is no entry; HC_CONFLICT: it has another version.
  * Errors as hc_set; HC_E_TOO_LARGE: the sum would be above the pool's max_value. */
 HC_API int hc_append(struct hc_store *s, const void *key, size_t key_bytes, const void *value,
@@ -411,6 +422,8 @@ struct hc_incr_opts {
 	uint64_t ttl_ms;     /* of an entry that is made, as hc_set_opts.ttl_ms; one that is there keeps its own */
 	uint32_t wrap;       /* 1: past the end of 64 bits it goes on at the other end; 0: it stays at the end */
 	uint32_t must_exist; /* 1: HC_MISS if there is no entry; nothing is made */
+	uint32_t timeout_ms; /* of this call; 0: hc_open_opts.timeout_ms */
+	uint32_t reserved;   /* 0 */
 };
 
 /* Adds delta (negative: subtracts) to a number, in one step that nobody comes between.
@@ -438,6 +451,125 @@ struct hc_mset_item {
  * timeout_ms begins anew whenever the engine answers.  Not a transaction: others may see some of them. */
 HC_API int hc_mset(struct hc_store *s, struct hc_mset_item *items, size_t n,
 	const struct hc_set_opts *opts);
+
+/* ---------------------------------------------------------- writing, without waiting
+ *
+ *     struct hc_op op = HC_OPTS(hc_op);
+ *     op.store = s;
+ *     op.op = HC_OP_SET;
+ *     op.key = "k", op.key_bytes = 1;
+ *     op.value = "value", op.value_bytes = 5;
+ *     op.user = 42;
+ *     hc_submit(&op, NULL);                            as often as wanted
+ *     struct hc_done done[64];
+ *     size_t n;
+ *     hc_poll(hc, done, 64, 1000, &n);                 sends, and takes what is done
+ *
+ * An operation is queued by hc_submit, sent by hc_poll (or by any call of the handle that waits), and over when
+ * hc_poll gives its completion.  What is queued together goes together: many operations in one message, with
+ * one reply, of which each is carried out as if it had come alone.
+ *
+ * EXACTLY ONE completion comes for each operation that was accepted, with the result that the call that
+ *           waits would have returned; but none for a quiet one that succeeded.  A lost connection and
+ *           a dying engine change nothing of it: what has no answer is sent again, and applied once.
+ * ORDER     The operations and the waiting calls of one handle are applied in the order of hc_submit and the
+ *           calls.  So hc_set() sends what was submitted before it, and waits for that too.
+ * MEMORY    hc_submit copies key and value: they are the caller's again when it returns.
+ * LIMITS    submit_max operations (queued, sent, or done and not taken) and submit_bytes bytes
+ *           (queued): beyond them HC_E_QUEUE.  Sent and without an answer are at most 64, and about 1 MiB.
+ * TIME      An operation's limit counts from hc_submit.  What was not sent by then is HC_E_TIMEOUT and did not
+ *           happen; what was sent is HC_E_UNKNOWN.  Time passes, and all else happens, only in calls.
+ * THREADS   Any thread may submit, poll, flush and cancel; each completion goes to one of those that poll.
+ * FORK      The child inherits nothing: HC_E_FORKED. */
+
+enum hc_op_kind {
+	HC_OP_SET = 1,
+	HC_OP_APPEND = 2,
+	HC_OP_PREPEND = 3,
+	HC_OP_DELETE = 4,
+	HC_OP_TOUCH = 5,
+	HC_OP_INCR = 6,
+};
+
+/* An operation.  What it does not look at is 0. */
+struct hc_op {
+	size_t size;                     /* HC_OPTS */
+	struct hc_store *store;
+	uint32_t op;                     /* enum hc_op_kind */
+	uint32_t quiet;                  /* 1: no completion if its result is HC_OK; hc_flush counts it */
+	uint64_t user;                   /* the caller's own, given back */
+	const void *key;
+	size_t key_bytes;
+	const void *value;               /* SET, APPEND, PREPEND */
+	size_t value_bytes;
+	const struct hc_set_opts *set;   /* SET, APPEND, PREPEND: as of hc_set, hc_append; NULL: none.  Its
+	                                  * ret_version and timeout_ms are 0 */
+	const struct hc_incr_opts *incr; /* INCR: as of hc_incr; NULL: none.  Its timeout_ms is 0 */
+	int64_t delta;                   /* INCR */
+	uint64_t ttl_ms;                 /* TOUCH: as of hc_touch */
+	uint64_t version;                /* DELETE: as of hc_delete_if; 0: any */
+	uint32_t timeout_ms;             /* 0: hc_open_opts.timeout_ms */
+	uint32_t reserved;               /* 0 */
+};
+
+/* Queues an operation, without waiting and without sending.  *ret_id (may be NULL) names it for hc_cancel.
+ * HC_OK: there will be a completion.  HC_E_INVAL, HC_E_QUEUE (full: hc_poll, then try again),
+ * HC_E_TOO_LARGE, HC_E_NO_MEMORY, HC_E_FORKED: it was not accepted.  No system call, unless somebody
+ * looks at hc_fd() or waits in hc_poll(): then one for many. */
+HC_API int hc_submit(const struct hc_op *op, uint64_t *ret_id);
+
+/* A completion. */
+struct hc_done {
+	uint64_t id, user;
+	int result;       /* what the call that waits would have returned; errno is not kept */
+	uint32_t op;      /* enum hc_op_kind */
+	uint64_t version; /* of the entry: as hc_set_opts.ret_version, also after TOUCH and INCR; 0: not known */
+	int64_t sum;      /* INCR, with HC_OK */
+	uint64_t reserved[2];
+};
+
+/* Sends what is queued, receives answers, connects again if need be, and takes up to max (1 ..) completions
+ * that have come, in done[0 .. *ret_n).  If there is none it waits up to timeout_ms (0: not at
+ * all), also while nothing is under way: another thread may submit.
+ * HC_OK: *ret_n is 0 if none came in time.  What becomes of operations is never an error of hc_poll:
+ * HC_E_INVAL, HC_E_FORKED, HC_E_CANCELLED (hc_interrupt, while it would wait), HC_E_SYSTEM (errno:
+ * no descriptors for waiting). */
+HC_API int hc_poll(struct hc *hc, struct hc_done *done, size_t max, uint32_t timeout_ms, size_t *ret_n);
+
+/* A descriptor for poll(2), epoll and their like, in *ret_fd.  It is readable when hc_poll(.. 0 ..) has
+ * something to do: completions to give, operations to send, an answer, a time limit, a connection to
+ * be made again.  It stays the same as long as the handle lives, whatever becomes of the connection, and is
+ * closed by hc_close().  It is for waiting alone: not to be read, written, closed, or used in a child.
+ * HC_OK; HC_E_INVAL, HC_E_FORKED, HC_E_STALE, HC_E_TIMEOUT (another thread's call is under way),
+ * HC_E_SYSTEM (errno). */
+HC_API int hc_fd(struct hc *hc, int *ret_fd);
+
+/* Calls an operation off.  HC_OK: it had not been sent, and will not be; its completion comes, with
+ * HC_E_CANCELLED.  HC_E_UNKNOWN: it had been sent, and may or may not happen; its completion comes at once, with
+ * HC_E_UNKNOWN.  HC_MISS: it is over already, or there was none of this id.  HC_E_INVAL, HC_E_FORKED. */
+HC_API int hc_cancel(struct hc *hc, uint64_t id);
+
+struct hc_flushed {
+	size_t size;        /* HC_OPTS */
+	uint64_t succeeded; /* quiet operations, since the last time that hc_flush said so */
+	uint64_t failed;    /* quiet ones whose result was not HC_OK: their completions come */
+};
+
+/* Sends what is queued and waits, up to timeout_ms (0: hc_open_opts.timeout_ms), until nothing is under way: every
+ * operation is over then, and hc_poll gives the completions without waiting.
+ * HC_OK: *ret (may be NULL), whose size the caller has set, is filled.  HC_E_TIMEOUT, HC_E_CANCELLED (hc_interrupt):
+ * not all are over; they go on.  HC_E_STALE: hc_poll gives their completions.  HC_E_INVAL, HC_E_FORKED. */
+HC_API int hc_flush(struct hc *hc, uint32_t timeout_ms, struct hc_flushed *ret);
+
+/* ------------------------------------------------------------------ not waiting any longer */
+
+/* on = 1: from now on no call of this handle waits.  Those that wait now, in other threads or in the one that a
+ * signal interrupts, return within 100 ms, and so do later ones that would have to: mutations, hc_mset, hc_ping,
+ * hc_flush and hc_poll with HC_E_CANCELLED; a mutation that had been sent with HC_E_UNKNOWN.
+ * on = 0: calls wait again.
+ * Reads, hc_submit, and hc_poll with timeout_ms 0 go on as ever.  HC_OK, HC_E_INVAL.  May be called from
+ * any thread, and from a signal handler. */
+HC_API int hc_interrupt(struct hc *hc, int on);
 
 #ifdef __cplusplus
 }

@@ -229,19 +229,20 @@ int wire_batch_begin(struct wire_buf *b, uint64_t request, uint32_t how, struct 
 	return 0;
 }
 
-int wire_batch_add(struct wire_batch *w, const struct wire_request *item, size_t max_body)
+static uint64_t item_bound(const struct wire_request *item)
 {
-	struct wire_buf *b = w->b;
-	size_t body = b->end - b->begin - w->frame_off - HEAD_BYTES;
+	return 1 + INT_BYTES + fields_bound(item);
+}
+
+int wire_item_put(struct wire_buf *b, const struct wire_request *item)
+{
 	unsigned count = fields_count(item);
+	uint64_t bound = item_bound(item);
 
 	if (!wire_is_item(item->verb))
 		return err_new(-EINVAL);
-	if (!request_is_sound(item))
-		return WIRE_BATCH_FULL;
-	uint64_t bound = 1 + INT_BYTES + fields_bound(item);
-	if (w->n == WIRE_BATCH_MAX || body > max_body || bound > max_body - body)
-		return WIRE_BATCH_FULL;
+	if (!request_is_sound(item) || bound > UINT32_MAX)
+		return err_new(-EMSGSIZE);
 	int e = wire_buf_reserve(b, (size_t)bound);
 	if (e < 0)
 		return err_fwd(e);
@@ -250,6 +251,58 @@ int wire_batch_add(struct wire_batch *w, const struct wire_request *item, size_t
 	pack_uint32(&p, item->verb);
 	fields_put(&p, item, count);
 	b->end = (size_t)(p.at - b->bytes);
+	return 0;
+}
+
+uint32_t wire_item_verb(const uint8_t *item) { return ITEM_VERB(item); }
+
+int wire_put_item(struct wire_buf *b, uint64_t request, const uint8_t *item, size_t n)
+{
+	struct packer p = {0};
+	int e = frame_begin(b, n + INT_BYTES, &p);
+
+	if (e < 0)
+		return err_fwd(e);
+	pack_array(&p, ITEM_ELEMS(item) + 1);
+	pack_uint32(&p, ITEM_VERB(item));
+	pack_uint64(&p, request);
+	pack_bytes(&p, item + ITEM_HEAD_BYTES, n - ITEM_HEAD_BYTES);
+	frame_end(b, &p);
+	return 0;
+}
+
+/* May so many bytes more be added? */
+static bool batch_has_room(const struct wire_batch *w, uint64_t bytes, size_t max_body)
+{
+	size_t body = w->b->end - w->b->begin - w->frame_off - HEAD_BYTES;
+
+	return w->n < WIRE_BATCH_MAX && body <= max_body && bytes <= max_body - body;
+}
+
+int wire_batch_add(struct wire_batch *w, const struct wire_request *item, size_t max_body)
+{
+	if (!wire_is_item(item->verb))
+		return err_new(-EINVAL);
+	if (!request_is_sound(item) || !batch_has_room(w, item_bound(item), max_body))
+		return WIRE_BATCH_FULL;
+	int e = wire_item_put(w->b, item);
+	if (e < 0)
+		return err_fwd(e);
+	w->n++;
+	return 0;
+}
+
+int wire_batch_add_item(struct wire_batch *w, const uint8_t *item, size_t n, size_t max_body)
+{
+	struct wire_buf *b = w->b;
+
+	if (!batch_has_room(w, n, max_body))
+		return WIRE_BATCH_FULL;
+	int e = wire_buf_reserve(b, n);
+	if (e < 0)
+		return err_fwd(e);
+	memcpy(b->bytes + b->end, item, n);
+	b->end += n;
 	w->n++;
 	return 0;
 }

@@ -69,6 +69,11 @@
 
 #define COUNT_FIELD(kind, f) +1
 
+/* An item as it stands in a batch begins with an array of at most 15 and a verb below 128: a byte each. */
+#define ITEM_ELEMS(item) ((item)[0] & 0x0fu)
+#define ITEM_VERB(item) ((item)[1])
+enum { ITEM_HEAD_BYTES = 2 };
+
 enum {
 	HEAD_BYTES = 4,        /* the length before a body */
 	INT_BYTES = 9,         /* largest encoding of an integer */
