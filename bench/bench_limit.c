@@ -109,27 +109,17 @@ bool limit_put(
 	return true;
 }
 
-/* Which slots have the tag, as bits.  Without a branch for each: where the one that fits stands is random, and
- * a processor that guesses wrong throws away the next look-up, which it had begun. */
-static inline uint32_t slots_with(const struct bucket *b, uint64_t tag)
-{
-	uint32_t fits = 0;
-
-	for (int i = 0; i < SLOTS; i++)
-		fits |= (uint32_t)(shm_word_top(b->slot[i]) == tag) << i;
-	return fits;
-}
-
 static inline const struct shm_item *find(const struct limit *l, const void *key, size_t key_bytes)
 {
 	uint64_t hash = XXH3_64bits_withSeed(key, key_bytes, SEED), tag = shm_hash_tag(hash);
 	const struct bucket *b = bucket_at(l, 0) + shm_hash_bucket(hash, l->log2);
 
 	for (;;) {
-		for (uint32_t fits = slots_with(b, tag); fits; fits &= fits - 1) {
-			uint64_t word = b->slot[__builtin_ctz(fits)];
-			const struct shm_item *it = item_at(l, shm_word_off(word));
-			if (word && it->hash == hash && shm_lens_key(it->lens) == key_bytes &&
+		for (int i = 0; i < SLOTS; i++) {
+			if (shm_word_top(b->slot[i]) != tag || b->slot[i] == 0)
+				continue;
+			const struct shm_item *it = item_at(l, shm_word_off(b->slot[i]));
+			if (it->hash == hash && shm_lens_key(it->lens) == key_bytes &&
 				shm_key_equal(it + 1, key, key_bytes))
 				return it;
 		}
