@@ -241,6 +241,59 @@ static void batch(struct talk *k)
 		CHECK_EQ(m[i].result, HC_EXISTS);
 }
 
+/* An operation of hc_submit for this round's key `name`. */
+static void submit(struct talk *k, uint32_t kind, const char *name, uint64_t user)
+{
+	struct hc_op op = HC_OPTS(hc_op);
+	struct hc_set_opts add = HC_OPTS(hc_set_opts);
+	char key[16];
+
+	add.mode = HC_ADD;
+	op.store = k->s;
+	op.op = kind;
+	op.user = user;
+	op.key = key;
+	op.key_bytes = (size_t)snprintf(key, sizeof key, "%s%d", name, k->round);
+	op.delta = kind == HC_OP_INCR ? 4 : 0;
+	op.set = kind == HC_OP_SET ? &add : NULL;
+	op.value = kind == HC_OP_SET || kind == HC_OP_APPEND ? "ab" : NULL;
+	op.value_bytes = op.value ? 2 : 0;
+	op.ttl_ms = kind == HC_OP_TOUCH ? 3600000 : 0;
+	CHECK_EQ(hc_submit(&op, NULL), HC_OK);
+}
+
+/* One of each kind, of which the answers are known, in one frame; each is told of once. */
+static void submitted(struct talk *k)
+{
+	static const struct {
+		uint32_t kind;
+		const char *name;
+		int result;
+	} op[] = {{HC_OP_INCR, "sn", HC_OK}, {HC_OP_SET, "sv", HC_OK}, {HC_OP_APPEND, "sv", HC_OK},
+		{HC_OP_TOUCH, "sv", HC_OK}, {HC_OP_SET, "sv", HC_EXISTS}, {HC_OP_SET, "sd", HC_OK},
+		{HC_OP_DELETE, "sd", HC_OK}, {HC_OP_DELETE, "sd", HC_MISS},
+		{HC_OP_INCR, "sn", HC_OK}, {HC_OP_APPEND, "sv", HC_OK}};
+	enum { N = sizeof op / sizeof op[0] };
+	struct hc_done d[N + 1];
+	char key[16];
+	size_t n;
+
+	for (uint64_t i = 0; i < N; i++)
+		submit(k, op[i].kind, op[i].name, i);
+	CHECK_EQ(hc_flush(k->hc, 0, NULL), HC_OK);
+	CHECK_EQ(hc_poll(k->hc, d, N + 1, 0, &n), HC_OK);
+	CHECK_EQ(n, N);
+	for (uint64_t i = 0; i < N; i++) {
+		CHECK_EQ(d[i].user, i);
+		CHECK_EQ(d[i].result, op[i].result);
+	}
+	CHECK(d[0].sum == 4 && d[8].sum == 8);
+	(void)snprintf(key, sizeof key, "sv%d", k->round);
+	check_value(k, key, "ababab");
+	(void)snprintf(key, sizeof key, "sn%d", k->round);
+	check_value(k, key, "8");
+}
+
 /* In this order.  marks: that the engine passes whenever it does this, so it has to die there. */
 #define PUBLISH_MARKS "set:filled set:intended set:published journal:resulted journal:cleared "
 static const struct {
@@ -269,6 +322,9 @@ static const struct {
 		"delete:answered"},
 	{"delete, missed", delete_missed, "journal:resulted journal:cleared delete:answered"},
 	{"batch", batch, PUBLISH_MARKS "set:answered set:refused batch:item"},
+	{"submitted", submitted,
+		PUBLISH_MARKS "touch:stored delete:intended delete:published engine:retired "
+			      "set:answered set:refused incr:answered delete:answered batch:item"},
 };
 enum { N_CASES = sizeof cases / sizeof cases[0] };
 
@@ -360,7 +416,7 @@ static void record(struct t_steps *ret)
 }
 
 /* A batch that is cut at the nth pass of a mark.  True: the engine died there. */
-static bool cut_batch(const char *mark, int nth)
+static bool cut_batch(void (*run)(struct talk *k), const char *mark, int nth)
 {
 	const char *once = t_path("once");
 	char order[512];
@@ -371,7 +427,7 @@ static bool cut_batch(const char *mark, int nth)
 	int fd = open(once, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	CHECK(fd >= 0);
 	(void)close(fd);
-	batch(&k);
+	run(&k);
 	bool died = unlink(once) != 0;
 	talk_end(&k);
 	return died;
@@ -425,9 +481,10 @@ TEST_LIMIT(each_mutation_is_applied_once_wherever_the_engine_dies, 300)
 	static const char *const marks[] = {"set:filled", "set:published", "journal:resulted",
 		"journal:cleared", "set:answered", "batch:item"};
 	for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++) {
+		CHECK(cut_batch(submitted, marks[i], 3 + (int)t_random_below(3)));
 		int nth = 3 + (int)t_random_below(BATCH - 3);
 		fprintf(stderr, "  batch: %s, pass %d\n", marks[i], nth);
-		CHECK(cut_batch(marks[i], nth));
-		CHECK(cut_batch(marks[i], BATCH));
+		CHECK(cut_batch(batch, marks[i], nth));
+		CHECK(cut_batch(batch, marks[i], BATCH));
 	}
 }

@@ -201,3 +201,82 @@ TEST(a_torn_batch_is_not_applied_at_all)
 	raw_close(&good);
 	t_daemon_stop(d);
 }
+
+/* Bytes of the answer to 64 SETs that succeed; *ret_request_bytes: of the frame that asks. */
+static size_t answer_bytes(struct raw *r, uint64_t request, uint64_t how, size_t *ret_request_bytes)
+{
+	struct wire_request it[WIRE_BATCH_MAX];
+	struct wire_request req = {.verb = WIRE_BATCH,
+		.request = request,
+		.how = how,
+		.item = it,
+		.n_items = WIRE_BATCH_MAX};
+	struct wire_buf b = {0};
+	const uint8_t *body;
+	size_t n;
+
+	for (int i = 0; i < WIRE_BATCH_MAX; i++)
+		it[i] = item(r, WIRE_SET, "0123456789abcdef", "v");
+	CHECK_EQ(wire_put_request(&b, &req), 0);
+	*ret_request_bytes = b.end;
+	CHECK(raw_send(r, b.bytes, b.end));
+	wire_buf_fini(&b);
+	while (wire_frame(&r->in, WIRE_HELLO_BYTES_MAX, &body, &n) == WIRE_MORE)
+		CHECK(raw_receive(r));
+	r->in.begin += 4 + n;
+	return 4 + n;
+}
+
+TEST(a_quiet_batch_is_answered_in_a_few_bytes)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct raw r = session_open(d);
+	size_t asked, loud = answer_bytes(&r, 1, 0, &asked);
+	size_t quiet = answer_bytes(&r, 1 + WIRE_BATCH_MAX, WIRE_QUIET, &asked);
+
+	fprintf(stderr, "  64 SETs, %zu bytes: answered in %zu, quiet in %zu\n", asked, loud,
+		quiet);
+	CHECK(loud > 5 * WIRE_BATCH_MAX);
+	CHECK(quiet <= 4 + 1 + 1 + 9 + 1 + 9 + 1 + 1);
+	raw_close(&r);
+	t_daemon_stop(d);
+}
+
+/* He is read only as fast as he takes answers, so his batches wait in his own socket; and when he takes none
+ * for too long he has to go. */
+TEST(who_sends_batches_and_reads_no_answers_is_slowed_then_dropped)
+{
+	struct t_daemon *d = t_daemon_start(
+		"stall_timeout: 400ms\nheartbeat: 100ms\nmax_unread: 64KiB\n", NULL);
+	struct raw good = session_open(d), slow = session_open(d);
+	struct wire_request it[N];
+	struct wire_buf b = {0};
+	uint64_t number = 1, bytes = 0;
+
+	for (int i = 0; i < N; i++)
+		it[i] = item(&slow, WIRE_DELETE, "absent", ""); /* long answers to short requests */
+	for (;; number += N) {
+		struct wire_request req = {
+			.verb = WIRE_BATCH, .request = number, .item = it, .n_items = N};
+		b.begin = b.end = 0;
+		CHECK_EQ(wire_put_request(&b, &req), 0);
+		size_t at = 0;
+		while (at < b.end) {
+			ssize_t n = send(
+				slow.sock, b.bytes + at, b.end - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+			if (n < 0 && (errno != EAGAIN || !t_wait_fd(slow.sock, POLLOUT, WAIT_MS)))
+				break;
+			at += n > 0 ? (size_t)n : 0;
+		}
+		bytes += at;
+		if (at < b.end)
+			break;
+		CHECK(bytes < 32u << 20);
+	}
+	free(t_proc_line(d->proc, "it does not read its answers", WAIT_MS));
+	ping(&good);
+	wire_buf_fini(&b);
+	raw_close(&slow);
+	raw_close(&good);
+	t_daemon_stop(d);
+}

@@ -1,0 +1,243 @@
+/* proc_submit.c - operations that nobody waits for, in a program's own epoll loop, with a real daemon that
+ * dies, stops and goes: is each applied once, and does each end in time?
+ */
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+#include "../kit/t.h"
+#include "../kit/t_daemon.h"
+#include "hypercache.h"
+
+enum { OPS = 6000, KEYS = 40, DEATHS = 4, MAX = 300, CLIENT_MS = 30000, SHORT_MS = 200 };
+
+static void client_open(const struct t_daemon *d, struct hc **hc, struct hc_store **s)
+{
+	struct hc_open_opts o = HC_OPTS(hc_open_opts);
+
+	o.socket = d->socket;
+	o.timeout_ms = (uint32_t)t_limit_ms(CLIENT_MS);
+	o.submit_max = MAX;
+	CHECK_EQ(hc_open(hc, &o), HC_OK);
+	CHECK_EQ(hc_store(*hc, "default", s), HC_OK);
+}
+
+/* A program's loop: one epoll set, in which the handle's descriptor is one of others. */
+struct loop {
+	struct hc *hc;
+	struct hc_store *s;
+	int epoll_fd, hc_fd;
+	uint64_t submitted, taken;
+	int64_t sum[KEYS];
+	uint64_t n_woken;
+};
+
+static void loop_open(struct loop *l, const struct t_daemon *d)
+{
+	*l = (struct loop){.epoll_fd = epoll_create1(EPOLL_CLOEXEC)};
+	CHECK(l->epoll_fd >= 0);
+	client_open(d, &l->hc, &l->s);
+	CHECK_EQ(hc_fd(l->hc, &l->hc_fd), HC_OK);
+	struct epoll_event ev = {.events = EPOLLIN, .data.fd = l->hc_fd};
+	CHECK_EQ(epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, l->hc_fd, &ev), 0);
+}
+
+static void loop_close(struct loop *l)
+{
+	CHECK_EQ(epoll_ctl(l->epoll_fd, EPOLL_CTL_DEL, l->hc_fd, NULL), 0);
+	CHECK_EQ(close(l->epoll_fd), 0);
+	hc_close(l->hc);
+}
+
+static void incr(struct loop *l)
+{
+	struct hc_op op = HC_OPTS(hc_op);
+	char key[16];
+
+	op.store = l->s;
+	op.op = HC_OP_INCR;
+	op.user = l->submitted++;
+	op.delta = (int64_t)op.user + 1;
+	op.key = key;
+	op.key_bytes = (size_t)snprintf(key, sizeof key, "n%d", (int)(op.user % KEYS));
+	CHECK_EQ(hc_submit(&op, NULL), HC_OK);
+	memset(key, 'x', sizeof key); /* it was copied */
+}
+
+/* Waits in the program's own set, and takes what is there. */
+static void loop_turn(struct loop *l)
+{
+	struct epoll_event ev;
+	struct hc_done d[32];
+	size_t n;
+
+	CHECK_EQ(epoll_wait(l->epoll_fd, &ev, 1, t_limit_ms(CLIENT_MS)), 1);
+	CHECK_EQ(ev.data.fd, l->hc_fd);
+	l->n_woken++;
+	CHECK_EQ(hc_poll(l->hc, d, 32, 0, &n), HC_OK);
+	for (size_t i = 0; i < n; i++) {
+		CHECK_EQ(d[i].user, l->taken++);
+		CHECK_EQ(d[i].result, HC_OK);
+		l->sum[d[i].user % KEYS] += (int64_t)d[i].user + 1;
+		CHECK_EQ(d[i].sum, l->sum[d[i].user % KEYS]); /* applied once, and in order */
+	}
+}
+
+TEST(each_is_applied_once_in_order_while_engines_die)
+{
+	struct t_daemon *d = t_daemon_start(
+		"restart_limit: 1000\nrestart_backoff_max: 100ms\n", NULL);
+	struct loop l;
+	int deaths = 0;
+
+	loop_open(&l, d);
+	while (l.taken < OPS) {
+		while (l.submitted < OPS && l.submitted - l.taken < MAX && t_random_below(200))
+			incr(&l);
+		loop_turn(&l);
+		if (deaths < DEATHS && l.taken > (uint64_t)OPS / (DEATHS + 1) * (uint64_t)deaths) {
+			(void)t_daemon_kill_engine(d, SIGKILL);
+			deaths++;
+		}
+		while (deaths && l.taken == l.submitted && hc_health(l.hc) & HC_ENGINE_GONE)
+			incr(&l); /* into the gap */
+	}
+	CHECK_EQ(deaths, DEATHS);
+	CHECK_EQ(l.taken, OPS);
+	CHECK(l.n_woken < 4 * OPS);
+	for (int i = 0; i < KEYS; i++) {
+		char key[16], got[32] = "", want[32];
+		size_t n;
+		int k = snprintf(key, sizeof key, "n%d", i);
+		CHECK_EQ(hc_get(l.s, key, (size_t)k, got, sizeof got - 1, &n), HC_OK);
+		(void)snprintf(want, sizeof want, "%lld", (long long)l.sum[i]);
+		CHECK_STR(got, want);
+	}
+	loop_close(&l);
+	t_daemon_stop(d);
+}
+
+static uint64_t submit_set(struct hc_store *s, uint64_t user, uint32_t timeout_ms)
+{
+	struct hc_op op = HC_OPTS(hc_op);
+	char key[16];
+	uint64_t id;
+
+	op.store = s;
+	op.op = HC_OP_SET;
+	op.key = key;
+	op.key_bytes = (size_t)snprintf(key, sizeof key, "k%d", (int)user);
+	op.value = "value";
+	op.value_bytes = 5;
+	op.user = user;
+	op.timeout_ms = timeout_ms;
+	CHECK_EQ(hc_submit(&op, &id), HC_OK);
+	return id;
+}
+
+/* Stopped, they answer nothing, but take what the socket holds. */
+TEST(a_stopped_daemon_keeps_nobody_longer_than_asked)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct hc_set_opts o = HC_OPTS(hc_set_opts);
+	struct hc_done done[2 * 64];
+	struct hc_store *s;
+	struct hc *hc;
+	size_t n, unknown = 0, unsent = 0;
+
+	client_open(d, &hc, &s);
+	t_proc_signal(d->proc, SIGSTOP);
+	pid_t engine = t_daemon_engine(d);
+	CHECK_EQ(kill(engine, SIGSTOP), 0);
+	for (uint64_t i = 0; i < 2 * 64; i++)
+		(void)submit_set(s, i, SHORT_MS);
+	uint64_t begin_ns = t_now_ns();
+	while (unknown + unsent < 2 * 64) {
+		CHECK_EQ(hc_poll(hc, done, 2 * 64, (uint32_t)t_limit_ms(CLIENT_MS), &n), HC_OK);
+		for (size_t i = 0; i < n; i++) {
+			CHECK_EQ(done[i].result, done[i].user < 64 ? HC_E_UNKNOWN : HC_E_TIMEOUT);
+			unknown += done[i].result == HC_E_UNKNOWN;
+			unsent += done[i].result == HC_E_TIMEOUT;
+		}
+	}
+	CHECK(t_now_ns() - begin_ns < (uint64_t)t_limit_ms(CLIENT_MS) * 500000);
+	CHECK(unknown == 64 && unsent == 64);
+	o.timeout_ms = SHORT_MS;
+	CHECK_EQ(hc_set(s, "late", 4, "v", 1, &o), HC_E_TIMEOUT); /* the window is full */
+	CHECK_EQ(hc_flush(hc, SHORT_MS, NULL), HC_OK);            /* of nothing */
+	CHECK_EQ(hc_interrupt(hc, 1), HC_OK);
+	(void)submit_set(s, 500, 0);
+	CHECK_EQ(hc_flush(hc, 0, NULL), HC_E_CANCELLED);
+	CHECK_EQ(hc_interrupt(hc, 0), HC_OK);
+	CHECK_EQ(kill(engine, SIGCONT), 0);
+	t_proc_signal(d->proc, SIGCONT);
+	CHECK_EQ(hc_flush(hc, 0, NULL), HC_OK);
+	CHECK_EQ(hc_poll(hc, done, 1, 0, &n), HC_OK);
+	CHECK(n == 1 && done[0].user == 500 && done[0].result == HC_OK);
+	for (int i = 0; i < 2 * 64; i++) { /* unknown ones happened, the others did not */
+		char key[16];
+		int k = snprintf(key, sizeof key, "k%d", i);
+		CHECK_EQ(hc_exists(s, key, (size_t)k), i < 64 ? HC_OK : HC_MISS);
+	}
+	CHECK_EQ(hc_exists(s, "late", 4), HC_MISS);
+	hc_close(hc);
+	t_daemon_stop(d);
+}
+
+TEST(a_daemon_that_is_gone_ends_all_of_them_at_once)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct hc_done done[8];
+	struct hc_store *s;
+	struct hc *hc;
+	size_t n;
+
+	client_open(d, &hc, &s);
+	(void)submit_set(s, 0, 0);
+	CHECK_EQ(hc_flush(hc, 0, NULL), HC_OK);
+	t_daemon_kill(d);
+	(void)submit_set(s, 1, 0);
+	uint64_t begin_ns = t_now_ns();
+	for (uint64_t i = 0; i < 2; i++) {
+		CHECK_EQ(hc_poll(hc, done, 1, (uint32_t)t_limit_ms(CLIENT_MS), &n), HC_OK);
+		CHECK_EQ(n, 1);
+		CHECK_EQ(done[0].user, i);
+		CHECK(i == 0 ? done[0].result == HC_OK : done[0].result == HC_E_NO_DAEMON);
+	}
+	CHECK(t_now_ns() - begin_ns < (uint64_t)t_limit_ms(CLIENT_MS) * 500000);
+	hc_close(hc);
+}
+
+/* What counts is what is on the wire: the engine's answers, in bytes, of the same operations. */
+TEST(quiet_operations_leave_only_their_count)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct hc_flushed f = HC_OPTS(hc_flushed);
+	struct hc_done done[4];
+	struct hc_store *s;
+	struct hc *hc;
+	size_t n;
+
+	client_open(d, &hc, &s);
+	for (int i = 0; i < 100; i++) {
+		struct hc_op op = HC_OPTS(hc_op);
+		op.store = s;
+		op.op = i % 50 == 7 ? HC_OP_DELETE : HC_OP_SET;
+		op.key = i % 50 == 7 ? "absent" : "k";
+		op.key_bytes = strlen(op.key);
+		op.quiet = 1;
+		op.user = (uint64_t)i;
+		CHECK_EQ(hc_submit(&op, NULL), HC_OK);
+	}
+	CHECK_EQ(hc_flush(hc, 0, &f), HC_OK);
+	CHECK_EQ(f.succeeded, 98);
+	CHECK_EQ(f.failed, 2);
+	CHECK_EQ(hc_poll(hc, done, 4, 0, &n), HC_OK);
+	CHECK_EQ(n, 2);
+	for (size_t i = 0; i < 2; i++) {
+		CHECK_EQ(done[i].result, HC_MISS);
+		CHECK_EQ(done[i].user, 50 * i + 7);
+	}
+	hc_close(hc);
+	t_daemon_stop(d);
+}
