@@ -107,8 +107,7 @@ const char *config_nearest(
 
 /* -- contradictions -- */
 
-__attribute__((format(printf, 4, 5))) static int fault(
-	struct config_fault *f, int key, uint32_t idx, const char *fmt, ...)
+int config_fault_set(struct config_fault *f, int key, uint32_t idx, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -140,7 +139,7 @@ static int rights_check(const struct config_pool *p, uint32_t i, struct config_f
 		if (p->write.who[k].is_group ||
 			config_rights_name(&p->read, p->write.who[k].id, NULL, 0))
 			continue;
-		return fault(ret, CONFIG_KEY_pool_write, i,
+		return config_fault_set(ret, CONFIG_KEY_pool_write, i,
 			"user %u may write but not read, and writing needs both; use a list of "
 			"those in read",
 			(unsigned)p->write.who[k].id);
@@ -156,12 +155,12 @@ static int pool_check(const struct config *c, uint32_t i, struct config_fault *r
 
 	(void)config_bytes_format(p->size_bytes, size);
 	if (p->huge_pages == CONFIG_HUGE_ON && p->size_bytes % page)
-		return fault(ret, CONFIG_KEY_pool_size, i,
+		return config_fault_set(ret, CONFIG_KEY_pool_size, i,
 			"%s is no multiple of the huge pages that huge_pages: on demands; use %s",
 			size,
 			config_bytes_format(p->size_bytes + page - p->size_bytes % page, want));
 	if (c->limbo_cap_bytes != CONFIG_AUTO && c->limbo_cap_bytes > p->size_bytes / 2)
-		return fault(ret, CONFIG_KEY_limbo_cap, 0,
+		return config_fault_set(ret, CONFIG_KEY_limbo_cap, 0,
 			"%s is more than half of pool %s (%s), which one client could fill; use at "
 			"most %s",
 			config_bytes_format(c->limbo_cap_bytes, have), p->name, size,
@@ -172,11 +171,11 @@ static int pool_check(const struct config *c, uint32_t i, struct config_fault *r
 		return 0;
 	(void)config_bytes_format(p->max_value_bytes, have);
 	if (p->max_value_bytes > p->size_bytes / 4)
-		return fault(ret, CONFIG_KEY_pool_max_value, i,
+		return config_fault_set(ret, CONFIG_KEY_pool_max_value, i,
 			"%s is more than a quarter of the pool's size (%s); use at most %s", have,
 			size, config_bytes_format(p->size_bytes / 4, want));
 	if (p->max_value_bytes > most)
-		return fault(ret, CONFIG_KEY_pool_max_value, i,
+		return config_fault_set(ret, CONFIG_KEY_pool_max_value, i,
 			"%s is more than a frame can carry; use at most %s, or a larger max_frame",
 			have, config_bytes_format(most, want));
 	return 0;
@@ -202,7 +201,7 @@ static int store_check(const struct config *c, uint32_t i, struct config_fault *
 	for (uint32_t j = 0; j < c->n_pools; j++)
 		names[j] = c->pool[j].name;
 	const char *meant = config_nearest(pool, strlen(pool), names, c->n_pools, 3);
-	return fault(ret, CONFIG_KEY_store_pool, i, "there is no pool %s; %s %s%s", pool,
+	return config_fault_set(ret, CONFIG_KEY_store_pool, i, "there is no pool %s; %s %s%s", pool,
 		meant ? "did you mean" : "use one of the pools, as", meant ? meant : names[0],
 		meant ? "?" : "");
 }
@@ -212,12 +211,15 @@ int config_check(const struct config *c, struct config_fault *ret)
 	int r = 0;
 
 	if (strcmp(c->socket, "auto") != 0 && strcmp(c->socket, c->admin_socket) == 0)
-		return fault(ret, CONFIG_KEY_admin_socket, 0,
+		return config_fault_set(ret, CONFIG_KEY_admin_socket, 0,
 			"it is the same as socket; use another path, or auto");
 	for (uint32_t i = 0; i < c->n_pools && r == 0; i++)
 		r = pool_check(c, i, ret);
-	for (uint32_t i = 0; i < c->n_stores && r == 0; i++)
+	for (uint32_t i = 0; i < c->n_stores && r == 0; i++) {
 		r = store_check(c, i, ret);
+		if (r == 0)
+			r = config_store_check(c, i, ret);
+	}
 	return r ? r : config_memory_check(c, ret);
 }
 
@@ -311,6 +313,7 @@ static void pools_fill(struct config *c)
 	for (struct config_store *s = c->store; s < c->store + c->n_stores; s++) {
 		s->pool_idx = config_pool_find(c, s->pool);
 		memcpy(s->pool, c->pool[s->pool_idx].name, sizeof s->pool);
+		config_store_fill(c, s);
 	}
 }
 

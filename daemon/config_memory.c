@@ -1,5 +1,4 @@
 /* config_memory.c - thresholds, guarantees and limits: what contradicts what. */
-#include <stdarg.h>
 #include <string.h>
 #include "config.h"
 #include "config_value.h"
@@ -8,19 +7,6 @@
 enum { SHARE_OF = 8 }; /* guarantees may be all of the pool but one part of so many */
 
 #define LIMBO_OVERHEAD_BYTES (UINT64_C(128) << 10) /* the longest key, header, rounding to pages */
-
-__attribute__((format(printf, 4, 5))) static int fault(
-	struct config_fault *f, int key, uint32_t idx, const char *fmt, ...)
-{
-	va_list ap;
-
-	f->key = &config_keys[key];
-	f->idx = idx;
-	va_start(ap, fmt);
-	(void)vsnprintf(f->why, sizeof f->why, fmt, ap);
-	va_end(ap);
-	return 1;
-}
 
 static int thresholds_check(const struct config *c, uint32_t i, struct config_fault *ret)
 {
@@ -37,7 +23,7 @@ static int thresholds_check(const struct config *c, uint32_t i, struct config_fa
 
 	for (size_t k = 1; k < sizeof t / sizeof *t; k++)
 		if (t[k].ppm <= t[k - 1].ppm && !MUTANT(153)) /* 153: in any order */
-			return fault(ret, t[k].key, i,
+			return config_fault_set(ret, t[k].key, i,
 				"%.4g%% is not above %s, which is %.4g%%; use thresholds in the "
 				"order pressure_end, pressure_low, pressure_high, pressure_full",
 				t[k].ppm / 1e4, config_keys[t[k - 1].key].name, t[k - 1].ppm / 1e4);
@@ -56,12 +42,12 @@ static int store_check(
 
 	(void)config_bytes_format(s->guaranteed_bytes, have);
 	if (s->limit_bytes != CONFIG_AUTO && s->guaranteed_bytes > s->limit_bytes)
-		return fault(ret, CONFIG_KEY_store_guaranteed, i,
+		return config_fault_set(ret, CONFIG_KEY_store_guaranteed, i,
 			"%s is more than limit allows; use at most %s", have,
 			config_bytes_format(s->limit_bytes, want));
 	left = most - promised_bytes[pool_idx];
 	if (s->guaranteed_bytes > left)
-		return fault(ret, CONFIG_KEY_store_guaranteed, i,
+		return config_fault_set(ret, CONFIG_KEY_store_guaranteed, i,
 			"%s is more than pool %s can promise: seven eighths of its size, of which "
 			"%s are left by the stores before; use at most that, or a larger pool",
 			have, p->name, config_bytes_format(left, want));

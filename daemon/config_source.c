@@ -299,6 +299,8 @@ static void stores_merge(struct config *running, const struct config *is)
 			s.by_admin = false;
 		} else if (!s.by_admin) {
 			continue;
+		} else if (s.max_value_bytes > running->pool[s.pool_idx].max_value_bytes) {
+			s.max_value_bytes = running->pool[s.pool_idx].max_value_bytes;
 		}
 		running->store[n++] = s;
 	}

@@ -88,7 +88,7 @@ uint32_t config_diff(
 	const struct config *was, const struct config *is, config_change_fn *each, void *arg);
 
 /* Makes `running` what `is` says: every LIVE key, and the stores.  Pools and stores that stay keep
- * their places.  The caller has made sure that all differences are live and that there is room: the
+ * their places, and stores of the admin socket too, with values no larger than their pool's.  The caller has made sure that all differences are live and that there is room: the
  * stores of `is` and those created at the admin socket are at most CONFIG_STORES_MAX. */
 void config_merge(struct config *running, const struct config *is);
 /* How many stores there would be then. */

@@ -22,7 +22,7 @@
  *              name      char NAME[]             the name of a pool or store
  *              uids      struct config_uids NAME max is the number of user ids
  *              rights    struct config_rights NAME   max is the number of users and groups
- *   default  as it would stand in the file.  "auto" (u32, bytes, path, name, rights) means that config_resolve()
+ *   default  as it would stand in the file.  "auto" (u32, bytes, duration, path, name, rights) means that config_resolve()
  *            works it out; only a key whose default is auto accepts the word.
  *   when     LIVE: a reload changes it in the running daemon.  START: the daemon has to be started anew;
  *            a reload that would change it is refused, by its name
@@ -42,7 +42,8 @@
                                          X(CONFIG_LOG_INFO, "info") X(CONFIG_LOG_DEBUG, "debug")
 #define CONFIG_CHOICES_huge_pages(X)     X(CONFIG_HUGE_TRY, "try") X(CONFIG_HUGE_ON, "on") X(CONFIG_HUGE_OFF, "off")
 #define CONFIG_CHOICES_huge_page_size(X) X(CONFIG_HUGE_2MIB, "2MiB") X(CONFIG_HUGE_1GIB, "1GiB")
-#define CONFIG_CHOICES_type(X)           X(CONFIG_TYPE_GENERAL, "general")
+#define CONFIG_CHOICES_type(X)           X(CONFIG_TYPE_GENERAL, "general") X(CONFIG_TYPE_SESSION, "session") \
+                                         X(CONFIG_TYPE_TTL, "ttl")
 #define CONFIG_CHOICES_policy(X) \
 	X(CONFIG_POLICY_S3_FIFO, "s3-fifo") X(CONFIG_POLICY_LRU, "lru") \
 	X(CONFIG_POLICY_SIEVE, "sieve") X(CONFIG_POLICY_W_TINYLFU, "w-tinylfu") \
@@ -152,9 +153,18 @@
 	STORE(pool, name, "", "1", "31", "auto", START, \
 		"The pool that holds the entries of the store. auto: the first pool of the file.") \
 	STORE(type, enum, "", CONFIG_WORDS(type), "", "general", START, \
-		"What kind of store it is. general: keys and values with an optional time to live.") \
-	STORE(ttl, duration, "", "0", "36500d", "0", LIVE, \
-		"Time to live of an entry whose writer names none. 0: it does not expire.") \
+		"What kind of store it is, which says what its other keys are where the file does not. general: keys " \
+		"and values with an optional time to live. session: what users leave behind; it lives 30m. ttl: " \
+		"what is only good for a time; it lives 10m.") \
+	STORE(ttl, duration, "", "0", "36500d", "auto", LIVE, \
+		"Time to live of an entry whose writer names none. 0: it does not expire. auto: 0 in a general " \
+		"store, 30m in a session store, 10m in a ttl store.") \
+	STORE(ttl_jitter, fraction, "", "0", "0.5", "0", LIVE, \
+		"Each time to live is shortened by chance, by up to this part of it, so that what was written " \
+		"together does not expire together.") \
+	STORE(max_value, bytes, "", "1B", "256GiB", "auto", LIVE, \
+		"The largest value that the store accepts; at most its pool's, and half of its own limit. auto: " \
+		"the smaller of these two.") \
 	STORE(guaranteed, bytes, "", "0B", "1TiB", "0B", LIVE, \
 		"Memory of the pool, keys, values, headers and rounding, that no other store's writes take from " \
 		"this one. Those of a pool together: at most seven eighths of it, the rest is for index and " \

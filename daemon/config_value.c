@@ -483,7 +483,7 @@ void config_value_print(const struct config_key *k, const void *field, FILE *to)
 		fputs(v == CONFIG_AUTO ? "auto" : config_bytes_format(v, number), to);
 		break;
 	case CONFIG_T_duration:
-		fputs(scaled_format(v, time_units, number), to);
+		fputs(v == CONFIG_AUTO ? "auto" : scaled_format(v, time_units, number), to);
 		break;
 	case CONFIG_T_fraction:
 		fraction_print(v32, to);
@@ -530,7 +530,7 @@ const char *config_value_allowed(const struct config_key *k, char *to, size_t to
 		(void)snprintf(to, to_bytes, "a size, %s..%s%s", k->min, k->max, or_auto);
 		break;
 	case CONFIG_T_duration:
-		(void)snprintf(to, to_bytes, "a duration, %s..%s", k->min, k->max);
+		(void)snprintf(to, to_bytes, "a duration, %s..%s%s", k->min, k->max, or_auto);
 		break;
 	case CONFIG_T_fraction:
 		(void)snprintf(to, to_bytes, "a fraction, %s..%s", k->min, k->max);

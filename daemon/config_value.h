@@ -105,6 +105,15 @@ uint64_t config_limbo_cap_auto(const struct config_pool *p);
 /* The index of the pool of that name, of the first one for "auto"; n_pools if there is none. */
 uint32_t config_pool_find(const struct config *c, const char *name);
 
+/* Fills it in; returns 1. */
+int config_fault_set(struct config_fault *f, int key, uint32_t idx, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+/* config_store.c: the part of config_check() that is about stores by themselves; what auto means there,
+ * once the pools are filled in. */
+int config_store_check(const struct config *c, uint32_t i, struct config_fault *ret);
+void config_store_fill(const struct config *c, struct config_store *s);
+
 /* A pool or store of that name with the table's defaults.  `name` fits. */
 void config_pool_init(struct config_pool *p, const char *name);
 void config_store_init(struct config_store *s, const char *name);

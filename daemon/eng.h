@@ -138,19 +138,21 @@ struct eng_store {
 	/* What more memory would be worth to it: keys that came back a short time after they were
 	 * evicted, for each page that it has, in 1/ENG_WORTH_ONE, over the last ticks. */
 	uint64_t worth;
-	uint64_t ghost_hits; /* at the last tick */
-	bool dropped;        /* not in the directory any more: its entries are being removed */
-	struct wheel wheel;  /* which entries are over when; its numbers are the policy's nodes */
-	bool told_wheel;     /* the log has it that there is no memory for timers */
+	uint64_t ghost_hits;      /* at the last tick */
+	uint64_t max_value_bytes; /* as configured */
+	uint32_t jitter_ppm;      /* of a time to live: taken off by chance, at most */
+	bool dropped;             /* not in the directory any more: its entries are being removed */
+	struct wheel wheel; /* which entries are over when; its numbers are the policy's nodes */
+	bool told_wheel;    /* the log has it that there is no memory for timers */
 };
 
 struct eng_pool {
 	struct shm_wpool w;
 	uint8_t *base; /* NULL: there is no such pool */
 	uint64_t bytes;
-	uint64_t limbo_cap_bytes, max_value_bytes; /* as configured */
-	uint64_t large_bytes;                      /* items above this take a run of pages */
-	uint64_t window_cursor;                    /* shm_alloc_window */
+	uint64_t limbo_cap_bytes; /* as configured */
+	uint64_t large_bytes;     /* items above this take a run of pages */
+	uint64_t window_cursor;   /* shm_alloc_window */
 	uint64_t
 		keep_off; /* entry that a change is made from: not what goes for its room; 0: none */
 	uint32_t pressure;   /* enum shm_pressure that was reached; END: none */
@@ -267,6 +269,7 @@ bool eng_sup_wants_end(struct eng *e, int wait_ms);
 
 /* eng_config.c */
 void eng_config_start(struct eng *e);   /* before eng_store_open: the directory as configured */
+void eng_config_stores(struct eng *e);  /* behind it: what the stores are to know privately */
 void eng_config_adopted(struct eng *e); /* all pools are open: nothing of dropped stores is left */
 void eng_config_take(struct eng *e, const struct sup_config_msg *m);
 void eng_config_tick(struct eng *e); /* an answer that did not fit */

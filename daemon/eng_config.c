@@ -176,15 +176,25 @@ static const struct eng_store *in_use(const struct eng *e, const struct config *
 	return NULL;
 }
 
+void eng_config_stores(struct eng *e)
+{
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
+		struct eng_store *s = &e->store[i];
+		const struct config_store *is = s->id ? wanted(e->config, s->id) : NULL;
+		if (!is)
+			continue;
+		s->max_value_bytes = is->max_value_bytes;
+		s->jitter_ppm = is->ttl_jitter_ppm;
+	}
+}
+
 /* Cannot fail; one turn of the engine: no request sees a half of it. */
 static void apply(struct eng *e, const struct config *next, const struct prepared *p)
 {
 	e->h->config = *next;
 	log_set_level(next->log_level);
-	for (uint32_t i = 0; i < next->n_pools; i++) {
+	for (uint32_t i = 0; i < next->n_pools; i++)
 		e->pool[i].limbo_cap_bytes = next->pool[i].limbo_cap_bytes;
-		e->pool[i].max_value_bytes = next->pool[i].max_value_bytes;
-	}
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
 		struct eng_store *s = &e->store[i];
 		const struct config_store *is = s->id ? wanted(next, s->id) : NULL;
@@ -199,6 +209,7 @@ static void apply(struct eng *e, const struct config *next, const struct prepare
 		place_fill(e, p->store[i].place, p->store[i].s);
 		eng_store_add(e, p->store[i].place, p->store[i].pol);
 	}
+	eng_config_stores(e);
 }
 
 void eng_config_take(struct eng *e, const struct sup_config_msg *m)

@@ -156,7 +156,6 @@ static int map_all(struct eng *e)
 			return err_fwd(r);
 		p->e = e;
 		p->limbo_cap_bytes = e->config->pool[i].limbo_cap_bytes;
-		p->max_value_bytes = e->config->pool[i].max_value_bytes;
 	}
 	return 0;
 }
@@ -267,6 +266,7 @@ static int adopt_all(struct eng *e)
 	e->now_ns = eng_clock_ns();
 	eng_config_start(e);
 	r = eng_store_open(e);
+	eng_config_stores(e);
 	for (uint32_t i = 0; i < e->config->n_pools && r == 0; i++) {
 		r = open_pool(e, i);
 		if (r < 0 && r != -ECANCELED)

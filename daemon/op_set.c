@@ -13,6 +13,20 @@
 
 #define OP_TTL_MAX_MS (10ull * 365 * 24 * 3600 * 1000) /* as hypercache.h says */
 
+/* What chance takes off a time to live.  splitmix64 (Steele, Lea, Flood 2014): it need not be secret. */
+static uint64_t jitter_ns(const struct eng_store *store, uint64_t ttl_ns)
+{
+	static uint64_t state;
+	uint64_t most = ttl_ns / 1000000 * store->jitter_ppm, x;
+
+	if (most == 0 || MUTANT(188)) /* 188: all that was written together expires together */
+		return 0;
+	x = state += 0x9e3779b97f4a7c15u;
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+	x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+	return (x ^ x >> 31) % most;
+}
+
 int op_expiry(const struct eng_store *store, uint64_t ttl_ms, uint64_t now_ns, uint32_t *ret_ttl_ms,
 	uint64_t *ret_expiry_ns)
 {
@@ -29,7 +43,7 @@ int op_expiry(const struct eng_store *store, uint64_t ttl_ms, uint64_t now_ns, u
 		ttl_ns = ttl_ms * 1000000;
 	}
 	*ret_ttl_ms = ttl_ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ttl_ms;
-	*ret_expiry_ns = ttl_ns ? now_ns + ttl_ns : 0;
+	*ret_expiry_ns = ttl_ns ? now_ns + ttl_ns - jitter_ns(store, ttl_ns) : 0;
 	return 0;
 }
 
@@ -100,9 +114,9 @@ static const enum shm_set_mode modes[WIRE_MODES] = {
 	[WIRE_MODE_PREPEND] = SHM_PREPEND,
 };
 
-static int32_t set_check(const struct eng_pool *p, const struct wire_request *r)
+static int32_t set_check(const struct eng_store *store, const struct wire_request *r)
 {
-	if (r->value_bytes > p->max_value_bytes)
+	if (r->value_bytes > store->max_value_bytes)
 		return HC_E_TOO_LARGE;
 	if (r->flags > UINT32_MAX || r->mode >= WIRE_MODES)
 		return HC_E_INVAL;
@@ -121,14 +135,14 @@ int op_set(struct eng *e, struct eng_conn *c, const struct wire_request *r, stru
 		return r0 == OP_BAD ? OP_BAD : 0;
 	struct eng_pool *p = &e->pool[store->pool_idx];
 	uint64_t now_ns = eng_clock_ns();
-	int32_t status = set_check(p, r);
+	int32_t status = set_check(store, r);
 	set.mode = status ? SHM_SET : modes[r->mode];
 	set.old_only = set.mode == SHM_SET && !eng_pressure_admits(p, store, set.key.hash);
 	set.version = r->version;
 	set.stamp = r->stamp;
 	set.value = r->value;
 	set.value_bytes = r->value_bytes;
-	set.max_bytes = p->max_value_bytes;
+	set.max_bytes = store->max_value_bytes;
 	set.flags = (uint32_t)r->flags;
 	set.now_wall_ns = eng_wall_ns();
 	set.now_ms = (now_ns + 999999) / 1000000;

@@ -305,6 +305,7 @@ static void change_begin(struct sup *sup, struct sup_admin *a, struct lines *l, 
 static void reload(struct sup *sup, struct sup_admin *a, bool force)
 {
 	struct sup_change *c = &sup->change;
+	char err[CONFIG_ERROR_BYTES];
 	struct lines l;
 
 	if (!may_begin(sup, a) || !config_get(sup, a, -1, NULL, &c->read, &c->places))
@@ -329,6 +330,11 @@ static void reload(struct sup *sup, struct sup_admin *a, bool force)
 	}
 	c->next = sup->config;
 	config_merge(&c->next, &c->read);
+	if (config_resolve(&c->next, err, sizeof err) < 0) { /* with stores made by hand */
+		refuse(sup, a, ADMIN_R_CONFIG, "%s", err);
+		free(l.text);
+		return;
+	}
 	c->has_read = true;
 	change_begin(sup, a, &l, force);
 }

@@ -144,6 +144,7 @@ TEST(limits_count_from_the_reload_on)
 	t_daemon_configure(d, yaml);
 	CHECK_EQ(CLI(d, "reload"), 0);
 	CHECK_STR(out, "changed  pools.main.max_value: 1MiB -> 100KiB\n"
+		       "changed  stores.a.max_value: 1MiB -> 100KiB\n" /* it follows the pool's */
 		       "changed  stores.a.max_entries: auto -> 100\n");
 	CHECK_EQ(hc_set(a, "big", 3, big, sizeof big, NULL), HC_E_TOO_LARGE);
 	uint64_t end_ns = t_now_ns() + (uint64_t)t_limit_ms(LIMIT_MS) * 1000000;
@@ -463,8 +464,60 @@ TEST(a_store_is_created_with_keys_of_the_configuration_and_limits)
 	CHECK_EQ(CLI(d, "reload"), 5);
 	CHECK(strstr(err, "full: "));
 	CHECK_EQ(CLI(d, "store", "drop", "s9"), 0);
+	CHECK_EQ(CLI(d, "store", "create", "s9", "guaranteed=9MiB"), 0);
+	t_daemon_configure(d, "stores: { a: { guaranteed: 9MiB } }"); /* each alone would do */
+	CHECK_EQ(CLI(d, "reload"), 5);
+	CHECK(strstr(err, "guaranteed: 9MiB is more than pool main can promise"));
+	t_daemon_configure(d, "stores: { a: {}, one-more: {} }");
+	CHECK_EQ(CLI(d, "store", "drop", "s9"), 0);
 	CHECK_EQ(CLI(d, "reload"), 0); /* and leaves those alone that the file does not know */
 	CHECK_STR(out, "added    stores.one-more\n");
+	t_daemon_stop(d);
+}
+
+/* What a type brings, and what the keys make of it. */
+TEST(a_type_brings_its_time_to_live)
+{
+	enum { N = 200, VALUE = 5000 };
+	static char value[VALUE];
+	struct t_daemon *d = t_daemon_start(
+		"stores:\n  g: {}\n  s: { type: session }\n"
+		"  t: { type: ttl, max_value: 4KiB }\n"
+		"  u: { type: ttl, ttl: 60s }\n  j: { ttl: 100s, ttl_jitter: 50% }",
+		NULL);
+	struct hc *hc = client(d);
+	static const struct {
+		const char *store;
+		uint64_t ttl_s;
+	} want[] = {{"g", 0}, {"s", 1800}, {"t", 600}, {"u", 60}};
+
+	for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+		put(store_of(hc, want[i].store), "k", "v");
+		check_ttl(store_of(hc, want[i].store), "k", want[i].ttl_s);
+	}
+	CHECK_EQ(hc_set(store_of(hc, "t"), "k", 1, value, 4097, NULL), HC_E_TOO_LARGE);
+	CHECK_EQ(hc_set(store_of(hc, "t"), "k", 1, value, 4096, NULL), HC_OK);
+	CHECK_EQ(hc_append(store_of(hc, "t"), "k", 1, "x", 1, NULL), HC_E_TOO_LARGE);
+	CHECK_EQ(hc_set(store_of(hc, "u"), "k", 1, value, 4097, NULL), HC_OK);
+
+	/* With jitter: between half and all of it, and not the same. */
+	struct hc_store *j = store_of(hc, "j");
+	uint64_t least = UINT64_MAX, most = 0;
+	char key[16];
+	for (int i = 0; i < N; i++) {
+		struct hc_meta m = HC_OPTS(hc_meta);
+		int n = snprintf(key, sizeof key, "%d", i);
+		put(j, key, "v");
+		CHECK_EQ(hc_meta(j, key, (size_t)n, &m), HC_OK);
+		CHECK_EQ(m.ttl_ms, 100000);
+		CHECK(m.expires_in_ms > 0);
+		uint64_t left = (uint64_t)m.expires_in_ms;
+		least = left < least ? left : least;
+		most = left > most ? left : most;
+	}
+	CHECK(most <= 100000 && least + (uint64_t)t_limit_ms(1000) >= 50000);
+	CHECK(least < 65000 && most > 85000);
+	hc_close(hc);
 	t_daemon_stop(d);
 }
 

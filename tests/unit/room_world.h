@@ -100,7 +100,6 @@ static inline void room_new(struct room *w, uint64_t bytes, uint32_t n_stores)
 	w->p->e = e;
 	w->p->bytes = bytes;
 	w->p->base = room_map(bytes);
-	w->p->max_value_bytes = bytes / 4;
 	room_pool_fill(c, (void *)w->p->base, bytes);
 	c->hash_seed = 42;
 	for (uint32_t i = 0; i < n_stores; i++) {

@@ -127,6 +127,7 @@ TEST(what_was_made_by_hand_stays_until_the_file_names_it)
 	strcpy(run.store[run.n_stores].pool, "q");
 	run.store[run.n_stores].pool_idx = 1;
 	run.store[run.n_stores].by_admin = true;
+	config_store_fill(&run, &run.store[run.n_stores]);
 	run.store[run.n_stores++].id = 102;
 
 	take(&is, NULL, base);
