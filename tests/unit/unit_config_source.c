@@ -112,8 +112,7 @@ TEST(differences_are_told_by_names_whatever_the_order)
 		"changed max_clients start\nchanged max_clients_per_user live\n"
 		"changed log_level live\nchanged pools.p.scrub start\nremoved pools.q start\n"
 		"added pools.r start\nchanged stores.a.ttl live\nremoved stores.b.c live\n"
-		"added stores.n live\n" +
-			0);
+		"added stores.n live\n");
 }
 
 TEST(what_was_made_by_hand_stays_until_the_file_names_it)
