@@ -241,3 +241,57 @@ TEST(quiet_operations_leave_only_their_count)
 	hc_close(hc);
 	t_daemon_stop(d);
 }
+
+/* ------------------------------------------------------------------ the example */
+
+enum { LINES = 30000 };
+
+static void write_all(int fd, const char *text)
+{
+	for (size_t n = strlen(text), at = 0; at < n;) {
+		ssize_t w = write(fd, text + at, n - at);
+		CHECK(w > 0);
+		at += (size_t)w;
+	}
+}
+
+/* libclient/examples/submit_loop.c, more lines than may be under way; the engine dies among them. */
+TEST(the_example_takes_what_it_is_given_as_fast_as_it_goes)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	char socket[T_PATH_BYTES + 32], line[64];
+	const char *env[] = {socket, NULL};
+	struct t_spawn_opts o = {.env = env, .input = true};
+	struct hc_store *s;
+	struct hc *hc;
+
+	(void)snprintf(socket, sizeof socket, "HYPERCACHE_SOCKET=%s", d->socket);
+	struct t_proc *p = t_spawn(
+		(const char *[]){t_bin("libclient/example_submit_loop"), NULL}, &o);
+	for (int i = 0; i < LINES; i++) {
+		(void)snprintf(line, sizeof line, "key-%d value-%d\n", i % 1000, i);
+		write_all(p->in_fd, line);
+		if (i == LINES / 2)
+			(void)t_daemon_kill_engine(d, SIGKILL);
+	}
+	write_all(p->in_fd, "key-0\nabsent\n value\nlast one");
+	CHECK_EQ(close(p->in_fd), 0);
+	p->in_fd = -1;
+	CHECK_EQ(t_proc_exit(p, CLIENT_MS), 1);
+	CHECK_STR(
+		p->out.text, "line 30003: an argument is out of its range\n30003 done, 1 failed\n");
+	t_proc_free(p);
+	client_open(d, &hc, &s);
+	for (int i = 1; i < 1000; i++) {
+		char got[32] = "";
+		size_t n;
+		int k = snprintf(line, sizeof line, "key-%d", i);
+		CHECK_EQ(hc_get(s, line, (size_t)k, got, sizeof got - 1, &n), HC_OK);
+		(void)snprintf(line, sizeof line, "value-%d", LINES - 1000 + i);
+		CHECK_STR(got, line);
+	}
+	CHECK_EQ(hc_exists(s, "key-0", 5), HC_MISS);
+	CHECK_EQ(hc_exists(s, "last", 4), HC_OK);
+	hc_close(hc);
+	t_daemon_stop(d);
+}
