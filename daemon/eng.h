@@ -10,6 +10,7 @@
  *   eng_config.c   a new configuration, taken over whole; the directory of stores
  *   eng_store.c    stores and pools, the policies' bookkeeping
  *   eng_hint.c     the clients' touch rings
+ *   eng_purge.c    what cleared stores have left
  *   eng_room.c     eviction, compaction, limbo, revocation
  *   eng_expiry.c   takes away what is over
  *   eng_pressure.c how full a pool may become, and a store
@@ -53,7 +54,12 @@ enum {
 	ENG_EXPIRY_WORK = 256,      /* timers looked at by one turn, of all stores */
 	ENG_PRESSURE_VICTIMS = 256, /* evictions of one turn in the background, of each pool */
 	ENG_PURGE_ENTRIES = 256,    /* of dropped stores, removed by one turn */
+	ENG_VOID_CHAINS = 128,  /* of an index, looked through for cleared entries by one turn */
+	ENG_VOID_ENTRIES = 512, /* of them, removed by it */
+	ENG_VOID_LIMBO = 1024,  /* in limbo after them: swept */
+	ENG_VOID_STEPS = 16,    /* such looks by an attempt to make room */
 };
+#define ENG_VOID_BYTES (64ull << 20) /* of removed entries, before a scan of the pins */
 #define ENG_IN_TOTAL_BYTES \
 	(64ull << 20) /* all buffers of half frames: this, or two of the longest */
 
@@ -157,7 +163,11 @@ struct eng_pool {
 		keep_off; /* entry that a change is made from: not what goes for its room; 0: none */
 	uint32_t pressure;   /* enum shm_pressure that was reached; END: none */
 	uint32_t limbo_left; /* entries that the last sweep had to leave: pinned */
-	int adopt_error;     /* -errno: an adopted entry could not be given to its policy */
+	uint64_t n_void; /* entries of before a clear of their store: void_entries of all stores */
+	uint64_t void_bytes;   /* their places */
+	uint64_t purge_cursor; /* shm_pool_find_void */
+	uint64_t purge_bytes;  /* removed since the last sweep for it */
+	int adopt_error;       /* -errno: an adopted entry could not be given to its policy */
 	struct eng *e;
 };
 
@@ -182,6 +192,7 @@ struct eng {
 	bool may_barrier;
 	bool told_incomplete; /* the log has it that memory is not reused (rule P17) */
 	uint32_t sets_since_drain;
+	bool purging;                              /* a step of eng_purge.c is due */
 	bool dirty;                                /* gauges in the control segment are behind */
 	struct wire_request batch[WIRE_BATCH_MAX]; /* the items of the one that is carried out */
 	struct shm_pinset pins;
@@ -288,6 +299,10 @@ struct eng_store *eng_store_by_id(struct eng *e, uint64_t id);            /* or 
 /* Is the time of the entry at off, live or just unlinked, over? */
 bool eng_store_expired(const struct eng_pool *p, uint64_t off, uint64_t now_ns);
 enum eng_lost { ENG_LOST_DELETED, ENG_LOST_EVICTED };
+/* Is the entry at off of before the last clear of its store? */
+bool eng_store_is_void(const struct eng_pool *p, uint64_t off);
+/* All entries of s have become void. */
+void eng_store_cleared(struct eng_pool *p, struct eng_store *s);
 /* An entry left its slot (what: ch->old_*): policy and counters forget it. */
 void eng_store_lost(
 	struct eng_pool *p, const struct shm_changed *ch, enum eng_lost how, uint64_t now_ns);
@@ -305,6 +320,14 @@ void eng_store_weigh(struct eng *e); /* each tick: what more memory is worth to 
 /* eng_hint.c */
 /* Gives the policies what the clients' touch rings hold; looks at about n_blocks rings. */
 void eng_hint_drain(struct eng *e, uint32_t n_blocks);
+
+/* eng_purge.c */
+bool eng_purge_is_due(const struct eng *e); /* there are void entries */
+/* Removes void entries of p: a bounded step.  How many; *ret_more: a further one is worth while. */
+uint32_t eng_purge_step(struct eng_pool *p, bool *ret_more);
+void eng_purge_turn(struct eng *e);      /* a step of each pool; eng.purging: there is more to do */
+bool eng_purge_room(struct eng_pool *p); /* a few, for a write; true: something was freed */
+void eng_purge_timed(struct eng *e);     /* a turn with such steps ends */
 
 /* eng_room.c */
 /* Attempt `attempt` (0, 1 ..) to make room for an item of `bytes` for store s.

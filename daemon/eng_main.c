@@ -204,7 +204,7 @@ static void decide_intent(struct eng *e)
 		bases[i] = e->pool[i].base;
 		bytes[i] = e->pool[i].bytes;
 	}
-	int r = shm_journal_decide(e->journal, bases, bytes, e->config->n_pools);
+	int r = shm_journal_decide(e->journal, e->ctl, bases, bytes, e->config->n_pools);
 	if (r < 0)
 		log_error("the journal's intent was damaged and is dropped: the request that was "
 			  "under way may or may not have happened");
@@ -318,11 +318,12 @@ static void main_tick(void *arg, int result)
 	eng_conn_tick(e);
 	for (uint32_t i = 0; i < e->config->n_pools; i++)
 		(void)shm_pool_grow_step(&e->pool[i].w, ENG_GROW_CHAINS);
+	e->purging |= eng_purge_is_due(e); /* a step that could not go on is tried again */
 	eng_loop_timer(e->loop, e->config->heartbeat_ns, &e->tick_wait);
 }
 
 /* What a turn leaves to be done.  True: there is more, do not wait. */
-static bool main_turn_end(struct eng *e)
+static bool main_turn_end(struct eng *e, bool purging)
 {
 	bool more = eng_store_purge(e);
 
@@ -335,9 +336,11 @@ static bool main_turn_end(struct eng *e)
 	for (uint32_t i = 0; i < e->config->n_pools; i++)
 		if (e->pool[i].w.next.t)
 			more |= shm_pool_grow_step(&e->pool[i].w, ENG_GROW_CHAINS);
+	if (purging) /* since before this turn: a clear is answered before its work begins */
+		eng_purge_turn(e);
 	eng_conn_reap(e);
 	main_account(e);
-	return more || e->ready;
+	return more || e->purging || e->ready;
 }
 
 static bool main_over(struct eng *e)
@@ -356,8 +359,11 @@ static int main_serve(struct eng *e)
 		if (r < 0)
 			return err_fwd(r);
 		e->now_ns = eng_clock_ns();
+		bool purging = e->purging;
 		eng_loop_dispatch(e->loop);
-		more = main_turn_end(e);
+		more = main_turn_end(e, purging);
+		if (purging)
+			eng_purge_timed(e);
 	}
 	return 0;
 }

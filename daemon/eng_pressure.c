@@ -10,8 +10,8 @@
  * entry for each that comes.  As long as it lasts a new key is kept only if its policy finds it worth more
  * than the entry that would go for it; a store that has no more than it is guaranteed is not asked.
  *
- * "In use" is all but free pages and places.  For the background what is in limbo counts as free: it
- * is about to be.  For a write it does not.
+ * "In use" is all but free pages and places.  For the background what is in limbo counts as free, and
+ * what is void (eng_purge.c): it is about to be.  For a write it does not.
  *
  * A store's own limits have nothing to do with the pool's: what is above them goes with the write that
  * went above them, from the store itself.
@@ -139,6 +139,8 @@ bool eng_pressure_write(
 	if (used(p) + bytes < mark(p, SHM_PRESSURE_FULL))
 		return true;
 	level_set(p, SHM_PRESSURE_FULL);
+	if (eng_purge_room(p) && used(p) + bytes < mark(p, SHM_PRESSURE_FULL))
+		return true;
 	if (eng_store_spare(s) && evicts_nothing(p, s))
 		return false;
 	if (p->w.limbo.bytes < bytes + p->bytes / ENG_ROOM_SHARE) {
@@ -163,9 +165,10 @@ bool eng_pressure_admits(struct eng_pool *p, struct eng_store *s, uint64_t hash)
 /* One pool's part of a turn.  True: it is not at END yet, and something went. */
 static bool pool_turn(struct eng_pool *p)
 {
-	uint64_t in_use = used(p), limbo = p->w.limbo.bytes, share = p->bytes / ENG_ROOM_SHARE;
+	uint64_t in_use = used(p), share = p->bytes / ENG_ROOM_SHARE;
+	uint64_t soon_free = p->w.limbo.bytes + p->void_bytes;
 
-	in_use -= limbo < in_use ? limbo : in_use;
+	in_use -= soon_free < in_use ? soon_free : in_use;
 	level_look(p, in_use);
 	if (p->pressure == SHM_PRESSURE_END || MUTANT(157)) /* 157: nothing in the background */
 		return false;

@@ -7,6 +7,8 @@
  *   window    for a run of pages: all that stands in a stretch of pages goes,
  *             then a sweep
  *
+ *   purge     what cleared stores have left goes before anything that lives (eng_purge.c)
+ *
  * Which when: an item that shares its page begins with the policy's victims, whose
  * places are of any class.  If none of them fits, places that are free in other
  * classes are made into pages: at every second attempt, and at all while more than
@@ -34,6 +36,7 @@ enum {
 	ENG_KEEP_TOUCHES = 8, /* of an entry that is not to go, when its policy proposes it */
 	ENG_WINDOW_ATTEMPT = 5,
 	ENG_WORTH_LEAST = 16, /* differences below it are chance */
+	ENG_VOID_ATTEMPTS = 12,
 	ENG_WINDOW_BYTES_PER_PLACE = 64,
 };
 
@@ -162,18 +165,20 @@ static struct eng_store *giver(struct eng_pool *p, struct eng_store *s, uint64_t
 	return best;
 }
 
-/* Unlinks victims of s.  writer: who may take below the guarantee.  Returns their bytes. */
+/* Unlinks victims of s.  writer: who may take below the guarantee.  Returns their bytes.  A void victim
+ * is nobody's, and is no victim of a store that has to become smaller. */
 static uint64_t evict_from(struct eng_pool *p, struct eng_store *s, const struct eng_store *writer,
 	uint64_t want, uint32_t *n, uint32_t most)
 {
 	uint64_t off, got = 0, now_ms = p->e->now_ns / 1000000;
-	uint32_t kept = 0;
+	uint32_t kept = 0, n_void = 0;
 
-	while (*n < most && got < want) {
+	while (*n < most && got < want && n_void < ENG_VOID_ENTRIES) {
 		if (s->pol->ops->victim(s->pol, now_ms, &off) != 0)
 			break;
 		uint64_t bytes = shm_alloc_place_bytes(p->w.alloc, off);
-		if (!may_take(s, writer, bytes))
+		bool is_void = eng_store_is_void(p, off);
+		if (!is_void && !may_take(s, writer, bytes))
 			break;
 		if (off == p->keep_off &&
 			!MUTANT(501)) { /* 501: a value that grows goes for its own room */
@@ -184,8 +189,9 @@ static uint64_t evict_from(struct eng_pool *p, struct eng_store *s, const struct
 		}
 		if (!eng_room_unlink(p, off))
 			break; /* no private memory for limbo: nothing can be unlinked now */
-		got += bytes;
-		(*n)++;
+		n_void += is_void;
+		*n += !is_void;
+		got += is_void && s == writer ? 0 : bytes;
 	}
 	return got;
 }
@@ -248,6 +254,10 @@ static void room_move(struct eng_pool *p, const struct eng_store *writer, uint64
 
 	if (*shm_alloc_note(p->w.alloc, off) == POL_NONE)
 		return; /* in limbo already, and pinned */
+	if (eng_store_is_void(p, off)) {
+		(void)eng_room_unlink(p, off);
+		return;
+	}
 	const struct eng_store *s = eng_store_by_id(p->e, shm_pool_item(&p->w, off)->store_id);
 	int r = MUTANT(155) ? POOL_FULL : shm_pool_move(&p->w, off, &to); /* 155: nothing moves */
 	if (r == 0)
@@ -321,6 +331,8 @@ bool eng_room_make(struct eng_pool *p, struct eng_store *s, uint64_t bytes, uint
 		if (p->w.limbo.bytes >= batch_bytes(p, bytes) / 2 && eng_room_sweep(p->e))
 			return true;
 	}
+	if (!odd && attempt < ENG_VOID_ATTEMPTS && eng_purge_room(p))
+		return true;
 	if (odd && (large || attempt >= ENG_WINDOW_ATTEMPT) && room_window(p, s, bytes))
 		return true;
 	if (!large && (odd || fragmented(p, bytes)) && room_compact(p, s, bytes))

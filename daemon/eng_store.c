@@ -41,6 +41,7 @@ void eng_store_add(struct eng *e, uint32_t i, struct pol *pol)
 	shm_store_rlx(&se->counter[SHM_SC_entries], 0);
 	shm_store_rlx(&se->counter[SHM_SC_live_bytes], 0);
 	shm_store_rlx(&se->counter[SHM_SC_place_bytes], 0);
+	shm_store_rlx(&se->counter[SHM_SC_void_entries], 0); /* adoption drops them */
 }
 
 static int store_open_one(struct eng *e, uint32_t i)
@@ -110,7 +111,8 @@ bool eng_store_purge(struct eng *e)
 		if (!s->dropped)
 			continue;
 		left -= purge(e, s, left);
-		if (!left || shm_load_rlx(&s->entry->counter[SHM_SC_entries]))
+		if (!left || shm_load_rlx(&s->entry->counter[SHM_SC_entries]) ||
+			shm_load_rlx(&s->entry->counter[SHM_SC_void_entries]))
 			continue;
 		shm_store_rlx(&e->ctl->dropped_id[i], 0);
 		s->pol->ops->free(s->pol);
@@ -133,6 +135,54 @@ static uint64_t kv_bytes(const struct shm_item *it)
 	return shm_lens_key(it->lens) + shm_lens_value(it->lens);
 }
 
+static bool store_is_void(const struct eng_pool *p, const struct eng_store *s, uint64_t off)
+{
+	uint32_t now = (uint32_t)shm_load_rlx(&s->entry->epoch);
+
+	return shm_pool_item(&p->w, off)->epoch != now && !MUTANT(103); /* 103: all count as live */
+}
+
+bool eng_store_is_void(const struct eng_pool *p, uint64_t off)
+{
+	const struct eng_store *s;
+
+	if (p->n_void == 0)
+		return false;
+	s = eng_store_by_id(p->e, shm_pool_item(&p->w, off)->store_id);
+	return s && store_is_void(p, s, off);
+}
+
+void eng_store_cleared(struct eng_pool *p, struct eng_store *s)
+{
+	shm_u64 *counter = s->entry->counter;
+	uint64_t entries = shm_load_rlx(&counter[SHM_SC_entries]);
+
+	shm_count(&counter[SHM_SC_cleared], entries);
+	shm_count(&counter[SHM_SC_void_entries], entries);
+	shm_store_rlx(&counter[SHM_SC_entries], 0);
+	shm_store_rlx(&counter[SHM_SC_live_bytes], 0);
+	p->n_void += entries;
+	p->void_bytes += shm_load_rlx(&counter[SHM_SC_place_bytes]);
+	shm_store_rlx(&counter[SHM_SC_place_bytes], 0);
+	p->e->purging |= entries > 0;
+}
+
+/* An entry of s has left the counts that it was in.  True: it was a void one. */
+static bool store_take(struct eng_pool *p, struct eng_store *s, const struct shm_changed *ch)
+{
+	uint64_t place_bytes = shm_alloc_place_bytes(p->w.alloc, ch->old_off);
+
+	if (!store_is_void(p, s, ch->old_off)) {
+		store_add(s, -(uint64_t)1, -ch->old_kv_bytes, -place_bytes);
+		return false;
+	}
+	CHECK(p->n_void > 0 && p->void_bytes >= place_bytes);
+	p->n_void--;
+	p->void_bytes -= place_bytes;
+	shm_count(&s->entry->counter[SHM_SC_void_entries], -(uint64_t)1);
+	return true;
+}
+
 void eng_store_lost(
 	struct eng_pool *p, const struct shm_changed *ch, enum eng_lost how, uint64_t now_ns)
 {
@@ -141,13 +191,15 @@ void eng_store_lost(
 	bool expired = eng_store_expired(p, ch->old_off, now_ns);
 
 	CHECK(s != NULL); /* adoption drops entries of no store */
+	bool was_void = store_take(p, s, ch);
 	if (*note != POL_NONE) {
 		wheel_drop(&s->wheel, *note);
-		s->pol->ops->remove(s->pol, *note, how == ENG_LOST_EVICTED && !expired);
+		s->pol->ops->remove(
+			s->pol, *note, how == ENG_LOST_EVICTED && !expired && !was_void);
 	}
 	*note = POL_NONE;
-	store_add(s, -(uint64_t)1, -ch->old_kv_bytes,
-		-shm_alloc_place_bytes(p->w.alloc, ch->old_off));
+	if (was_void)
+		return;
 	if (expired) {
 		shm_count(&s->entry->counter[SHM_SC_expired], 1);
 	} else if (how == ENG_LOST_EVICTED) {
@@ -186,9 +238,10 @@ int eng_store_got(
 	struct eng_pool *p, struct eng_store *s, const struct shm_changed *ch, uint64_t now_ns)
 {
 	store_add(s, 1, kv_bytes(shm_pool_item(&p->w, ch->off)), ch->place_bytes);
-	if (ch->old_off) {
-		store_add(s, -(uint64_t)1, -ch->old_kv_bytes,
-			-shm_alloc_place_bytes(p->w.alloc, ch->old_off));
+	if (ch->old_off && store_is_void(p, s, ch->old_off)) {
+		eng_store_lost(p, ch, ENG_LOST_DELETED, now_ns); /* nothing of it goes on */
+	} else if (ch->old_off) {
+		(void)store_take(p, s, ch);
 		if (eng_store_expired(p, ch->old_off, now_ns))
 			shm_count(&s->entry->counter[SHM_SC_expired], 1);
 		if (store_replace(p, s, ch, now_ns / 1000000)) {

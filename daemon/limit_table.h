@@ -131,7 +131,13 @@
 	BOUND("entries moved by one compaction", ENG_COMPACT_PLACES, "") \
 	BOUND("entries in limbo before the turn ends with a sweep", ENG_LIMBO_ENTRIES, "") \
 	BOUND("chains of a growing index moved in a turn", ENG_GROW_CHAINS, "") \
-	BOUND("entries of dropped stores removed in a turn", ENG_PURGE_ENTRIES, "")
+	BOUND("timers of entries looked at in a turn", ENG_EXPIRY_WORK, "") \
+	BOUND("entries of dropped stores removed in a turn", ENG_PURGE_ENTRIES, "") \
+	BOUND("chains of an index looked through for cleared entries in a turn", ENG_VOID_CHAINS, "") \
+	BOUND("of them, entries removed", ENG_VOID_ENTRIES, "") \
+	BOUND("entries in limbo before a turn that removes some ends with a sweep", ENG_VOID_LIMBO, "") \
+	BOUND("bytes of removed entries before a scan of the pins", ENG_VOID_BYTES, "bytes") \
+	BOUND("such looks by an attempt to make room", ENG_VOID_STEPS, "")
 
 /* clang-format on */
 

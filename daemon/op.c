@@ -32,8 +32,8 @@ static int op_replay(
 	return 1;
 }
 
-int op_begin(struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a,
-	struct shm_req *ret_req, struct eng_store **ret_store, struct shm_key *ret_key)
+int op_begin_store(struct eng *e, struct eng_conn *c, const struct wire_request *r,
+	struct wire_answer *a, struct shm_req *ret_req, struct eng_store **ret_store)
 {
 	struct eng_session *s = c->session;
 
@@ -55,11 +55,22 @@ int op_begin(struct eng *e, struct eng_conn *c, const struct wire_request *r, st
 		op_refuse(e, ret_req, a, HC_E_DENIED);
 		return 1;
 	}
+	*ret_store = store;
+	return 0;
+}
+
+int op_begin(struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a,
+	struct shm_req *ret_req, struct eng_store **ret_store, struct shm_key *ret_key)
+{
+	int done = op_begin_store(e, c, r, a, ret_req, ret_store);
+
+	if (done)
+		return done;
 	if (r->key_bytes == 0 || r->key_bytes > SHM_KEY_BYTES_MAX) {
 		op_refuse(e, ret_req, a, r->key_bytes ? HC_E_TOO_LARGE : HC_E_INVAL);
 		return 1;
 	}
-	*ret_store = store;
+	const struct eng_store *store = *ret_store;
 	*ret_key = (struct shm_key){.bytes = r->key,
 		.n_bytes = (uint32_t)r->key_bytes,
 		.epoch = (uint32_t)shm_load_rlx(&store->entry->epoch),

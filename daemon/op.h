@@ -24,7 +24,7 @@ enum { OP_HELD = 1, OP_CLOSE = 2, OP_BAD = 3 };
  * answer is that of a set whose entry was evicted at once. */
 enum { OP_NOT_KEPT = 1000 };
 
-op_fn op_hello, op_ping, op_set, op_delete, op_bye, op_touch, op_incr, op_batch;
+op_fn op_hello, op_ping, op_set, op_delete, op_bye, op_touch, op_incr, op_clear, op_batch;
 
 #define OP_HELLO_FN op_hello
 #define OP_PING_FN op_ping
@@ -33,6 +33,7 @@ op_fn op_hello, op_ping, op_set, op_delete, op_bye, op_touch, op_incr, op_batch;
 #define OP_BYE_FN op_bye
 #define OP_TOUCH_FN op_touch
 #define OP_INCR_FN op_incr
+#define OP_CLEAR_FN op_clear
 #define OP_BATCH_FN op_batch
 
 /* By enum wire_verb; NULL: no such verb. */
@@ -52,6 +53,9 @@ void op_hello_refused(struct eng *e, struct eng_session *s);
  * OP_BAD: a request number that this session cannot have. */
 int op_begin(struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a,
 	struct shm_req *ret_req, struct eng_store **ret_store, struct shm_key *ret_key);
+/* The same of a request that names no key. */
+int op_begin_store(struct eng *e, struct eng_conn *c, const struct wire_request *r,
+	struct wire_answer *a, struct shm_req *ret_req, struct eng_store **ret_store);
 /* Records an answer that changed nothing, so that a repetition gets the same. */
 void op_refuse(struct eng *e, const struct shm_req *req, struct wire_answer *a, int32_t status);
 /* The same, with the version of the entry that was in the way, or 0. */

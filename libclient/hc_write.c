@@ -158,6 +158,19 @@ int hc_incr(struct hc_store *s, const void *key, size_t key_bytes, int64_t delta
 	return status;
 }
 
+int hc_clear(struct hc_store *s, uint64_t *ret_entries)
+{
+	struct hc_reply reply;
+
+	if (!s)
+		return HC_E_INVAL;
+	struct wire_request r = {.verb = WIRE_CLEAR, .store_idx = s->idx, .store_id = s->id};
+	int status = request_one(s->hc, &r, 0, &reply);
+	if (status == HC_OK && ret_entries)
+		*ret_entries = reply.value;
+	return status;
+}
+
 int hc_ping(struct hc *hc)
 {
 	struct wire_request r = {.verb = WIRE_PING};

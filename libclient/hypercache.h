@@ -452,6 +452,15 @@ struct hc_mset_item {
 HC_API int hc_mset(struct hc_store *s, struct hc_mset_item *items, size_t n,
 	const struct hc_set_opts *opts);
 
+/* Removes all entries of a store at once, whatever their number: no process finds one of them any more
+ * when it has returned.  Entries that are set afterwards stay.  Views stay valid, and the store keeps its
+ * counters.  The memory comes back little by little, within seconds; what is
+ * written meanwhile is not kept waiting for it.
+ *
+ * *ret_entries (may be NULL): how many were there, with those whose time was over and that nobody had
+ * met yet.  HC_OK; errors as hc_set but for those of values; *ret_entries is unchanged then. */
+HC_API int hc_clear(struct hc_store *s, uint64_t *ret_entries);
+
 /* ---------------------------------------------------------- writing, without waiting
  *
  *     struct hc_op op = HC_OPTS(hc_op);

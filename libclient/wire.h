@@ -23,6 +23,7 @@
  *   6 TOUCH store_idx, store_id, key (bin), ttl_ms              0; status HC_MISS if absent
  *   7 INCR  store_idx, store_id, key (bin), delta, initial, ttl_ms, how
  *                                                               the sum
+ *   8 CLEAR store_idx, store_id                                 entries that were cleared
  *   9 BATCH how, [[verb, arguments ...], ...]                   see below
  *
  * All are unsigned integers but for status (signed; enum hc_result/hc_error) and
@@ -35,6 +36,8 @@
  * and the sum are signed, as numbers in two's complement.  Absent: a new entry with `initial`, to which delta is
  * not added, and ttl_ms; or HC_MISS if how has WIRE_MUST_EXIST.  Past the end of 64 bits it stays there, or with
  * WIRE_WRAP goes on at the other end.  A present entry keeps its flags, stamp and expiry.
+ *
+ * CLEAR: all entries of the store are gone, whatever their number; lsn: those with a lower version.
  *
  * request: 0 for HELLO, PING, BYE.  A session numbers its mutations 1, 2, 3 ...,
  * never has more than max_inflight without an answer, and after a lost
@@ -98,6 +101,7 @@
 	X(BYE, 5) \
 	X(TOUCH, 6) \
 	X(INCR, 7) \
+	X(CLEAR, 8) \
 	X(BATCH, 9)
 
 #define WIRE_VERB_ENUM_(n, v) WIRE_##n = v,
@@ -112,7 +116,7 @@ static inline bool wire_is_item(uint32_t verb)
 /* Mutations are numbered, the other verbs are not. */
 static inline bool wire_is_mutation(uint32_t verb)
 {
-	return wire_is_item(verb) || verb == WIRE_BATCH;
+	return wire_is_item(verb) || verb == WIRE_CLEAR || verb == WIRE_BATCH;
 }
 
 enum { WIRE_BATCH_MAX = 64 };                /* items of a batch; max_inflight may be less */

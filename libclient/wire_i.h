@@ -40,7 +40,9 @@
 	X(int, initial) \
 	X(uint, ttl_ms) \
 	X(uint, how)
-
+#define CLEAR_FIELDS(X) \
+	X(uint, store_idx) \
+	X(uint, store_id)
 #define BATCH_FIELDS(X) X(uint, how)
 
 /* What may be left out behind them, and is when all of it is 0. */
@@ -54,6 +56,7 @@
 #define BYE_MORE(X)
 #define TOUCH_MORE(X)
 #define INCR_MORE(X)
+#define CLEAR_MORE(X)
 #define BATCH_MORE(X)
 
 #define ANSWER_FIELDS(X) \

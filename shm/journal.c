@@ -94,8 +94,25 @@ void shm_journal_finish(struct shm_journal *j, const struct shm_req *req, uint64
 	STEP("journal:cleared");
 }
 
-int shm_journal_decide(
-	struct shm_journal *j, uint8_t *const *bases, const uint64_t *bytes, uint32_t n_pools)
+/* The word that decides an intent; NULL: it names none. */
+static const shm_u64 *deciding_word(const struct shm_intent *in, const struct shm_control *ctl,
+	uint8_t *const *bases, const uint64_t *bytes, uint32_t n_pools)
+{
+	if (in->pool_idx == SHM_INTENT_CONTROL) {
+		const uint64_t first = offsetof(struct shm_control, store) +
+		                       offsetof(struct shm_store_entry, epoch);
+		for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
+			if (in->slot_off == first + i * sizeof(struct shm_store_entry))
+				return &ctl->store[i].epoch;
+		return NULL;
+	}
+	if (in->pool_idx >= n_pools || in->slot_off % 8 || in->slot_off > bytes[in->pool_idx] - 8)
+		return NULL;
+	return (const shm_u64 *)(const void *)(bases[in->pool_idx] + in->slot_off);
+}
+
+int shm_journal_decide(struct shm_journal *j, const struct shm_control *ctl, uint8_t *const *bases,
+	const uint64_t *bytes, uint32_t n_pools)
 {
 	struct shm_intent *in = &j->intent;
 
@@ -103,20 +120,16 @@ int shm_journal_decide(
 	if (shm_load_acq(&in->state) != SHM_INTENT_SET)
 		return 0;
 	int verdict = 2;
-	if (in->pool_idx >= n_pools || in->session >= j->n_sessions || in->slot_off % 8 ||
-		in->slot_off > bytes[in->pool_idx] - 8) {
+	const shm_u64 *slot = deciding_word(in, ctl, bases, bytes, n_pools);
+	if (!slot || in->session >= j->n_sessions) {
 		verdict = -EBADMSG;
-	} else {
-		const shm_u64 *slot = (const shm_u64 *)(const void *)(bases[in->pool_idx] +
-								      in->slot_off);
+	} else if (shm_load_rlx(slot) == in->new_word) {
 		struct shm_req req = {.session = in->session,
 			.verb = in->verb,
 			.session_id = in->session_id,
 			.request = in->request};
-		if (shm_load_rlx(slot) == in->new_word) {
-			put_result(j, &req, in->lsn, in->status, in->value);
-			verdict = 1;
-		}
+		put_result(j, &req, in->lsn, in->status, in->value);
+		verdict = 1;
 	}
 	STEP("journal:decided");
 	shm_store_rel(&in->state, SHM_INTENT_NONE); /* rel:intent.state */

@@ -171,41 +171,6 @@ bool shm_pool_grow_step(struct shm_wpool *w, uint32_t chains)
 	return more;
 }
 
-/* ------------------------------------------------------------ void entries */
-
-struct voids {
-	struct shm_wpool *w;
-	uint64_t *off;
-	uint32_t n, max;
-	bool more; /* than fit */
-};
-
-static void add_void(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, uint32_t log2)
-{
-	struct voids *v = arg;
-
-	(void)slot;
-	(void)chain;
-	(void)log2;
-	if (pool_is_current(v->w->ctl, shm_pool_item(v->w, shm_word_off(word))))
-		return;
-	if (v->n == v->max)
-		v->more = true;
-	else
-		v->off[v->n++] = shm_word_off(word);
-}
-
-uint32_t shm_pool_find_void(
-	struct shm_wpool *w, uint64_t *cursor, uint32_t chains, uint64_t *off, uint32_t max)
-{
-	struct voids v = {.w = w, .off = off, .max = max};
-	uint64_t next = shm_index_walk_from(w, *cursor, chains, add_void, &v);
-
-	if (!v.more)
-		*cursor = next;
-	return v.n;
-}
-
 /* ------------------------------------------------------------ accounts */
 
 static void gauge(struct shm_wpool *w, enum shm_pool_counter c, uint64_t v)

@@ -2,6 +2,7 @@
  *
  *   shm_pool_set      make the item, intend, publish in one store, retire the old
  *   shm_pool_delete   intend, clear the slot in one store, retire
+ *   shm_pool_clear    a whole store, in one store; shm_pool_find_void finds what it left
  *   shm_pool_unlink   the engine's own removal (eviction, expiry), by place
  *   shm_pool_move     the same entry at another place (compaction)
  *   shm_pool_sweep    give back what nobody pins, overwritten if the pool is scrubbed
@@ -171,6 +172,11 @@ static inline int shm_pool_delete(struct shm_wpool *w, struct shm_journal *j,
 {
 	return shm_pool_delete_if(w, j, req, key, 0, now_ns, ret);
 }
+
+/* Makes all entries of a store void by one store to its epoch, whatever their number; the store's index
+ * is that of the control segment.  ret->lsn; the value of the result is `answer`.  STEPs clear:*. */
+void shm_pool_clear(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
+	uint32_t store_idx, uint64_t answer, struct shm_changed *ret);
 
 /* Names entries whose store was cleared or dropped, in `chains` chains from *cursor on (a hash
  * prefix, 0: from the beginning).  Fills off[], returns how many.  When all of them fitted

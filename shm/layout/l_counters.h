@@ -34,7 +34,8 @@
 	X(engine_starts, "starts", C, "engines started on this memory") \
 	X(adopt_dropped, "entries", C, "entries that an adopting engine dropped because they were damaged") \
 	X(loop, "kind", G, "the engine waits with: 1 io_uring, 2 io_uring-plain, 3 epoll") \
-	X(requests_denied, "requests", C, "requests refused because their user may not do that")
+	X(requests_denied, "requests", C, "requests refused because their user may not do that") \
+	X(purge_turn_ns, "ns", G, "longest turn of the loop while cleared entries were removed")
 
 /* [W: eng, relaxed; R: all] in shm_pool_entry.counter[].  limit = live + overhead + free +
  * limbo + unusable, each counted on its own. */
@@ -74,7 +75,9 @@
 	X(set_refused, "requests", C, "writes refused: no room, or larger than allowed") \
 	X(place_bytes, "bytes", G, "places of live entries: what guaranteed and limit are about") \
 	X(evicted_limit, "entries", C, "of evicted: because the store was above its own limit") \
-	X(not_admitted, "requests", C, "new keys not kept, under pressure: worth less than the victim")
+	X(not_admitted, "requests", C, "new keys not kept, under pressure: worth less than the victim") \
+	X(cleared, "entries", C, "entries that clears made void") \
+	X(void_entries, "entries", G, "of them, those that still take memory")
 
 /* [W: cli, relaxed; R: eng, tools] in shm_block.counter[]: one thread's own.  Hits, misses and
  * bytes stand per store in shm_block.store[]; their sums are not counted again. */

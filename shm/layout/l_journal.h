@@ -16,6 +16,8 @@
  * mutation happened, and the result is completed; it does not: it did not
  * happen, and the client's retry will do it.
  *
+ * A clear's slot is the epoch of its store, in the control segment: pool_idx is SHM_INTENT_CONTROL.
+ *
  * The slot's word decides because slots are never moved between intent and
  * publish, and an item's place is not reused before the intent is cleared.
  *
@@ -24,7 +26,7 @@
  * Result of request n: result[n % SHM_RESULTS], if its request word says n.
  *
  * Invariants:
- *   I15  intent.state is NONE or SET; when SET its slot lies in a TABLE run
+ *   I15  intent.state is NONE or SET; when SET its slot lies in a TABLE run, or is a store's epoch
  */
 #ifndef HC_LAYOUT_JOURNAL_H
 #define HC_LAYOUT_JOURNAL_H
@@ -32,6 +34,8 @@
 #include "l_segment.h"
 
 #define SHM_RESULTS 64
+
+#define SHM_INTENT_CONTROL 0xffffffffu /* no pool: slot_off is of the control segment */
 
 enum shm_intent_state {
 	SHM_INTENT_NONE = 0,
@@ -41,11 +45,11 @@ enum shm_intent_state {
 struct shm_intent {
 	shm_u64 state;      /* [W: eng; R: eng] enum shm_intent_state; stored after the rest (release) */
 	uint32_t session;   /* [W: eng; R: eng] session slot; ~0: the engine's own (eviction, expiry) */
-	uint32_t pool_idx;  /* [W: eng; R: eng] which pool */
+	uint32_t pool_idx;  /* [W: eng; R: eng] which pool, or SHM_INTENT_CONTROL */
 	uint64_t session_id; /* [W: eng; R: eng] of that session */
 	uint64_t request;   /* [W: eng; R: eng] the session's request number */
 	uint64_t lsn;       /* [W: eng; R: eng] of the mutation */
-	uint64_t slot_off;  /* [W: eng; R: eng] pool offset of the slot word, bytes */
+	uint64_t slot_off;  /* [W: eng; R: eng] offset of the slot word in that pool, bytes */
 	uint64_t old_word;  /* [W: eng; R: eng] slot word before */
 	uint64_t new_word;  /* [W: eng; R: eng] slot word after */
 	uint32_t verb;      /* [W: eng; R: eng] enum hc_verb */

@@ -39,7 +39,8 @@ enum {
 };
 
 static const char config[] =
-	"heartbeat: 100ms\nlimbo_cap: 512KiB\npools:\n  main: {size: 4MiB, huge_pages: \"off\"}\n";
+	"heartbeat: 100ms\nlimbo_cap: 512KiB\npools:\n  main: {size: 4MiB, huge_pages: \"off\"}\n"
+	"stores: {default: {}, cleared: {}}\n";
 
 /* ------------------------------------------------------------------ values */
 
@@ -222,6 +223,30 @@ static void fade(struct life *l)
 	}
 }
 
+/* A store is filled and cleared, a few times; what is set after a clear is what is found. */
+static void clear_often(struct life *l)
+{
+	enum { N = 1000, LATER = 50 };
+	struct hc_store *s;
+	char name[16];
+
+	CHECK_EQ(hc_store(l->hc, "cleared", &s), HC_OK);
+	for (int round = 0; round < 3; round++) {
+		for (int i = 0; i < N; i++)
+			CHECK_EQ(hc_set(s, name, (size_t)sprintf(name, "%d", i), name, 4, NULL),
+				HC_OK);
+		CHECK_EQ(hc_clear(s, NULL), HC_OK);
+		for (int i = 0; i < LATER; i++)
+			CHECK_EQ(hc_set(s, name, (size_t)sprintf(name, "%d", i), name, 4, NULL),
+				HC_OK);
+		for (int i = 0; i < N; i++) {
+			size_t n = (size_t)sprintf(name, "%d", i);
+			int r = hc_exists(s, name, n);
+			CHECK(i < LATER ? r == HC_OK || r == HC_MISS : r == HC_MISS);
+		}
+	}
+}
+
 /* What a client does, in an order that takes the engine past its marks. */
 static void live(struct t_daemon *d, struct life *l)
 {
@@ -252,6 +277,7 @@ static void live(struct t_daemon *d, struct life *l)
 	shift_sizes(l);
 	break_room(d, l);
 	hoard(d, l);
+	clear_often(l);
 	CHECK(memcmp(was, view.value, sizeof was) == 0);
 	CHECK_EQ(hc_view_ok(&view), 1);
 	CHECK_EQ(hc_view_release(&view), HC_OK);

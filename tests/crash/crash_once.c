@@ -18,18 +18,21 @@
 #include "../kit/t.h"
 #include "../kit/t_daemon.h"
 #include "../kit/t_step.h"
+#include "atomic.h"
+#include "hc_i.h"
 #include "hypercache.h"
 
 enum { CLIENT_MS = 30000, LOG_BYTES = 4096 };
 
 static const char config[] = "restart_limit: 1000\nrestart_backoff_max: 100ms\n"
-			     "pools:\n  main: {size: 4MiB, huge_pages: \"off\"}\n";
+			     "pools:\n  main: {size: 4MiB, huge_pages: \"off\"}\n"
+			     "stores: {default: {}, cleared: {}}\n";
 
 /* The conversation, and what has to be there by now. */
 struct talk {
 	struct t_daemon *d;
 	struct hc *hc, *other;
-	struct hc_store *s, *seen;
+	struct hc_store *s, *seen, *cleared;
 	int round;
 	int64_t sum;
 	char log[LOG_BYTES];
@@ -294,6 +297,42 @@ static void submitted(struct talk *k)
 	check_value(k, key, "8");
 }
 
+enum { CLEARED = 1, N_CLEARED = 5 }; /* the store's index; entries */
+
+static uint64_t epoch_of(const struct talk *k)
+{
+	return shm_load_rlx(&k->hc->ctl->store[CLEARED].epoch);
+}
+
+static void clear_prepared(struct talk *k)
+{
+	for (char c = 'a'; c < 'a' + N_CLEARED; c++)
+		CHECK_EQ(hc_set(k->cleared, &c, 1, "x", 1, NULL), HC_OK);
+}
+
+/* Once: the epoch counts one clear, and the answer has the number of entries, which only the first
+ * application sees. */
+static void clear(struct talk *k)
+{
+	uint64_t before = epoch_of(k), n = 77;
+	char buf;
+
+	CHECK_EQ(hc_clear(k->cleared, &n), HC_OK);
+	CHECK_EQ(n, N_CLEARED);
+	CHECK_EQ(epoch_of(k), before + 1);
+	for (char c = 'a'; c < 'a' + N_CLEARED; c++)
+		CHECK_EQ(hc_get(k->cleared, &c, 1, &buf, 1, NULL), HC_MISS);
+}
+
+static void clear_of_nothing(struct talk *k)
+{
+	uint64_t before = epoch_of(k), n = 77;
+
+	CHECK_EQ(hc_clear(k->cleared, &n), HC_OK);
+	CHECK_EQ(n, 0);
+	CHECK_EQ(epoch_of(k), before + 1);
+}
+
 /* In this order.  marks: that the engine passes whenever it does this, so it has to die there. */
 #define PUBLISH_MARKS "set:filled set:intended set:published journal:resulted journal:cleared "
 static const struct {
@@ -321,6 +360,11 @@ static const struct {
 		"delete:intended delete:published engine:retired journal:resulted journal:cleared "
 		"delete:answered"},
 	{"delete, missed", delete_missed, "journal:resulted journal:cleared delete:answered"},
+	{"clear, prepared", clear_prepared, PUBLISH_MARKS "set:answered"},
+	{"clear", clear,
+		"clear:intended clear:published journal:resulted journal:cleared clear:answered"},
+	{"clear, of nothing", clear_of_nothing,
+		"clear:intended clear:published journal:resulted journal:cleared clear:answered"},
 	{"batch", batch, PUBLISH_MARKS "set:answered set:refused batch:item"},
 	{"submitted", submitted,
 		PUBLISH_MARKS "touch:stored delete:intended delete:published engine:retired "
@@ -345,6 +389,7 @@ static void talk_begin(struct talk *k, const char *order)
 	*k = (struct talk){.d = t_daemon_start(config, (const char *[]){order, NULL})};
 	open_client(k->d, &k->hc, &k->s);
 	open_client(k->d, &k->other, &k->seen);
+	CHECK_EQ(hc_store(k->hc, "cleared", &k->cleared), HC_OK);
 	CHECK_EQ(hc_set(k->s, "log", 3, "", 0, NULL), HC_OK);
 	CHECK_EQ(hc_set(k->s, "sum", 3, "0", 1, NULL), HC_OK);
 	CHECK_EQ(hc_ping(k->other), HC_OK);

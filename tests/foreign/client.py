@@ -10,7 +10,7 @@ import time
 
 from memory import (FENCE_COMPILER, FENCE_FULL, LAYOUT_MAJOR, LAYOUT_MINOR, Memory, Protocol,
                     register_for_membarrier, time_offset_ns)
-from wire import BATCH, BYE, DELETE, HELLO, INCR, Malformed, PING, SET, TOUCH, frame, unpack
+from wire import BATCH, BYE, CLEAR, DELETE, HELLO, INCR, Malformed, PING, SET, TOUCH, frame, unpack
 from xxh3 import M64, xxh3_64
 
 CLOSING, PROTO_MAJOR, PROTO_MINOR, HELLO_BYTES_MAX, FDS_MAX = -21, 1, 0, 65536, 64
@@ -120,6 +120,9 @@ class Client:
     def incr(self, store, key, delta, initial=0, ttl_ms=TTL_NEVER, how=0):
         return self._mutation(INCR, store, key, delta & M64, initial & M64, ttl_ms, how)
 
+    def clear(self, store):
+        return self._mutation(CLEAR, store)
+
     def batch(self, items, how=0):
         """[status, lsn, n, [[i, status, lsn, value], ...]]"""
         first = self.next
@@ -192,6 +195,9 @@ class Commands:
     def incr(self, key, delta):
         status, lsn, value = self.c.incr(self.s, data(key), int(delta))
         return line(status, lsn, value - (1 << 64) if value >> 63 else value)
+
+    def clear(self):
+        return line(*self.c.clear(self.s))
 
     def batch(self, how, *words):
         """Triples of words: set KEY VALUE, delete KEY -, incr KEY DELTA."""

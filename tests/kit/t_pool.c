@@ -269,7 +269,7 @@ int t_pool_start(struct t_pool *p)
 	p->fifo_head = p->fifo_tail = 0;
 	bases[T_POOL_IDX] = p->base;
 	bytes[T_POOL_IDX] = p->bytes;
-	p->decided = shm_journal_decide(p->journal, bases, bytes, T_POOL_IDX + 1);
+	p->decided = shm_journal_decide(p->journal, p->ctl, bases, bytes, T_POOL_IDX + 1);
 	int r = shm_pool_open(&p->w, p->base, p->ctl, T_POOL_IDX, scan_now, found_one, p);
 	if (r < 0) {
 		shm_pinset_fini(&p->pins);

@@ -278,6 +278,8 @@ TEST(its_numbers_and_batches_are_applied_as_asked)
 		strchr(strchr(w.answer, ' ') + 1, ' '), " 6 0:0:0 1:0:3 2:1:0 3:0:0 4:0:0 5:-22:0");
 	(void)ask(&w, "batch 1 set 61 62 incr 63 1");
 	CHECK_STR(strchr(strchr(w.answer, ' ') + 1, ' '), " 2 1:-22:0");
+	CHECK(strstr(ask(&w, "clear"), " 3")); /* a, c and n */
+	CHECK_EQ(hc_exists(w.s, "n", 1), HC_MISS);
 	CHECK_STR(ask(&w, "ping"), "0");
 	world_end(&w);
 }

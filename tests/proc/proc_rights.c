@@ -111,6 +111,14 @@ static int32_t raw_set(struct raw *r, uint64_t request, uint32_t store_idx)
 	return raw_call(r, &req).status;
 }
 
+static int32_t raw_clear(struct raw *r, uint64_t request, uint32_t store_idx)
+{
+	struct wire_request req = {.verb = WIRE_CLEAR, .request = request, .store_idx = store_idx};
+
+	req.store_id = shm_load_rlx(&r->ctl->store[store_idx].id);
+	return raw_call(r, &req).status;
+}
+
 /* -------------------------------------------------------------------- the lists */
 
 static void writer(const struct t_daemon *d)
@@ -196,7 +204,9 @@ static void raw_stranger(const struct t_daemon *d)
 	CHECK_EQ(raw_set(&r, 1, CLOSED), HC_E_DENIED);
 	CHECK_EQ(raw_set(&r, 2, OPEN), HC_E_DENIED);
 	CHECK_EQ(raw_set(&r, 1, CLOSED), HC_E_DENIED); /* its answer was recorded */
-	CHECK_EQ(counter(&r, SHM_DC_requests_denied), denied + 2);
+	CHECK_EQ(raw_clear(&r, 3, CLOSED), HC_E_DENIED);
+	CHECK_EQ(raw_clear(&r, 4, OPEN), HC_E_DENIED);
+	CHECK_EQ(counter(&r, SHM_DC_requests_denied), denied + 4);
 	ping(&r);
 	raw_close(&r);
 }

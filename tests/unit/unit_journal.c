@@ -13,6 +13,7 @@ enum { SESSIONS = 3, POOL_WORDS = 64 };
 
 static struct shm_journal *j;
 static shm_u64 pool[2][POOL_WORDS];
+static struct shm_control ctl;
 
 static void begin(void)
 {
@@ -31,7 +32,7 @@ static int decide(void)
 	uint8_t *bases[2] = {(uint8_t *)pool[0], (uint8_t *)pool[1]};
 	uint64_t bytes[2] = {sizeof pool[0], sizeof pool[1]};
 
-	return shm_journal_decide(j, bases, bytes, 2);
+	return shm_journal_decide(j, &ctl, bases, bytes, 2);
 }
 
 static struct shm_req req_of(uint32_t session, uint64_t request)
@@ -185,6 +186,29 @@ TEST(removal_is_decided_by_an_empty_slot)
 		shm_journal_intend(j, &req, 0, 3, 24, 77, 0, 0);
 		CHECK_EQ(decide(), happened ? 1 : 2);
 		CHECK_EQ(shm_journal_find(j, 0, ID(0), 1) != NULL, happened);
+	}
+	end();
+}
+
+/* A clear's word is an epoch of the control segment: that of a store, and no other word. */
+TEST(a_clear_is_decided_by_its_store_s_epoch)
+{
+	struct shm_req req = req_of(0, 1);
+	const uint64_t first = offsetof(struct shm_control, store[0].epoch);
+	const uint64_t last = first + (SHM_STORES_MAX - 1) * sizeof(struct shm_store_entry);
+
+	begin();
+	for (int happened = 0; happened < 2; happened++) {
+		shm_store_rlx(&ctl.store[SHM_STORES_MAX - 1].epoch, happened ? 8 : 7);
+		shm_journal_intend(j, &req, SHM_INTENT_CONTROL, 3, last, 7, 8, 99);
+		CHECK_EQ(decide(), happened ? 1 : 2);
+		CHECK_EQ(shm_journal_find(j, 0, ID(0), 1) != NULL, happened);
+	}
+	CHECK_EQ(shm_journal_find(j, 0, ID(0), 1)->value, 99);
+	const uint64_t wrong[] = {0, first - 8, first + 8, first + 1, last + 640, ~7ull};
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		shm_journal_intend(j, &req, SHM_INTENT_CONTROL, 3, wrong[i], 7, 8, 99);
+		CHECK_EQ(decide(), -EBADMSG);
 	}
 	end();
 }

@@ -291,6 +291,7 @@ static const struct {
 	{WIRE_DELETE, HC_OLDER},
 	{WIRE_TOUCH, HC_CONFLICT},
 	{WIRE_INCR, HC_EXISTS},
+	{WIRE_CLEAR, HC_MISS},
 };
 
 static void talk_impossible(struct fake *f)
@@ -320,6 +321,7 @@ TEST(a_status_that_a_verb_cannot_have_closes_the_connection)
 		        : verb == WIRE_SET    ? hc_set(x.s, "k", 1, "v", 1, NULL)
 		        : verb == WIRE_DELETE ? hc_delete(x.s, "k", 1)
 		        : verb == WIRE_TOUCH  ? hc_touch(x.s, "k", 1, 1)
+		        : verb == WIRE_CLEAR  ? hc_clear(x.s, NULL)
 		                              : hc_incr(x.s, "k", 1, 1, NULL, NULL);
 		CHECK_EQ(r, impossible[i].verb == WIRE_PING ? HC_E_PROTOCOL : HC_E_UNKNOWN);
 		CHECK_EQ(hc_health(x.hc), HC_DISCONNECTED);

@@ -191,6 +191,13 @@ static const struct golden golden[] = {
 			T("\x03")},
 	},
 	{
+		.name = "CLEAR",
+		.request = {.verb = WIRE_CLEAR, .request = 1, .store_idx = 2, .store_id = 200},
+		.frame = T("\x06\x00\x00\x00\x94\x08\x01\x02\xcc\xc8"),
+		.kinds = "uuuu",
+		.elem = {T("\x08"), T("\x01"), T("\x02"), T("\xcc\xc8")},
+	},
+	{
 		.name = "BATCH",
 		.request = {.verb = WIRE_BATCH,
 			.request = 300,

@@ -1,0 +1,72 @@
+/* pool_void.c - a store is cleared in one store, and what it left behind is found.
+ *
+ * What makes the entries void is the epoch (rule P10): they stay in their slots, and no look-up finds
+ * them.  The engine unlinks them afterwards, a bounded number at a time; a new engine drops
+ * those that are left when it takes the pool over (pool_open.c).
+ */
+#include <stddef.h>
+#include "pool_i.h"
+#include "step.h"
+
+void shm_pool_clear(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
+	uint32_t store_idx, uint64_t answer, struct shm_changed *ret)
+{
+	shm_u64 *epoch = &w->ctl->store[store_idx].epoch;
+	uint64_t old = shm_load_rlx(epoch);
+	uint64_t off = (uint64_t)((const uint8_t *)epoch - (const uint8_t *)w->ctl);
+
+	*ret = (struct shm_changed){.lsn = pool_next_lsn(w), .answer = answer};
+	if (!MUTANT(100)) /* 100: a clear has no intent */
+		shm_journal_intend(j, req, SHM_INTENT_CONTROL, ret->lsn, off, old, old + 1, answer);
+	STEP("clear:intended");
+	/* Whoever is told of the clear loads it afterwards; whoever is not may load it a moment later. */
+	shm_store_rlx(epoch, old + 1);
+	STEP("clear:published");
+	shm_journal_finish(j, req, ret->lsn, 0, answer);
+}
+
+struct voids {
+	struct shm_wpool *w;
+	uint64_t *off;
+	uint32_t n, max;
+	bool more; /* than fit */
+};
+
+static void add_void(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, uint32_t log2)
+{
+	struct voids *v = arg;
+
+	(void)slot;
+	(void)chain;
+	(void)log2;
+	if (pool_is_current(v->w->ctl, shm_pool_item(v->w, shm_word_off(word))))
+		return;
+	if (v->n == v->max)
+		v->more = true;
+	else
+		v->off[v->n++] = shm_word_off(word);
+}
+
+/* Asks for the words that tell, so that the waits overlap. */
+static void ask_ahead(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, uint32_t log2)
+{
+	const struct shm_wpool *w = arg;
+
+	(void)slot;
+	(void)chain;
+	(void)log2;
+	__builtin_prefetch(&shm_pool_item(w, shm_word_off(word))->store_id);
+}
+
+uint32_t shm_pool_find_void(
+	struct shm_wpool *w, uint64_t *cursor, uint32_t chains, uint64_t *off, uint32_t max)
+{
+	struct voids v = {.w = w, .off = off, .max = max};
+
+	(void)shm_index_walk_from(w, *cursor, chains, ask_ahead, w);
+	uint64_t next = shm_index_walk_from(w, *cursor, chains, add_void, &v);
+
+	if (!v.more)
+		*cursor = next;
+	return v.n;
+}
