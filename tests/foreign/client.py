@@ -9,7 +9,7 @@ import sys
 import time
 
 from memory import (FENCE_COMPILER, FENCE_FULL, LAYOUT_MAJOR, LAYOUT_MINOR, Memory, Protocol,
-                    register_for_membarrier, time_offset_ns)
+                    register_for_membarrier, Scan, time_offset_ns)
 from wire import BATCH, BYE, CLEAR, DELETE, HELLO, INCR, Malformed, PING, SET, TOUCH, frame, unpack
 from xxh3 import M64, xxh3_64
 
@@ -182,6 +182,12 @@ class Commands:
             if e is None or e.value != data(value):
                 return line("wrong", i, e.value if e else "miss")
         return "ok"
+
+    def scan(self):
+        """How many keys, how many bytes of values, and the sum of all hashes of (key, value)."""
+        found = dict(Scan(self.m, self.s).entries())
+        return line(len(found), sum(map(len, found.values())),
+                    sum(xxh3_64(k + v, 0) for k, v in found.items()) & M64)
 
     def set(self, key, value, flags="0", ttl_ms=str(TTL_NEVER), stamp="0"):
         return line(*self.c.set(self.s, data(key), data(value), int(flags), int(ttl_ms), 0, 0, int(stamp)))

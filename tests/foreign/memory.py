@@ -35,6 +35,10 @@ class Damaged(Exception):
     pass
 
 
+class Endless(Damaged):
+    pass
+
+
 class Busy(Exception):
     pass
 
@@ -283,15 +287,19 @@ class Look:
             self.m.pin(self.cell, 0)
         self.m.pin(PIN_TABLE, 0)
 
-    def _once(self):
+    def _begin(self):
+        """Steps 9 and 10; false: again."""
         control = self.m.control
-        self.gen = control.word(self.gen_at)  # step 9
+        self.gen = control.word(self.gen_at)
         if control.word(self.entry_at + STORE_ID) != self.id:
             raise KeyError("the store has gone")
         self.epoch = control.word(self.entry_at + STORE_EPOCH) & 0xffffffff
-        self.table = self.load(POOL_TABLE)  # step 10
+        self.table = self.load(POOL_TABLE)
         self.pin(PIN_TABLE, self.table & OFFSET)
-        if self.load(POOL_TABLE) != self.table:
+        return self.load(POOL_TABLE) == self.table
+
+    def _once(self):
+        if not self._begin():
             return AGAIN
         word = self.table
         for _ in range(TABLES_MAX):
@@ -303,53 +311,77 @@ class Look:
                 return AGAIN
         return AGAIN
 
-    def _chain(self, table):
-        log2, off, moved = table >> 48, table & OFFSET, False
+    def _words(self, table, x):
+        """Chain x of a table: (place, word) of each slot, and (None, link) of each bucket; one word too many if
+        it does not end."""
+        log2, off = table >> 48, table & OFFSET
         if off == 0 or log2 > 36 or off + TABLE_BYTES + (BUCKET_BYTES << log2) > self.pool.size:
             raise Damaged(f"a table word {table:#x}")
-        bucket = off + TABLE_BYTES + BUCKET_BYTES * (self.hash >> 64 - log2)
+        bucket = off + TABLE_BYTES + BUCKET_BYTES * x
         for _ in range(CHAIN_MAX):
             for slot in range(bucket, bucket + 8 * SLOTS, 8):
-                word = self.load(slot)
+                yield slot, self.load(slot)
+            link = self.load(bucket + 8 * SLOTS)
+            yield None, link
+            bucket = link & OFFSET
+            if bucket == 0:
+                return
+            if bucket % BUCKET_BYTES or bucket + BUCKET_BYTES > self.pool.size:
+                raise Damaged(f"a link to {bucket}")
+        raise Endless
+
+    def _chain(self, table):
+        moved = False
+        try:
+            for slot, word in self._words(table, self.hash >> 64 - (table >> 48)):
                 if word & MOVED:
                     moved = True
-                elif word >> 48 == self.hash & 0xffff and word & OFFSET:
+                elif slot is not None and word >> 48 == self.hash & 0xffff and word & OFFSET:
                     found = self._slot(slot, word)
                     if found != NEXT:
                         return found, moved
-            link = self.load(bucket + 8 * SLOTS)
-            moved = moved or bool(link & MOVED)
-            bucket = link & OFFSET
-            if bucket == 0:
-                return MISS, moved
-            if bucket % BUCKET_BYTES or bucket + BUCKET_BYTES > self.pool.size:
-                raise Damaged(f"a link to {bucket}")
-        return ENDLESS, moved
+        except Endless:
+            return ENDLESS, moved
+        return MISS, moved
+
+    def _item(self, off):
+        """What stands at an offset that is pinned; step 13: key, where its value is, and how long."""
+        if off + ITEM_BYTES > self.pool.size:
+            raise Damaged(f"an item at {off}")
+        lens = self.pool.word(off + 72)
+        key_bytes, value_bytes = (lens >> 48) + 1, lens & (1 << 44) - 1
+        key_off, value_off = off + ITEM_BYTES, (off + ITEM_BYTES + key_bytes + 7) & ~7
+        if value_off + value_bytes > self.pool.size:
+            raise Damaged(f"an item at {off} of {value_bytes} bytes")
+        return bytes(self.pool.bytes[key_off:key_off + key_bytes]), value_off, value_bytes
+
+    def _is_of_store(self, off):
+        return self.pool.word(off + 56) == self.id and self.pool.half(off + 64) == self.epoch
+
+    def _is_over(self, off):
+        """Step 14."""
+        expiry = self.pool.word(off + 80)
+        return expiry and self.m.now_ns() >= expiry
+
+    def _gen_is_good(self):
+        """Step 15."""
+        self.m.order()
+        return self.m.control.word(self.gen_at) == self.gen
 
     def _slot(self, slot, word):
         off = word & OFFSET
         self.pin(self.cell, off)  # step 12
         if self.load(slot) != word or self.load(POOL_TABLE) != self.table:
             return AGAIN
-        if off + ITEM_BYTES > self.pool.size:  # step 13
-            raise Damaged(f"an item at {off}")
-        pool = self.pool
-        lens = pool.word(off + 72)
-        key_bytes, value_bytes = (lens >> 48) + 1, lens & (1 << 44) - 1
-        key_off, value_off = off + ITEM_BYTES, (off + ITEM_BYTES + key_bytes + 7) & ~7
-        if pool.word(off + 48) != self.hash:
+        if off + ITEM_BYTES <= self.pool.size and self.pool.word(off + 48) != self.hash:
             return NEXT
-        if value_off + value_bytes > pool.size:
-            raise Damaged(f"an item at {off} of {value_bytes} bytes")
-        if (pool.word(off + 56) != self.id or key_bytes != len(self.key) or
-                bytes(pool.bytes[key_off:key_off + key_bytes]) != self.key or pool.half(off + 64) != self.epoch):
+        key, value_off, value_bytes = self._item(off)
+        if key != self.key or not self._is_of_store(off):
             return NEXT
-        expiry = pool.word(off + 80)
-        if expiry and self.m.now_ns() >= expiry:  # step 14
+        if self._is_over(off):
             return MISS
-        entry = Entry(pool, off, value_off, value_bytes)
-        self.m.order()  # step 15
-        if self.m.control.word(self.gen_at) != self.gen:
+        entry = Entry(self.pool, off, value_off, value_bytes)
+        if not self._gen_is_good():
             return AGAIN
         if self.cell != PIN_CALL:
             entry.held = (self.gen, self.cell)
@@ -368,3 +400,77 @@ class Look:
         own[(self.m.block + BLOCK_HINT >> 3) + head % HINTS] = self.word
         self.m.order()
         own[self.m.block + BLOCK_HINT_HEAD >> 3] = head + 1
+
+
+class Scan(Look):
+    """All entries of a store, chain by chain; some of them twice."""
+
+    def __init__(self, memory, store):
+        super().__init__(memory, store, b"-", PIN_CALL)
+        self.cursor = 0
+
+    def entries(self):
+        """(key, value) of each."""
+        while True:
+            for _ in range(TRIES):
+                found, end = self._turn()
+                if found is not None:
+                    break
+            else:
+                raise Busy
+            yield from found
+            if end:
+                return
+
+    def _turn(self):
+        """What the next chain holds, and whether it was the last; None: again."""
+        try:
+            return self._next_chain()
+        except Damaged:
+            if self._still():
+                raise
+            return None, False
+        finally:
+            self._unpin(False)
+
+    def _next_chain(self):
+        """Steps 17 and 19."""
+        if not self._begin():
+            return None, False
+        log2, found = self.table >> 48, []
+        x = self.cursor >> 64 - log2
+        moved = self._walk(self.table, x, found)  # None: again
+        if moved:
+            word = self.load((self.table & OFFSET) + 16)
+            if word >> 48 != log2 + 1:
+                return None, False
+            if self._walk(word, 2 * x, found) is None or self._walk(word, 2 * x + 1, found) is None:
+                return None, False
+        if moved is None or self.load(POOL_TABLE) != self.table:
+            return None, False
+        self.cursor = x + 1 << 64 - log2 & M64
+        return found, x + 1 == 1 << log2
+
+    def _walk(self, table, x, found):
+        """One chain: whether something had moved; None: again."""
+        moved = False
+        for slot, word in self._words(table, x):
+            tries = 0
+            while slot is not None and word & OFFSET and not word & MOVED and not self._report(slot, word, found):
+                tries += 1
+                if tries == TRIES or self.load(POOL_TABLE) != self.table or not self._gen_is_good():
+                    return None
+                word = self.load(slot)
+            moved = moved or bool(word & MOVED)
+        return moved
+
+    def _report(self, slot, word, found):
+        """Step 18; false: the slot has changed, or more."""
+        off = word & OFFSET
+        self.pin(self.cell, off)
+        if self.load(slot) != word or self.load(POOL_TABLE) != self.table:
+            return False
+        key, value_off, value_bytes = self._item(off)
+        if self._is_of_store(off) and not self._is_over(off):
+            found.append((key, bytes(self.pool.bytes[value_off:value_off + value_bytes])))
+        return self._gen_is_good()

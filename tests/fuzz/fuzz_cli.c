@@ -116,4 +116,4 @@ static enum fuzz_verdict fuzz_one(const uint8_t *data, size_t bytes)
 	return v || status == CLI_DONE ? FUZZ_GOOD : FUZZ_BAD;
 }
 
-FUZZ_TESTS(100000)
+FUZZ_TESTS(30000)

@@ -59,4 +59,4 @@ static enum fuzz_verdict fuzz_one(const uint8_t *data, size_t bytes)
 	return FUZZ_GOOD;
 }
 
-FUZZ_TESTS(20000)
+FUZZ_TESTS(6000)

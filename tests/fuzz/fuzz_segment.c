@@ -235,7 +235,7 @@ static enum fuzz_verdict fuzz_one(const uint8_t *data, size_t bytes)
 	return FUZZ_ANY;
 }
 
-FUZZ_TESTS(40000)
+FUZZ_TESTS(15000)
 
 #ifndef HC_LIBFUZZER
 static shm_u32 scribbling;

@@ -260,6 +260,66 @@ TEST(it_reads_beside_growth_and_overwrites)
 	world_end(&w);
 }
 
+/* What it says of a scan, as our library sees the store. */
+struct sums {
+	unsigned long long n, bytes, hash;
+};
+
+static int add(void *arg, const struct hc_scan_entry *e)
+{
+	struct sums *s = arg;
+	uint8_t both[256];
+
+	CHECK(e->key_bytes + e->value_bytes <= sizeof both);
+	memcpy(both, e->key, e->key_bytes);
+	memcpy(both + e->key_bytes, e->value, e->value_bytes);
+	s->n++;
+	s->bytes += e->value_bytes;
+	s->hash += shm_key_hash(both, e->key_bytes + e->value_bytes, 0, 0);
+	return 0;
+}
+
+/* At rest: nothing is reported twice. */
+static void check_scans_agree(struct world *w)
+{
+	struct hc_scan scan = HC_OPTS(hc_scan);
+	struct sums ours = {0}, its;
+	int r;
+
+	while ((r = hc_scan(w->s, &scan, add, &ours)) == HC_OK)
+		;
+	CHECK_EQ(r, HC_MISS);
+	CHECK_EQ(sscanf(ask(w, "scan"), "%llu %llu %llu", &its.n, &its.bytes, &its.hash), 3);
+	CHECK_EQ(its.n, ours.n);
+	CHECK_EQ(its.bytes, ours.bytes);
+	CHECK_EQ(its.hash, ours.hash);
+}
+
+TEST(its_scan_finds_what_ours_finds)
+{
+	enum { KEYS = 3000 };
+	struct world w = world_begin(NULL);
+	unsigned long long n;
+	char key[16];
+
+	check_scans_agree(&w);
+	for (int i = 0; i < KEYS; i++) {
+		(void)snprintf(key, sizeof key, "k%d", i);
+		CHECK_EQ(hc_set(w.s, key, strlen(key), key, strlen(key), NULL), HC_OK);
+	}
+	check_scans_agree(&w);
+	CHECK(dprintf(w.p->in_fd, "scan\n") > 0); /* beside growth: all that were there */
+	for (int i = KEYS; i < 10 * KEYS; i++) {
+		(void)snprintf(key, sizeof key, "k%d", i);
+		CHECK_EQ(hc_set(w.s, key, strlen(key), "v", 1, NULL), HC_OK);
+	}
+	free(w.answer);
+	w.answer = t_proc_line(w.p, "", WAIT_MS);
+	CHECK(sscanf(w.answer, "%llu", &n) == 1 && n >= KEYS);
+	check_scans_agree(&w);
+	world_end(&w);
+}
+
 /* ------------------------------------------------------------------------ writing */
 
 TEST(its_numbers_and_batches_are_applied_as_asked)
