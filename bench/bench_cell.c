@@ -2,14 +2,16 @@
  * used in each of the wanted ways.  bench/run drives it, and says what comes out; this prints JSON.
  *
  * With --mark it is to be looked into by another program (bench/inside): each call stands between two marks,
- * which are a system call that does nothing and a store at an address that it prints.
+ * which are a system call that does nothing and a store at MARK_ADDRESS.
  */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include "bench_host.h"
+#include "bench_limit.h"
 #include "bench_run.h"
 
 static const struct subject *const subjects[] = {
@@ -46,9 +48,6 @@ struct options {
 	const char *mark;
 	unsigned marks;
 };
-
-/* bare: each store is to be seen by who traces this program */
-static volatile uint32_t mark_word;
 
 _Noreturn void subject_fail(const char *who, const char *what)
 {
@@ -206,10 +205,33 @@ static void wanted_check(const struct options *o)
 
 /* ------------------------------------------------------------ marks */
 
-static void mark(const char *text)
+#define MARK_ADDRESS 0x10000000000ull
+
+static void mark(uint32_t *word, const char *text)
 {
-	mark_word++;
+	*(volatile uint32_t *)word += 1;      /* bare: to be seen by who traces this program */
 	(void)!write(-1, text, strlen(text)); /* fails; who traces system calls sees it */
+}
+
+/* What lies where, for who traced addresses. */
+static void maps_print(const struct plan *p)
+{
+	char line[1024];
+	uint64_t begin, end;
+	FILE *f = fopen("/proc/self/maps", "re");
+
+	for (unsigned s = 0; s < p->n_subjects; s++) {
+		if (p->subject[s] != &subject_limit)
+			continue;
+		limit_span(p->session[s], &begin, &end);
+		printf("%llx-%llx rw-p 0 0 0 limit\n", (unsigned long long)begin,
+			(unsigned long long)end);
+	}
+
+	while (f && fgets(line, sizeof line, f))
+		fputs(line, stdout);
+	if (f)
+		(void)fclose(f);
 }
 
 static const struct kind *kind_find(const struct plan *p, const char *word, void **ret_session)
@@ -232,24 +254,27 @@ static void marks_do(const struct options *o)
 	struct draws draws;
 	struct work w;
 	int pid[PIDS_MAX] = {0};
+	uint32_t *word = mmap((void *)(uintptr_t)MARK_ADDRESS, 4096, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
+	if (word == MAP_FAILED)
+		subject_fail("marks", "no memory at the address that is agreed");
 	work_init(&w, &o->plan.data);
 	draws_make(&draws, &o->plan.data, k->batch, 2 * o->marks, false);
 	if (subject_hc.pids(pid) == 0)
 		pid[0] = 0;
-	printf("{\"mark_word\":%llu,\"batch\":%u,\"client\":%d,\"engine\":%d,\"marks\":%u}\n",
-		(unsigned long long)(uintptr_t)&mark_word, k->batch, (int)getpid(), pid[0],
-		o->marks);
+	printf("{\"batch\":%u,\"client\":%d,\"engine\":%d}\n", k->batch, (int)getpid(), pid[0]);
 	(void)fflush(stdout);
 	for (unsigned i = 0; i < 2 * o->marks; i++) {
 		if (i >= o->marks)
-			mark("hc-mark-begin");
+			mark(word, "hc-mark-begin");
 		uint64_t sum = k->run(session, &w, draws_at(&draws, i), k->batch);
 		if (i >= o->marks)
-			mark("hc-mark-end");
+			mark(word, "hc-mark-end");
 		if (sum != draws_sum(draws_at(&draws, i), k->batch))
 			subject_fail(k->word, "not every key was found as it was set");
 	}
+	maps_print(&o->plan);
 	draws_free(&draws);
 	work_fini(&w);
 }

@@ -61,6 +61,12 @@ void limit_free(struct limit *l)
 	free(l);
 }
 
+void limit_span(const struct limit *l, uint64_t *ret_begin, uint64_t *ret_end)
+{
+	*ret_begin = (uint64_t)(uintptr_t)l->mem;
+	*ret_end = *ret_begin + l->mem_bytes;
+}
+
 static inline struct bucket *bucket_at(const struct limit *l, uint64_t off)
 {
 	return (struct bucket *)(void *)(l->mem + off);

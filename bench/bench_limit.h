@@ -25,6 +25,9 @@ struct limit;
 struct limit *limit_new(uint64_t n, size_t key_bytes, size_t value_bytes, unsigned page_kb);
 void limit_free(struct limit *l);
 
+/* Where it lies. */
+void limit_span(const struct limit *l, uint64_t *ret_begin, uint64_t *ret_end);
+
 /* Adds a key that is not there yet.  False: the table is full. */
 bool limit_put(
 	struct limit *l, const void *key, size_t key_bytes, const void *value, size_t value_bytes);
