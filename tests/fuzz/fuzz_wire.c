@@ -81,6 +81,7 @@ static bool try_request(const uint8_t *body, size_t bytes)
 	exact(body, bytes, decode_request);
 	for (uint32_t i = 0; i <= q.n_items; i++) { /* the frame's own, then the items */
 		const struct wire_request *one = i ? &item[i - 1] : &q;
+		CHECK(i == 0 || one->request == q.request + (i - 1));
 		if (wire_is_item(one->verb))
 			inside(body, bytes, one->key, one->key_bytes);
 		if (one->verb == WIRE_SET)
