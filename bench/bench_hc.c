@@ -232,12 +232,51 @@ static uint64_t run_mset(void *session, const struct work *w, const uint8_t *key
 	return sum;
 }
 
+static bool submit(struct hc_store *store, const struct work *w, const uint8_t *key, size_t at)
+{
+	struct hc_op op = HC_OPTS(hc_op);
+
+	memcpy(w->values, key + at * KEY_BYTES, 8);
+	op.store = store;
+	op.op = HC_OP_SET;
+	op.user = at;
+	op.key = key + at * KEY_BYTES;
+	op.key_bytes = KEY_BYTES;
+	op.value = w->values;
+	op.value_bytes = w->value_bytes;
+	return hc_submit(&op, NULL) == HC_OK;
+}
+
+/* So many are always under way: what is done is taken, and as many are submitted. */
+static uint64_t run_submit(void *session, const struct work *w, const uint8_t *key, size_t n)
+{
+	const struct session *s = session;
+	struct hc_done done[BATCH_MAX];
+	size_t submitted = 0, taken = 0, got;
+	uint64_t sum = 0;
+
+	while (taken < n) {
+		while (submitted < n && submitted - taken < w->batch_max)
+			if (!submit(s->store, w, key, submitted++))
+				return 0;
+		if (hc_poll(s->hc, done, BATCH_MAX, 5000, &got) != HC_OK || got == 0)
+			return 0;
+		taken += got;
+		for (size_t i = 0; i < got; i++)
+			if (done[i].result == HC_OK)
+				sum += data_word(key + done[i].user * KEY_BYTES);
+	}
+	return sum;
+}
+
 static const struct kind kinds[] = {
 	{"hc_view", "hc_view and release", 1, 1, KIND_IN_PLACE | KIND_NEXT, run_view},
 	{"hc_get", "hc_get", 1, 1, KIND_GET | KIND_NEXT, run_get},
 	{"hc_mget16", "hc_mget of 16, each key", MGET, 1, 0, run_mget},
 	{"hc_set", "hc_set", 1, 64, KIND_WRITES | KIND_WAITS | KIND_SET, run_set},
 	{"hc_mset64", "hc_mset of 64, each key", 64, 8, KIND_WRITES | KIND_WAITS, run_mset},
+	{"hc_submit64", "hc_submit, 64 under way, each key", 64, 8, KIND_WRITES | KIND_WAITS,
+		run_submit},
 };
 
 const struct subject subject_hc = {

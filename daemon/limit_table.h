@@ -83,6 +83,9 @@
 	FIXED("entries of one hc_mset", HC_MSET_MAX, "", \
 		"HC_E_INVAL, nothing is done", \
 		"unit_conn.arguments_out_of_range") \
+	FIXED("operations that are submitted and not taken", HC_SUBMIT_MAX, "at most; as hc_open_opts.submit_max says", \
+		"HC_E_QUEUE", \
+		"unit_submit.the_queue_has_a_limit_in_operations_and_in_bytes") \
 	FIXED("page of a scan", 256, "entries, or as the caller says", \
 		"the call ends soon after, with a cursor to go on from", \
 		"proc_limits.a_page_of_a_scan_ends") \
@@ -118,7 +121,7 @@
 		"unit_config.config_unreadable_and_too_long_files")
 
 #define LIMITS_BOUNDS(BOUND) \
-	BOUND("requests of one connection in a row", ENG_REQUESTS_PER_TURN, "") \
+	BOUND("requests of one connection in a row", ENG_REQUESTS_PER_TURN, "requests, and what is left of a batch") \
 	BOUND("one receive", ENG_READ_BYTES, "bytes, or what is left of a longer frame") \
 	BOUND("touch rings looked at in a tick", ENG_HINT_BLOCKS, "") \
 	BOUND("touch rings looked at in a turn", ENG_HINT_BLOCKS_TURN, "") \

@@ -124,13 +124,15 @@ int hc_fd(struct hc *hc, int *ret_fd)
 
 /* ------------------------------------------------------------------ a turn */
 
-/* [hc->lock] What the descriptors have to wait for from now on. */
-static void turn_end(struct hc *hc)
+/* [hc->lock] What the descriptors have to wait for from now on; waits: they have to be there.
+ * 0 or -errno. */
+static int turn_end(struct hc *hc, bool waits)
 {
 	struct hc_async *a = &hc->async;
 	struct hc_conn *c = &hc->conn;
 
 	(void)pthread_mutex_lock(&a->lock);
+	int r = waits ? descriptors_new(hc) : 0;
 	bool blocked = hc_conn_has_unsent(c) || (a->n_queue && !hc_conn_is_full(c));
 	a->attempt_ns = 0;
 	if (!hc_conn_up(c) && !c->greeting && a->n_under_way)
@@ -139,6 +141,7 @@ static void turn_end(struct hc *hc)
 		(void)hc_conn_watch(c, EPOLLIN | (blocked ? (uint32_t)EPOLLOUT : 0u));
 	timer_settle(a, hc_now_ns());
 	(void)pthread_mutex_unlock(&a->lock);
+	return err_fwd(r);
 }
 
 /* Takes the connection, until that time at most.  False: somebody else has it, and will say when it is
@@ -157,8 +160,10 @@ static bool turn_begin(struct hc *hc, uint64_t until_ns)
 	return pthread_mutex_trylock(&hc->lock) == 0; /* it may have become free before `skipped` */
 }
 
-/* Sends and receives what goes now.  False: the connection is in use. */
-static bool turn(struct hc *hc, uint64_t until_ns)
+enum { TURN_IN_USE = 1 };
+
+/* Sends and receives what goes now, and makes what waiting needs.  0; TURN_IN_USE: not now; -errno. */
+static int turn(struct hc *hc, uint64_t until_ns, bool waits)
 {
 	struct hc_async *a = &hc->async;
 
@@ -166,13 +171,13 @@ static bool turn(struct hc *hc, uint64_t until_ns)
 	hc_async_expire(a, hc_now_ns());
 	(void)pthread_mutex_unlock(&a->lock);
 	if (!turn_begin(hc, until_ns))
-		return false;
+		return TURN_IN_USE;
 	int r = hc_async_step(hc);
 	if (r < 0)
 		hc_async_fail(hc, hc_border(r));
-	turn_end(hc);
+	r = turn_end(hc, waits);
 	(void)pthread_mutex_unlock(&hc->lock);
-	return true;
+	return err_fwd(r);
 }
 
 /* ------------------------------------------------------------------ hc_poll */
@@ -239,34 +244,20 @@ static int wait_for_more(struct hc *hc, uint64_t deadline_ns)
 	return err_fwd(r);
 }
 
-/* Makes what waiting needs.  0 or -errno. */
-static int wait_begin(struct hc *hc)
-{
-	struct hc_async *a = &hc->async;
-
-	(void)pthread_mutex_lock(&hc->lock);
-	(void)pthread_mutex_lock(&a->lock);
-	int r = descriptors_new(hc);
-	(void)pthread_mutex_unlock(&a->lock);
-	(void)pthread_mutex_unlock(&hc->lock);
-	return err_fwd(r);
-}
-
 /* 0 and *ret_n, or -errno. */
 static int poll_until(
 	struct hc *hc, struct hc_done *done, size_t max, uint64_t deadline_ns, size_t *ret_n)
 {
 	for (;;) {
 		uint64_t now_ns = hc_now_ns();
-		uint64_t patience_ns = now_ns < deadline_ns ? now_ns + IN_USE_NS : 0;
-		bool turned = turn(hc, patience_ns);
+		bool waits = now_ns < deadline_ns;
+		int r = turn(hc, waits ? now_ns + IN_USE_NS : 0, waits);
 		*ret_n = take(&hc->async, done, max);
 		if (*ret_n || hc_now_ns() >= deadline_ns)
 			return 0;
 		if (hc_conn_interrupted(&hc->conn))
 			return err_new(-ECANCELED);
-		int r = turned ? wait_begin(hc) : 0;
-		if (r == 0 && turned)
+		if (r == 0)
 			r = wait_for_more(hc, deadline_ns);
 		if (r < 0)
 			return err_fwd(r);

@@ -174,6 +174,26 @@ TEST(a_batch_that_may_not_be_closes_the_connection)
 	t_daemon_stop(d);
 }
 
+/* Numbers ascend, so what was used up before stands before what is new. */
+TEST(a_batch_with_one_number_that_cannot_be_is_not_applied_at_all)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct raw r = session_open(d);
+	struct wire_request it[3] = {item(&r, WIRE_SET, "one", "v"), item(&r, WIRE_SET, "two", "v"),
+		item(&r, WIRE_SET, "three", "v")};
+	struct wire_request req = {.verb = WIRE_BATCH, .request = 1, .item = it, .n_items = 3};
+
+	(void)batch(&r, 1, 0, it, 1);
+	struct wire_request other = item(&r, WIRE_DELETE, "one", "");
+	other.request = 2;
+	CHECK_EQ(raw_call(&r, &other).status, HC_OK);
+	CHECK_EQ(raw_call(&r, &req).status, HC_E_PROTOCOL); /* 1 again, 2 something else, 3 new */
+	CHECK(raw_is_closed(&r));
+	CHECK_EQ(sets(&r), 1);
+	raw_close(&r);
+	t_daemon_stop(d);
+}
+
 TEST(a_torn_batch_is_not_applied_at_all)
 {
 	struct t_daemon *d = t_daemon_start(NULL, NULL);
