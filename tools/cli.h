@@ -1,7 +1,9 @@
 /* cli.h - inside the command line `hypercache`.
  *
  *   hypercache.c      options, the table of verbs, help
- *   cli_data.c        get, set, delete, ping: through the library
+ *   cli_data.c        get, ping: through the library, and what follows in common
+ *   cli_change.c      set and its conditions, append, numbers, touch, delete, clear
+ *   cli_mset.c        mset: pairs from arguments or standard input
  *   cli_look.c        exists, meta, scan: the same, without a byte of a value
  *   cli_stat.c        stat       \
  *   cli_clients.c     clients     > through the admin socket and shared memory alone
@@ -24,7 +26,8 @@
 /* X(name, number, meaning): exit statuses, for the help and the manual. */
 #define CLI_STATUSES(X) \
 	X(DONE, 0, "done") \
-	X(MISS, 1, "a verb with a KEY: there is no such entry; fsck: something is wrong") \
+	X(MISS, 1, \
+		"there is no such entry, or a condition did not hold; fsck: something is wrong") \
 	X(USAGE, 2, "wrong options or arguments") \
 	X(NO_DAEMON, 3, "no daemon answers, or not in time") \
 	X(DENIED, 4, "the daemon refuses: this user may not, or it has too many clients") \
@@ -43,6 +46,14 @@ struct cli {
 	bool store_given; /* --store: some verbs do all stores without it */
 	uint64_t ttl_ms;  /* as hc_set_opts.ttl_ms */
 	uint32_t flags;
+	uint32_t mode; /* enum hc_set_mode, with its version; and the stamp of any mode */
+	uint64_t version, stamp;
+	bool touch; /* get --touch: the entry gets touch_ms */
+	uint64_t touch_ms;
+	int64_t initial; /* of incr and decr */
+	bool wrap, must_exist;
+	bool zero;  /* mset: zero bytes between keys and values */
+	bool words; /* help: for a shell */
 	int n_args; /* behind the verb */
 	char **arg;
 };
@@ -50,12 +61,23 @@ struct cli {
 struct cli_verb {
 	const char *name, *args, *line, *help;
 	int args_min, args_max;
+	uint32_t options; /* bit i: option i of hypercache.c, beside those of every verb */
 	int (*run)(const struct cli *c);
 };
 
 int cli_get(const struct cli *c);
 int cli_set(const struct cli *c);
+int cli_add(const struct cli *c);
+int cli_replace(const struct cli *c);
+int cli_cas(const struct cli *c);
+int cli_append(const struct cli *c);
+int cli_prepend(const struct cli *c);
+int cli_incr(const struct cli *c);
+int cli_decr(const struct cli *c);
+int cli_touch(const struct cli *c);
 int cli_delete(const struct cli *c);
+int cli_mset(const struct cli *c);
+int cli_clear(const struct cli *c);
 int cli_ping(const struct cli *c);
 int cli_exists(const struct cli *c);
 int cli_meta(const struct cli *c);
@@ -81,6 +103,15 @@ struct hc_store;
 int cli_store_open(const struct cli *c, struct hc **ret, struct hc_store **ret_store);
 /* The key, the verb's first argument.  0, or an exit status. */
 int cli_key_arg(const struct cli *c, const char **ret, size_t *ret_bytes);
+
+/* The bytes of argument i; all of standard input, for the caller to free.  0, or an exit status. */
+int cli_arg_bytes(const struct cli *c, int i, const char **ret, size_t *ret_bytes);
+int cli_input_read(const struct cli *c, char **ret, size_t *ret_bytes);
+
+/* Numbers and times of arguments (hypercache.c).  False: it is none.  A time is as 10s or "never"; in ms. */
+bool cli_u64(const char *text, uint64_t *ret);
+bool cli_i64(const char *text, int64_t *ret);
+bool cli_ttl(const char *text, uint64_t *ret_ms);
 
 /* Ends standard output: CLI_DONE or `status`, or CLI_FAILED with a line if not all could be written. */
 int cli_end(const struct cli *c, int status);

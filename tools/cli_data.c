@@ -1,4 +1,4 @@
-/* cli_data.c - get, set, delete, ping: what any program can do with the library. */
+/* cli_data.c - get, ping, and what all verbs that use the library have in common. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 #include "cli.h"
 #include "hypercache.h"
 
-enum { GET_TRIES = 16, GET_BYTES = 65536 };
+enum { GET_TRIES = 16, INPUT_BYTES = 65536 };
 
 /* More than a frame can carry: the daemon would refuse it. */
 #define VALUE_BYTES_MAX ((size_t)1 << 30)
@@ -69,8 +69,7 @@ int cli_store_open(const struct cli *c, struct hc **ret, struct hc_store **ret_s
 	return r == 0 ? 0 : cli_hc_fail(c, "no store", r);
 }
 
-/* The bytes of argument i.  0, or an exit status. */
-static int arg_bytes(const struct cli *c, int i, const char **ret, size_t *ret_bytes)
+int cli_arg_bytes(const struct cli *c, int i, const char **ret, size_t *ret_bytes)
 {
 	*ret = c->arg[i];
 	*ret_bytes = strlen(c->arg[i]);
@@ -81,7 +80,7 @@ static int arg_bytes(const struct cli *c, int i, const char **ret, size_t *ret_b
 
 int cli_key_arg(const struct cli *c, const char **ret, size_t *ret_bytes)
 {
-	int status = arg_bytes(c, 0, ret, ret_bytes);
+	int status = cli_arg_bytes(c, 0, ret, ret_bytes);
 
 	if (status)
 		return status;
@@ -90,59 +89,86 @@ int cli_key_arg(const struct cli *c, const char **ret, size_t *ret_bytes)
 	return 0;
 }
 
-/* A copy of the value, whatever its size: it may change between two tries.  Result of hc_get. */
-static int value_get(struct hc_store *s, const char *key, size_t key_bytes, char **buf, size_t *ret)
-{
-	size_t room = GET_BYTES;
-	int r = HC_TOO_SMALL;
+/* A copy of an entry. */
+struct copy {
+	char *value;
+	size_t n;
+	uint64_t version;
+	uint32_t flags;
+};
 
-	for (int i = 0; i < GET_TRIES && (r == HC_TOO_SMALL || r == HC_E_BUSY); i++) {
-		char *more = realloc(*buf, room);
-		if (!more)
+/* Result of hc_view.  A copy that was spoiled by a revocation is made again. */
+static int entry_get(struct hc_store *s, const char *key, size_t key_bytes, struct copy *ret)
+{
+	for (int i = 0; i < GET_TRIES; i++) {
+		struct hc_view v;
+		int r = hc_view(s, key, key_bytes, &v);
+		if (r == HC_E_BUSY)
+			continue;
+		if (r != HC_OK)
+			return r;
+		char *more = realloc(ret->value, v.value_bytes + 1);
+		if (!more) {
+			(void)hc_view_release(&v);
 			return HC_E_NO_MEMORY;
-		*buf = more;
-		r = hc_get(s, key, key_bytes, *buf, room, ret);
-		if (r == HC_TOO_SMALL)
-			room = *ret + *ret / 4;
+		}
+		memcpy(more, v.value, v.value_bytes);
+		*ret = (struct copy){
+			.value = more, .n = v.value_bytes, .version = v.version, .flags = v.flags};
+		int ok = hc_view_ok(&v);
+		(void)hc_view_release(&v);
+		if (ok == 1)
+			return HC_OK;
 	}
-	return r == HC_TOO_SMALL ? HC_E_BUSY : r;
+	return HC_E_BUSY;
+}
+
+static void get_json(int r, const char *key, size_t key_bytes, const struct copy *e)
+{
+	struct json j = {.to = stdout};
+
+	json_begin(&j, NULL, '{');
+	json_string(&j, "result", r == HC_OK ? "hit" : "miss");
+	json_bytes(&j, "key", key, key_bytes);
+	if (r == HC_OK) {
+		json_bytes(&j, "value", e->value, e->n);
+		json_u64(&j, "version", e->version);
+		json_u64(&j, "flags", e->flags);
+	}
+	json_end(&j, '}');
+	json_finish(&j);
 }
 
 int cli_get(const struct cli *c)
 {
 	_cleanup_(hc_closep) struct hc *hc = NULL;
-	_cleanup_free_ char *buf = NULL;
+	struct copy e = {0};
 	struct hc_store *s;
 	const char *key;
-	size_t key_bytes, n;
+	size_t key_bytes;
 	int status = cli_key_arg(c, &key, &key_bytes);
 
 	if (status || (status = cli_store_open(c, &hc, &s)))
 		return status;
-	int r = value_get(s, key, key_bytes, &buf, &n);
+	int r = entry_get(s, key, key_bytes, &e);
+	_cleanup_free_ char *value = e.value;
+	if (r == HC_OK && c->touch)
+		r = hc_touch(s, key, key_bytes, c->touch_ms);
 	if (r < 0)
 		return cli_hc_fail(c, "get", r);
 	if (c->json) {
-		struct json j = {.to = stdout};
-		json_begin(&j, NULL, '{');
-		json_string(&j, "result", r == HC_OK ? "hit" : "miss");
-		json_bytes(&j, "key", key, key_bytes);
-		if (r == HC_OK)
-			json_bytes(&j, "value", buf, n);
-		json_end(&j, '}');
-		json_finish(&j);
+		get_json(r, key, key_bytes, &e);
 	} else if (r == HC_OK) {
-		(void)fwrite(buf, 1, n, stdout);
+		(void)fwrite(value, 1, e.n, stdout);
 		if (isatty(STDOUT_FILENO))
 			putchar('\n');
 	}
 	return cli_end(c, r == HC_OK ? CLI_DONE : CLI_MISS);
 }
 
-/* All of standard input.  0, or an exit status. */
-static int input_read(const struct cli *c, char **ret, size_t *ret_bytes)
+int cli_input_read(const struct cli *c, char **ret, size_t *ret_bytes)
 {
-	size_t room = GET_BYTES, n = 0, got;
+	size_t room = INPUT_BYTES, n = 0, got;
 	_cleanup_free_ char *buf = malloc(room);
 
 	while (buf && (got = fread(buf + n, 1, room - n, stdin)) > 0) {
@@ -164,66 +190,6 @@ static int input_read(const struct cli *c, char **ret, size_t *ret_bytes)
 	*ret = steal_ptr(buf);
 	*ret_bytes = n;
 	return 0;
-}
-
-/* What goes to programs after a mutation. */
-static int mutation_end(
-	const struct cli *c, const char *result, const char *key, size_t key_bytes, int status)
-{
-	if (c->json) {
-		struct json j = {.to = stdout};
-		json_begin(&j, NULL, '{');
-		json_string(&j, "result", result);
-		json_bytes(&j, "key", key, key_bytes);
-		json_end(&j, '}');
-		json_finish(&j);
-	}
-	return cli_end(c, status);
-}
-
-int cli_set(const struct cli *c)
-{
-	_cleanup_(hc_closep) struct hc *hc = NULL;
-	_cleanup_free_ char *input = NULL;
-	struct hc_set_opts o = HC_OPTS(hc_set_opts);
-	const char *key, *value;
-	struct hc_store *s;
-	size_t key_bytes, n;
-	int status = cli_key_arg(c, &key, &key_bytes);
-
-	if (status)
-		return status;
-	if (c->n_args == 2 && strcmp(c->arg[1], "-") != 0) {
-		status = arg_bytes(c, 1, &value, &n);
-	} else {
-		status = input_read(c, &input, &n);
-		value = input;
-	}
-	if (status || (status = cli_store_open(c, &hc, &s)))
-		return status;
-	o.ttl_ms = c->ttl_ms;
-	o.flags = c->flags;
-	int r = hc_set(s, key, key_bytes, value, n, &o);
-	if (r != HC_OK)
-		return cli_hc_fail(c, "set", r);
-	return mutation_end(c, "set", key, key_bytes, CLI_DONE);
-}
-
-int cli_delete(const struct cli *c)
-{
-	_cleanup_(hc_closep) struct hc *hc = NULL;
-	struct hc_store *s;
-	const char *key;
-	size_t key_bytes;
-	int status = cli_key_arg(c, &key, &key_bytes);
-
-	if (status || (status = cli_store_open(c, &hc, &s)))
-		return status;
-	int r = hc_delete(s, key, key_bytes);
-	if (r < 0)
-		return cli_hc_fail(c, "delete", r);
-	return mutation_end(c, r == HC_OK ? "deleted" : "miss", key, key_bytes,
-		r == HC_OK ? CLI_DONE : CLI_MISS);
 }
 
 static uint64_t now_ns(void)

@@ -1,6 +1,7 @@
 /* hypercache.c - the command line: options, the table of verbs, help. */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,48 +14,132 @@ enum { TIMEOUT_MS = 5000, TIMEOUT_MAX_MS = 3600000 };
 
 static int cli_help(const struct cli *c);
 
+/* X(id, name, argument or NULL, meaning): all options.  Their place is their bit in cli_verb.options. */
+#define OPTIONS(X) \
+	X(SOCKET, "socket", "PATH", \
+		"the daemon's socket; else $HYPERCACHE_SOCKET, or the usual place") \
+	X(ADMIN, "admin", "PATH", "the admin socket; else admin.sock beside the other") \
+	X(TIMEOUT, "timeout", "TIME", "how long to wait, as 500ms or 10s; else 5s") \
+	X(JSON, "json", NULL, "one JSON object; bytes that are not UTF-8 as NAME_base64") \
+	X(HELP, "help", NULL, "this; with a verb, about the verb") \
+	X(VERSION, "version", NULL, "the version; --: the end of the options") \
+	X(STORE, "store", "NAME", "the store; else \"default\" (stat: all)") \
+	X(BASE64, "base64", NULL, "KEY and VALUE are given in base64: any bytes") \
+	X(TTL, "ttl", "TIME", "time to live, as 10s, 5m, 1h, 2d, or never; else the store's") \
+	X(FLAGS, "flags", "N", "the caller's flags, 0 to 4294967295") \
+	X(STAMP, "stamp", "N", "the caller's order mark, kept with the entry") \
+	X(ADD, "add", NULL, "only if there is no such entry") \
+	X(REPLACE, "replace", NULL, "only if there is one") \
+	X(IF_VERSION, "if-version", "N", "only if there is one of this version") \
+	X(IF_NEWER, "if-newer", "STAMP", "only if there is none of this stamp or a higher one") \
+	X(TOUCH, "touch", "TIME", "the entry gets this time to live, from now") \
+	X(INITIAL, "initial", "N", "what an absent entry is taken for; else 0") \
+	X(WRAP, "wrap", NULL, "past 64 bits it goes on at the other end; else it stays there") \
+	X(MUST_EXIST, "must-exist", NULL, "an absent entry is not made") \
+	X(ZERO, "zero", NULL, "zero bytes end the keys and values of standard input") \
+	X(VERBOSE, "verbose", NULL, "all counters, and what they mean") \
+	X(FORCE, "force", NULL, "also where entries are lost") \
+	X(WORDS, "words", NULL, "the bare names of verbs, or of a verb's options: for a shell")
+
+enum {
+#define OPT_ENUM_(id, name, arg, line) OPT_##id,
+	OPTIONS(OPT_ENUM_) N_OPTIONS,
+	OPT_FIRST = 256 /* what getopt_long says for option 0 */
+};
+#define BIT(id) (1u << OPT_##id)
+_Static_assert(N_OPTIONS <= 32, "one bit each");
+
+/* Of every verb. */
+#define OF_ALL (BIT(SOCKET) | BIT(ADMIN) | BIT(TIMEOUT) | BIT(JSON) | BIT(HELP) | BIT(VERSION))
+#define OF_DATA (BIT(STORE) | BIT(BASE64))
+#define OF_SET (OF_DATA | BIT(TTL) | BIT(FLAGS) | BIT(STAMP))
+
+static const struct {
+	const char *name, *arg, *line;
+} option_table[] = {
+#define OPT_ROW_(id, name, arg, line) {name, arg, line},
+	OPTIONS(OPT_ROW_)};
+
 static const struct cli_verb verbs[] = {
 	{"get", "KEY", "print the value of a key",
 		"The value's bytes go to standard output as they are; a newline follows\n"
-		"only if that is a terminal.  Exit status 1 if there is no such entry.\n",
-		1, 1, cli_get},
+		"only if that is a terminal.  --json has its version and flags too.\n"
+		"Exit status 1 if there is no such entry.\n",
+		1, 1, OF_DATA | BIT(TOUCH), cli_get},
 	{"set", "KEY [VALUE|-]", "set a key to a value",
 		"Without VALUE, or with -, the value is all that comes from standard\n"
-		"input, byte for byte.  --ttl is its time to live (10s, 5m, never),\n"
-		"--flags a number of your own that is kept with it.\n",
-		1, 2, cli_set},
-	{"delete", "KEY", "delete a key", "Exit status 1 if there is no such entry.\n", 1, 1,
-		cli_delete},
+		"input, byte for byte.  Exit status 1 if its condition does not hold: nothing has\n"
+		"changed then, and --json says which (exists, miss, conflict, older).\n",
+		1, 2, OF_SET | BIT(ADD) | BIT(REPLACE) | BIT(IF_VERSION) | BIT(IF_NEWER), cli_set},
+	{"add", "KEY [VALUE|-]", "set a key that is not there", "As set --add.\n", 1, 2, OF_SET,
+		cli_add},
+	{"replace", "KEY [VALUE|-]", "set a key that is there", "As set --replace.\n", 1, 2, OF_SET,
+		cli_replace},
+	{"cas", "KEY VERSION [VALUE|-]", "compare and set",
+		"As set --if-version: writes only if nobody has written since VERSION, which\n"
+		"`get --json` and `meta` tell.\n",
+		2, 3, OF_SET, cli_cas},
+	{"append", "KEY [VALUE|-]", "put bytes behind a value",
+		"The entry keeps its flags, stamp and time.  Exit status 1 if there is none.\n", 1,
+		2, OF_DATA | BIT(IF_VERSION), cli_append},
+	{"prepend", "KEY [VALUE|-]", "put bytes before a value", "As append.\n", 1, 2,
+		OF_DATA | BIT(IF_VERSION), cli_prepend},
+	{"incr", "KEY [N]", "add to a number, and print the sum",
+		"The value is a decimal number of 64 bits; N is 1 if it is not given (a negative "
+		"one\n"
+		"behind --).  An absent entry is made, as if it were 0 or --initial.  Past the "
+		"end\n"
+		"of 64 bits the sum stays there, or with --wrap goes on at the other end.\n",
+		1, 2, OF_DATA | BIT(TTL) | BIT(INITIAL) | BIT(WRAP) | BIT(MUST_EXIST), cli_incr},
+	{"decr", "KEY [N]", "subtract from a number, and print the rest", "As incr.\n", 1, 2,
+		OF_DATA | BIT(TTL) | BIT(INITIAL) | BIT(WRAP) | BIT(MUST_EXIST), cli_decr},
+	{"touch", "KEY [TIME]", "give an entry another time to live",
+		"From now: 10s, 5m, 1h, 2d, never; without TIME, the store's.  Exit status 1 if "
+		"there\n"
+		"is no such entry.\n",
+		1, 2, OF_DATA, cli_touch},
+	{"delete", "KEY", "delete a key",
+		"Exit status 1 if there is no such entry, or it is not of --if-version.\n", 1, 1,
+		OF_DATA | BIT(IF_VERSION), cli_delete},
+	{"mset", "[KEY VALUE]...", "set many keys",
+		"Without arguments, from standard input: lines of KEY, tab, VALUE; with --base64 "
+		"both\n"
+		"in base64; with --zero, each key and each value ended by a zero byte.  Not a\n"
+		"transaction.  Exit status 1 if the condition did not hold for some.\n",
+		0, INT_MAX, OF_SET | BIT(ADD) | BIT(REPLACE) | BIT(IF_NEWER) | BIT(ZERO), cli_mset},
+	{"clear", "", "remove all entries of a store",
+		"At once, whatever their number; --store has to be given.\n", 0, 0, BIT(STORE),
+		cli_clear},
 	{"exists", "KEY", "is there such an entry?",
 		"Prints nothing: exit status 0 if there is, 1 if not.  Not counted as a read.\n", 1,
-		1, cli_exists},
+		1, OF_DATA, cli_exists},
 	{"meta", "KEY", "what is known of an entry",
 		"Version, times, flags, size.  Not counted as a read.  Exit status 1 if there\n"
 		"is no such entry.\n",
-		1, 1, cli_meta},
+		1, 1, OF_DATA, cli_meta},
 	{"scan", "[PREFIX]", "list keys",
 		"One key a line, byte for byte, in no order; all, or those that begin with\n"
 		"PREFIX.  A key that is there all the time is listed at least once, whatever\n"
 		"else changes meanwhile.  Read from shared memory: the daemon does nothing.\n",
-		0, 1, cli_scan},
+		0, 1, OF_DATA, cli_scan},
 	{"ping", "", "ask the engine for a sign of life", "Prints how long the round trip took.\n",
-		0, 0, cli_ping},
+		0, 0, 0, cli_ping},
 	{"stat", "", "show the daemon, its pools and stores",
 		"Read from shared memory: it works while the engine hangs or is dead.\n"
 		"--store shows one store, with all that is counted of it.\n"
 		"--verbose shows all counters and what they mean.  A pool adds up:\n"
 		"limit = live + overhead + free + limbo + unusable.\n",
-		0, 0, cli_stat},
+		0, 0, BIT(STORE) | BIT(VERBOSE), cli_stat},
 	{"clients", "", "show who is connected",
 		"Read from shared memory.  Process and user are what the kernel says,\n"
 		"name and numbers the client's own words.\n",
-		0, 0, cli_clients},
+		0, 0, 0, cli_clients},
 	{"fsck", "", "check the shared memory",
 		"Reads all of it and prints each invariant that is broken, by the number\n"
 		"under which the headers in shm/layout list it.  Nothing is changed or\n"
 		"locked; the daemon may go on meanwhile.  Exit status 1 if something is\n"
 		"wrong.\n",
-		0, 0, cli_fsck},
+		0, 0, 0, cli_fsck},
 	{"config", "check FILE | show | diff [FILE]", "look at a configuration",
 		"check: is this file right?  Asks no daemon.  If not: exit status 1, and file,\n"
 		"line, column, and what would be right.\n"
@@ -63,38 +148,25 @@ static const struct cli_verb verbs[] = {
 		"diff: what a reload of the daemon's file, or of FILE, would change, and what of\n"
 		"that takes a new start (then a reload is refused).  Exit status 1 if something\n"
 		"differs.\n",
-		1, 2, cli_config},
+		1, 2, 0, cli_config},
 	{"reload", "", "read the daemon's configuration again",
 		"As SIGHUP does, but with an answer: what has changed.  All of it or nothing: a\n"
 		"file that is not right, is being written, or changes what takes a new start, is\n"
 		"refused, and so is one without a store that holds entries, unless --force is "
 		"given.\n",
-		0, 0, cli_reload},
+		0, 0, BIT(FORCE), cli_reload},
 	{"store", "list | create NAME [KEY=VALUE]... | drop NAME", "list, create and drop stores",
 		"create: clients find it at once.  KEYs as in the configuration (hypercached\n"
 		"--help-config); it lasts until it is dropped or the daemon ends.\n"
 		"drop: calls of clients that have it answer HC_E_NO_STORE from then on; its "
 		"memory\n"
 		"is given back in the background.  A store that holds entries only with --force.\n",
-		1, 34, cli_store},
-	{"pool", "list", "list pools", "In short; `hypercache stat` tells more.\n", 1, 1, cli_pool},
-	{"help", "[VERB]", "explain a verb", "", 0, 1, cli_help},
+		1, 34, BIT(FORCE), cli_store},
+	{"pool", "list", "list pools", "In short; `hypercache stat` tells more.\n", 1, 1, 0,
+		cli_pool},
+	{"help", "[VERB]", "explain a verb", "", 0, 1, BIT(WORDS), cli_help},
 };
 enum { N_VERBS = sizeof verbs / sizeof *verbs };
-
-static const char option_help[] =
-	"  --socket PATH   the daemon's socket; else $HYPERCACHE_SOCKET, or the usual place\n"
-	"  --admin PATH    the admin socket; else admin.sock beside the other\n"
-	"  --store NAME    the store of a verb with a KEY, and of scan; else \"default\"; of stat; "
-	"else all\n"
-	"  --timeout TIME  how long to wait, as 500ms or 10s; else 5s\n"
-	"  --ttl TIME      time to live (set), as 10s, 5m, 1h, 2d, or never; else the store's\n"
-	"  --flags N       the caller's flags, 0 to 4294967295 (set)\n"
-	"  --base64        KEY and VALUE are given in base64: any bytes\n"
-	"  --force         also where entries are lost (reload, store drop)\n"
-	"  --json          one JSON object; bytes that are not UTF-8 as NAME_base64\n"
-	"  --verbose       all counters (stat)\n"
-	"  --help          this; --version: the version; --: the end of the options\n";
 
 static const struct cli_verb *verb_find(const char *name)
 {
@@ -104,29 +176,74 @@ static const struct cli_verb *verb_find(const char *name)
 	return NULL;
 }
 
+/* The options whose bits are set, a line each. */
+static void options_print(FILE *to, uint32_t which)
+{
+	for (int i = 0; i < N_OPTIONS; i++) {
+		if (!(which >> i & 1))
+			continue;
+		int n = fprintf(to, "  --%s %s", option_table[i].name,
+			option_table[i].arg ? option_table[i].arg : "");
+		fprintf(to, "%*s%s\n", n < 22 ? 22 - n : 1, "", option_table[i].line);
+	}
+}
+
 static void usage_print(FILE *to)
 {
 	fputs("hypercache - reads, writes and shows the cache of this host\n\n", to);
 	for (int i = 0; i < N_VERBS; i++) {
 		int n = fprintf(to, "  hypercache %s %s", verbs[i].name, verbs[i].args);
-		fprintf(to, "%*s%s\n", n < 34 ? 34 - n : 1, "", verbs[i].line);
+		fprintf(to, "%*s%s\n", n < 37 ? 37 - n : 1, "", verbs[i].line);
 	}
-	fprintf(to, "\n%s\nExit status:\n", option_help);
+	fputs("\nOptions, before or behind the verb; `hypercache help VERB` says which ones it "
+	      "has:\n",
+		to);
+	options_print(to, UINT32_MAX);
+	fputs("\nExit status:\n", to);
 #define STATUS_LINE_(name, number, meaning) fprintf(to, "  %d  %s\n", number, meaning);
 	CLI_STATUSES(STATUS_LINE_)
 }
 
+/* For a shell that completes: the verbs; of a verb the words that it has instead of arguments (config
+ * check), and its options with what they take. */
+static void words_print(const struct cli_verb *v)
+{
+	for (int i = 0; i < N_VERBS && !v; i++)
+		printf("%s\n", verbs[i].name);
+	if (!v)
+		return;
+	for (const char *at = v->args; *at;) {
+		size_t n = strcspn(at, " |");
+		if (n && *at >= 'a' && *at <= 'z')
+			printf("%.*s\n", (int)n, at);
+		at += n + strspn(at + n, " |");
+	}
+	for (int i = 0; i < N_OPTIONS; i++)
+		if ((OF_ALL | v->options) >> i & 1)
+			printf("--%s%s%s\n", option_table[i].name, option_table[i].arg ? " " : "",
+				option_table[i].arg ? option_table[i].arg : "");
+}
+
+static void verb_print(const struct cli_verb *v)
+{
+	printf("hypercache %s%s%s\n\n%s.\n%s\n", v->name, *v->args ? " " : "", v->args, v->line,
+		v->help);
+	options_print(stdout, OF_ALL | v->options);
+}
+
 static int cli_help(const struct cli *c)
 {
-	if (c->n_args == 0) {
-		usage_print(stdout);
-		return cli_end(c, CLI_DONE);
-	}
-	const struct cli_verb *v = verb_find(c->arg[0]);
-	if (!v)
+	const struct cli_verb *v = c->n_args ? verb_find(c->arg[0]) : NULL;
+
+	if (c->n_args && !v)
 		return cli_fail(c, CLI_USAGE, "there is no verb \"%s\": see `hypercache --help`",
 			c->arg[0]);
-	printf("hypercache %s %s\n\n%s.\n%s", v->name, v->args, v->line, v->help);
+	if (c->words)
+		words_print(v);
+	else if (v)
+		verb_print(v);
+	else
+		usage_print(stdout);
 	return cli_end(c, CLI_DONE);
 }
 
@@ -204,7 +321,7 @@ static bool duration_parse(const char *text, uint64_t max_ms, uint64_t *ret_ms)
 	return false;
 }
 
-static bool number_parse(const char *text, uint32_t *ret)
+bool cli_u64(const char *text, uint64_t *ret)
 {
 	char *end;
 
@@ -212,91 +329,131 @@ static bool number_parse(const char *text, uint32_t *ret)
 		return false;
 	errno = 0;
 	unsigned long long n = strtoull(text, &end, 0);
-	*ret = (uint32_t)n;
-	return errno == 0 && *end == 0 && n <= UINT32_MAX;
+	*ret = n;
+	return errno == 0 && *end == 0;
 }
 
-enum {
-	OPT_SOCKET = 256,
-	OPT_ADMIN,
-	OPT_STORE,
-	OPT_TIMEOUT,
-	OPT_TTL,
-	OPT_FLAGS,
-	OPT_BASE64,
-	OPT_JSON,
-	OPT_VERBOSE,
-	OPT_FORCE,
-	OPT_HELP,
-	OPT_VERSION,
-};
+bool cli_i64(const char *text, int64_t *ret)
+{
+	char *end;
+
+	if ((*text < '0' || *text > '9') && *text != '-')
+		return false;
+	errno = 0;
+	long long n = strtoll(text, &end, 10);
+	*ret = n;
+	return errno == 0 && *end == 0 && end[-1] != '-';
+}
+
+bool cli_ttl(const char *text, uint64_t *ret_ms)
+{
+	const uint64_t ten_years_ms = UINT64_C(3650) * 86400000;
+
+	*ret_ms = HC_TTL_NEVER;
+	return strcmp(text, "never") == 0 || duration_parse(text, ten_years_ms, ret_ms);
+}
 
 static const struct option options[] = {
-	{"socket", required_argument, NULL, OPT_SOCKET},
-	{"admin", required_argument, NULL, OPT_ADMIN},
-	{"store", required_argument, NULL, OPT_STORE},
-	{"timeout", required_argument, NULL, OPT_TIMEOUT},
-	{"ttl", required_argument, NULL, OPT_TTL},
-	{"flags", required_argument, NULL, OPT_FLAGS},
-	{"base64", no_argument, NULL, OPT_BASE64},
-	{"json", no_argument, NULL, OPT_JSON},
-	{"verbose", no_argument, NULL, OPT_VERBOSE},
-	{"force", no_argument, NULL, OPT_FORCE},
-	{"help", no_argument, NULL, OPT_HELP},
-	{"version", no_argument, NULL, OPT_VERSION},
-	{NULL, 0, NULL, 0},
+#define OPT_GETOPT_(id, name, arg, line) \
+	{name, (arg) ? required_argument : no_argument, NULL, OPT_FIRST + OPT_##id},
+	OPTIONS(OPT_GETOPT_){NULL, 0, NULL, 0},
 };
+
+/* A condition of set: at most one. */
+static bool mode_take(struct cli *c, uint32_t mode)
+{
+	if (c->mode != HC_SET && c->mode != mode) {
+		(void)cli_fail(c, CLI_USAGE,
+			"--add, --replace, --if-version and --if-newer exclude each other");
+		return false;
+	}
+	c->mode = mode;
+	return true;
+}
+
+/* An option that takes nothing. */
+static bool flag_take(struct cli *c, int opt)
+{
+	switch (opt) {
+	case OPT_ADD:
+		return mode_take(c, HC_ADD);
+	case OPT_REPLACE:
+		return mode_take(c, HC_REPLACE);
+	case OPT_JSON:
+		return c->json = true;
+	case OPT_BASE64:
+		return c->base64 = true;
+	case OPT_VERBOSE:
+		return c->verbose = true;
+	case OPT_FORCE:
+		return c->force = true;
+	case OPT_WRAP:
+		return c->wrap = true;
+	case OPT_MUST_EXIST:
+		return c->must_exist = true;
+	case OPT_ZERO:
+		return c->zero = true;
+	default: /* OPT_WORDS */
+		return c->words = true;
+	}
+}
+
+/* An option's value.  1: taken; 0: it is none for this option; -1: refused, and that has been said. */
+static int value_take(struct cli *c, int opt, const char *text)
+{
+	uint64_t n = 0;
+
+	switch (opt) {
+	case OPT_SOCKET:
+		c->socket = text;
+		return 1;
+	case OPT_ADMIN:
+		c->admin = text;
+		return 1;
+	case OPT_STORE:
+		c->store = text;
+		return c->store_given = true;
+	case OPT_TIMEOUT:
+		if (!duration_parse(text, TIMEOUT_MAX_MS, &n))
+			return 0;
+		c->timeout_ms = (uint32_t)n;
+		return 1;
+	case OPT_TTL:
+		return cli_ttl(text, &c->ttl_ms);
+	case OPT_FLAGS:
+		if (!cli_u64(text, &n) || n > UINT32_MAX)
+			return 0;
+		c->flags = (uint32_t)n;
+		return 1;
+	case OPT_STAMP:
+		return cli_u64(text, &c->stamp);
+	case OPT_IF_VERSION:
+		if (!cli_u64(text, &c->version) || c->version == 0)
+			return 0;
+		return mode_take(c, HC_IF_VERSION) ? 1 : -1;
+	case OPT_IF_NEWER:
+		if (!cli_u64(text, &c->stamp))
+			return 0;
+		return mode_take(c, HC_IF_NEWER) ? 1 : -1;
+	case OPT_TOUCH:
+		c->touch = true;
+		return cli_ttl(text, &c->touch_ms);
+	default: /* OPT_INITIAL */
+		return cli_i64(text, &c->initial);
+	}
+}
 
 /* Obeys one option.  False, and it has been said: its argument is wrong. */
 static bool option_take(struct cli *c, int opt)
 {
-	const uint64_t ten_years_ms = UINT64_C(3650) * 86400000;
-	uint64_t ms = 0;
-
-	switch (opt) {
-	case OPT_SOCKET:
-		c->socket = optarg;
-		return true;
-	case OPT_ADMIN:
-		c->admin = optarg;
-		return true;
-	case OPT_STORE:
-		c->store = optarg;
-		c->store_given = true;
-		return true;
-	case OPT_BASE64:
-		c->base64 = true;
-		return true;
-	case OPT_JSON:
-		c->json = true;
-		return true;
-	case OPT_VERBOSE:
-		c->verbose = true;
-		return true;
-	case OPT_FORCE:
-		c->force = true;
-		return true;
-	case OPT_TIMEOUT:
-		if (!duration_parse(optarg, TIMEOUT_MAX_MS, &ms))
-			break;
-		c->timeout_ms = (uint32_t)ms;
-		return true;
-	case OPT_TTL:
-		if (strcmp(optarg, "never") == 0)
-			c->ttl_ms = HC_TTL_NEVER;
-		else if (!duration_parse(optarg, ten_years_ms, &c->ttl_ms))
-			break;
-		return true;
-	case OPT_FLAGS:
-		if (!number_parse(optarg, &c->flags))
-			break;
-		return true;
-	default:
-		return false; /* getopt has said it */
-	}
-	(void)cli_fail(c, CLI_USAGE, "\"%s\" is not what --%s takes: see `hypercache --help`",
-		optarg, options[opt - OPT_SOCKET].name);
-	return false;
+	if (!option_table[opt].arg)
+		return flag_take(c, opt);
+	int r = value_take(c, opt, optarg);
+	if (r == 0)
+		(void)cli_fail(c, CLI_USAGE,
+			"\"%s\" is not what --%s takes: see `hypercache --help`", optarg,
+			option_table[opt].name);
+	return r > 0;
 }
 
 static int version_print(const struct cli *c)
@@ -305,20 +462,52 @@ static int version_print(const struct cli *c)
 	return cli_end(c, CLI_DONE);
 }
 
+/* The verb, if it takes what was given; else NULL, and why not has been said. */
+static const struct cli_verb *verb_check(
+	const struct cli *c, const struct cli_verb *v, uint32_t given)
+{
+	for (int i = 0; i < N_OPTIONS; i++) {
+		if (!(given & ~(OF_ALL | v->options)) || !(given >> i & 1) ||
+			((OF_ALL | v->options) >> i & 1))
+			continue;
+		(void)cli_fail(c, CLI_USAGE, "%s does not take --%s: see `hypercache help %s`",
+			v->name, option_table[i].name, v->name);
+		return NULL;
+	}
+	if (c->n_args >= v->args_min && c->n_args <= v->args_max)
+		return v;
+	(void)cli_fail(c, CLI_USAGE, "it is `hypercache %s%s%s`: see `hypercache help %s`", v->name,
+		*v->args ? " " : "", v->args, v->name);
+	return NULL;
+}
+
+/* --help, of a verb if there is one. */
+static int help_wanted(int argc, char **argv, struct cli *c)
+{
+	c->n_args = optind < argc && verb_find(argv[optind]) ? 1 : 0;
+	c->arg = argv + optind;
+	return cli_help(c);
+}
+
 /* Fills in *c.  Returns the verb; NULL: *ret_status is the exit status, and all has been said. */
 static const struct cli_verb *cli_parse(int argc, char **argv, struct cli *c, int *ret_status)
 {
+	uint32_t given = 0;
 	int opt;
 
 	*c = (struct cli){.store = "default", .timeout_ms = TIMEOUT_MS};
 	*ret_status = CLI_USAGE;
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (opt == OPT_HELP)
-			*ret_status = cli_help(c);
-		if (opt == OPT_VERSION)
-			*ret_status = version_print(c);
-		if (opt == OPT_HELP || opt == OPT_VERSION || !option_take(c, opt))
+		if (opt < OPT_FIRST) /* getopt has said it */
 			return NULL;
+		opt -= OPT_FIRST;
+		given |= 1u << opt;
+		if (opt != OPT_HELP && opt != OPT_VERSION && !option_take(c, opt))
+			return NULL;
+	}
+	if (given & (BIT(HELP) | BIT(VERSION))) {
+		*ret_status = given & BIT(HELP) ? help_wanted(argc, argv, c) : version_print(c);
+		return NULL;
 	}
 	if (optind >= argc) { /* argc may be 0 */
 		usage_print(stderr);
@@ -332,11 +521,7 @@ static const struct cli_verb *cli_parse(int argc, char **argv, struct cli *c, in
 	}
 	c->n_args = argc - optind - 1;
 	c->arg = argv + optind + 1;
-	if (c->n_args >= v->args_min && c->n_args <= v->args_max)
-		return v;
-	(void)cli_fail(c, CLI_USAGE, "it is `hypercache %s %s`: see `hypercache help %s`", v->name,
-		v->args, v->name);
-	return NULL;
+	return verb_check(c, v, given);
 }
 
 int main(int argc, char **argv)

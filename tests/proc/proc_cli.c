@@ -8,103 +8,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "../kit/t.h"
-#include "../kit/t_daemon.h"
-#include "../kit/t_proc.h"
+#include "cli_run.h"
 #include "hypercache.h"
 #include "layout/l_client.h"
 #include "layout/l_control.h"
-
-enum { LIMIT_MS = 10000, ARGS_MAX = 16 };
-
-struct result {
-	int status;
-	char *out, *err;
-	size_t bytes; /* of out */
-};
-
-static void result_free(struct result *r)
-{
-	free(r->out);
-	free(r->err);
-}
-
-/* Runs `hypercache` with this input and these arguments (the last one is NULL) against d, or against
- * no daemon. */
-static struct result run_with(
-	const struct t_daemon *d, const char *input, size_t input_bytes, const char *const *args)
-{
-	const char *argv[ARGS_MAX + 8] = {t_bin("hypercache")};
-	struct result r = {0};
-	int n = 1;
-
-	if (d) {
-		argv[n++] = "--socket";
-		argv[n++] = d->socket;
-		argv[n++] = "--admin";
-		argv[n++] = d->admin;
-	}
-	for (int i = 0; args[i]; i++) {
-		CHECK(i < ARGS_MAX);
-		argv[n++] = args[i];
-	}
-	r.status = t_run(argv, input, input_bytes, &r.out, &r.bytes, &r.err, LIMIT_MS);
-	return r;
-}
-
-#define ARGS(...) \
-	(const char *const[]) { __VA_ARGS__, NULL }
-
-static struct result run(const struct t_daemon *d, const char *const *args)
-{
-	return run_with(d, NULL, 0, args);
-}
-
-/* Its exit status must be this; what it printed does not matter. */
-static void check_status(const struct t_daemon *d, int status, const char *const *args)
-{
-	struct result r = run(d, args);
-
-	if (r.status != status)
-		t_fail(__FILE__, __LINE__, "%s: status %d, not %d: %s%s", args[0], r.status, status,
-			r.out, r.err);
-	result_free(&r);
-}
-
-/* `get KEY` must give exactly these bytes. */
-static void check_value(const struct t_daemon *d, const char *key, const void *value, size_t n)
-{
-	struct result r = run(d, ARGS("get", key));
-
-	CHECK_EQ(r.status, 0);
-	CHECK_EQ(r.bytes, n);
-	CHECK(memcmp(r.out, value, n) == 0);
-	result_free(&r);
-}
-
-/* Its output must hold all of these texts, the last one being NULL. */
-static void check_says(const struct result *r, const char *text, ...)
-{
-	va_list args;
-
-	va_start(args, text);
-	for (; text; text = va_arg(args, const char *))
-		if (!strstr(r->out, text))
-			t_fail(__FILE__, __LINE__, "no \"%s\" in: %s%s", text, r->out, r->err);
-	va_end(args);
-}
-
-/* The number that follows "name": in JSON, the first one. */
-static uint64_t json_number(const char *json, const char *name)
-{
-	char want[64];
-
-	(void)snprintf(want, sizeof want, "\"%s\":", name);
-	const char *at = strstr(json, want);
-	if (!at)
-		t_fail(__FILE__, __LINE__, "no %s in: %s", name, json);
-	return strtoull(at + strlen(want), NULL, 10);
-}
 
 /* ------------------------------------------------------------------------ data */
 
@@ -158,7 +65,7 @@ TEST(keys_may_be_any_bytes)
 	hc_close(hc);
 	struct result r = run(d, ARGS("get", "--base64", "AP8=", "--json"));
 	CHECK_STR(r.out, "{\"result\":\"hit\",\"key_base64\":\"AP8=\",\"value\":"
-			 "\"\\u0000\\u0001\\u0002\"}\n");
+			 "\"\\u0000\\u0001\\u0002\",\"version\":1,\"flags\":0}\n");
 	result_free(&r);
 	check_status(d, 2, ARGS("get", "--base64", "AP8"));
 	check_status(d, 2, ARGS("get", "--base64", "A*8="));
@@ -633,7 +540,7 @@ TEST(the_manual_names_every_verb_and_option_of_the_help)
 		char word[32] = "", want[64];
 		if (sscanf(line, "  hypercache %31[a-z]", word) == 1)
 			(void)snprintf(want, sizeof want, ".It Cm %s", word);
-		else if (sscanf(line, "  --%31[a-z0-9]", word) == 1)
+		else if (sscanf(line, "  --%31[a-z0-9-]", word) == 1)
 			(void)snprintf(want, sizeof want, ".It Fl -%s", word);
 		else if (sscanf(line, "  %1[0-9]  ", word) == 1)
 			(void)snprintf(want, sizeof want, ".It %s\n", word);
@@ -643,7 +550,7 @@ TEST(the_manual_names_every_verb_and_option_of_the_help)
 		if (!strstr(man, want))
 			t_fail(__FILE__, __LINE__, "the manual has no \"%s\"", want);
 	}
-	CHECK_EQ(n, 15 + 11 + 6);
+	CHECK_EQ(n, 25 + 23 + 6);
 	free(man);
 	result_free(&r);
 }
