@@ -47,7 +47,8 @@
 #define CONFIG_CHOICES_policy(X) \
 	X(CONFIG_POLICY_S3_FIFO, "s3-fifo") X(CONFIG_POLICY_LRU, "lru") \
 	X(CONFIG_POLICY_SIEVE, "sieve") X(CONFIG_POLICY_W_TINYLFU, "w-tinylfu") \
-	X(CONFIG_POLICY_LFU, "lfu") X(CONFIG_POLICY_FIFO, "fifo")
+	X(CONFIG_POLICY_LFU, "lfu") X(CONFIG_POLICY_FIFO, "fifo") \
+	X(CONFIG_POLICY_TTL, "ttl")
 #define CONFIG_CHOICES_hardening(X)      X(CONFIG_HARDENING_NONE, "none") X(CONFIG_HARDENING_STRICT, "strict")
 #define CONFIG_CHOICES_lockdown(X)       X(CONFIG_LOCKDOWN_AUTO, "auto") X(CONFIG_LOCKDOWN_OFF, "off")
 
@@ -176,7 +177,11 @@
 		"The most entries of the store; above it the store evicts its own. auto: as many as fit.") \
 	STORE(policy, enum, "", CONFIG_WORDS(policy), "", "s3-fifo", START, \
 		"What is evicted when the pool is full. s3-fifo: first in first out through a small and a " \
-		"main queue, with a memory of what was evicted (Yang and others, SOSP 2023).")
+		"main queue, with a memory of what was evicted (Yang and others, SOSP 2023). lru: what was used " \
+		"longest ago. sieve: what was not hit since the last look (Zhang and others, NSDI 2024). " \
+		"w-tinylfu: a newcomer stays if it is asked for more often than what would go (Einziger and others, " \
+		"2017). lfu: what is used least often, with ageing. fifo: what is oldest. ttl: nothing before its " \
+		"time is over; a full store refuses.")
 
 /* clang-format on */
 

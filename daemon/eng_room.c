@@ -127,6 +127,8 @@ bool eng_room_unlink(struct eng_pool *p, uint64_t off)
 /* May what takes so many bytes of store s go for a write of `writer`, or for nobody's? */
 static bool may_take(const struct eng_store *s, const struct eng_store *writer, uint64_t bytes)
 {
+	if (s->pol->ops->keeps && !MUTANT(240))
+		return false;
 	/* 154: guarantees are not looked at */
 	return s == writer || eng_store_spare(s) >= bytes || MUTANT(154);
 }

@@ -15,6 +15,7 @@ static const struct pol_ops *const all[] = {
 	&pol_tinylfu,
 	&pol_lfu,
 	&pol_fifo,
+	&pol_ttl,
 	NULL,
 };
 

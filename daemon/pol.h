@@ -27,6 +27,7 @@
 #ifndef HC_DAEMON_POL_H
 #define HC_DAEMON_POL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct pol; /* one store's policy state; begins with const struct pol_ops *ops */
@@ -44,6 +45,7 @@ struct pol_stats {
 struct pol_ops {
 	const char *name;    /* as in the configuration */
 	const char *meaning; /* one line of help */
+	bool keeps;          /* it evicts nothing: what does not fit is refused */
 	/* A new state for a store that may hold up to about `bytes` (a hint for the first
 	 * sizes of private tables; they grow).  0 or -ENOMEM. */
 	int (*new)(const struct pol_ops *ops, uint64_t bytes, struct pol **ret);

@@ -1,4 +1,4 @@
-/* pol_queue.c - the policies that keep one list: fifo, lru, sieve.
+/* pol_queue.c - the policies that keep one list: fifo, lru, sieve, ttl.
  *
  *   fifo    the oldest goes.  Hits do nothing.
  *   lru     a hit or an overwrite makes an entry the newest; the oldest goes.  Exact over the order in
@@ -8,6 +8,8 @@
  *           goes (Zhang, Yang, Yue, Vigfusson, Rashmi: "SIEVE is simpler than LRU", NSDI 2024).  An
  *           entry is in danger as soon as the hand reaches it, be it a moment old: hits that the
  *           engine learns of late come too late more often than with s3-fifo.
+ *
+ *   ttl     nothing goes before its time is over (eng_expiry.c takes it away then).
  *
  * The hand's walk is paid for by the hits whose marks it takes away.  It ends after WALK_MAX steps
  * with the entry it stands at then, so that no call takes more than half a millisecond.
@@ -156,6 +158,15 @@ static void fifo_touch(struct pol *p, uint32_t node, uint64_t now_ms)
 	self(p)->st.touches++;
 }
 
+/* ------------------------------------------------------------ ttl */
+
+static int ttl_victim(struct pol *p, uint64_t now_ms, uint64_t *ret_off)
+{
+	if (MUTANT(240)) /* 240: what is promised to be kept may go */
+		return queue_victim(p, now_ms, ret_off);
+	return 1;
+}
+
 /* ------------------------------------------------------------ lru */
 
 static void lru_use(struct queue *q, uint32_t node)
@@ -239,4 +250,14 @@ const struct pol_ops pol_sieve = {
 	.replace = queue_replace,
 	.touch = sieve_touch,
 	.victim = sieve_victim,
+};
+
+const struct pol_ops pol_ttl = {
+	.name = "ttl",
+	.meaning = "nothing goes before its time to live is over; a store that is full refuses",
+	.keeps = true,
+	QUEUE_OPS,
+	.replace = queue_replace,
+	.touch = fifo_touch,
+	.victim = ttl_victim,
 };

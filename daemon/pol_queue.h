@@ -4,6 +4,6 @@
 
 #include "pol.h"
 
-extern const struct pol_ops pol_fifo, pol_lru, pol_sieve;
+extern const struct pol_ops pol_fifo, pol_lru, pol_sieve, pol_ttl;
 
 #endif
