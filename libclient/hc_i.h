@@ -71,6 +71,8 @@ struct hc_pool {
 	bool mapped;
 };
 
+#define HC_NO_SERIAL (~0ull) /* no session's */
+
 /* What each read needs of the session, gathered here: a look-up is short. */
 struct hc_store {
 	struct hc *hc;
@@ -78,10 +80,12 @@ struct hc_store {
 	const struct shm_store_entry *entry;
 	const uint32_t *fork_word; /* hc->fork_word */
 	uint64_t serial;           /* of hc->threads */
+	uint64_t plain_serial;     /* the same; HC_NO_SERIAL: reads do more than the simplest */
 	uint64_t seed;             /* of the hash of its keys */
-	bool stale_fails;          /* reads fail when the whole daemon is gone */
-	uint32_t idx;              /* in shm_control.store[] */
 	uint64_t id;               /* when it was opened (rule P10) */
+	uint32_t idx;              /* in shm_control.store[] */
+	uint32_t reads_off;        /* bytes from a thread's block to its struct shm_store_reads */
+	bool stale_fails;          /* reads fail when the whole daemon is gone */
 	struct hc_store *next; /* an earlier store of the same index, kept for those who hold it */
 };
 

@@ -280,6 +280,11 @@ static int store_take(
 			.fork_word = hc->fork_word,
 			.serial = hc_threads_serial(hc->threads),
 			.stale_fails = hc->stale_policy == HC_STALE_FAIL,
+			.plain_serial = hc->stale_policy == HC_STALE_FAIL || hc->full_fence
+		                                ? HC_NO_SERIAL
+		                                : hc_threads_serial(hc->threads),
+			.reads_off = (uint32_t)(offsetof(struct shm_block, store) +
+						idx * sizeof(struct shm_store_reads)),
 			.seed = shm_key_seed(hc->ctl->hash_seed, id),
 			.idx = idx,
 			.id = id,

@@ -8,147 +8,221 @@
 #include "step.h"
 
 enum {
-	FILTER_WIPE_MASK = 15, /* one hint given lately is forgotten every 16 hits */
 	HINT_SHIFT = 64 - SHM_WORD_TOP_SHIFT,
-	HINTS_MAX = 3,   /* of one item before it is forgotten: as many as a policy tells apart */
-	MGET_GROUP = 16, /* look-ups whose cache misses overlap */
+	HINTS_MAX = 3, /* of one item before it is forgotten: as many as a policy tells apart */
+	GET_AHEAD =
+		6 *
+		SHM_LINE, /* an item's bytes that a copy asks for at once: header, short key, 256 */
+	MGET_GROUP = 16,  /* look-ups whose cache misses overlap */
 };
 
 /* ------------------------------------------------------------ counting and hints */
 
-static struct shm_store_reads *reads_of(const struct hc_thread *th, const struct hc_store *s)
+READ_INLINE struct shm_store_reads *reads_of(const struct hc_thread *th, const struct hc_store *s)
 {
-	return &th->reader.block->store[s->idx];
+	return (struct shm_store_reads *)(void *)((uint8_t *)th->reader.block + s->reads_off);
 }
 
-/* Leaves a hint that the item was hit, unless some were left a moment ago.  n: hits before this one. */
-static inline void hint(struct hc_thread *th, uint64_t pin, uint64_t n)
+/* Notes that the item of this pin was hit. */
+READ_INLINE void note_hit(struct hc_thread *th, uint64_t pin)
+{
+	th->hit[th->n_hits % HC_HITS] = pin;
+	th->n_hits++;
+}
+
+/* Leaves a hint for each hit that was noted, unless some of its item were left a moment ago.
+ * Returns `result`, so that a read may end with it. */
+static __attribute__((noinline)) int hints_give(struct hc_thread *th, int result)
 {
 	struct shm_block *b = th->reader.block;
-	uint64_t word = pin << HINT_SHIFT >> HINT_SHIFT; /* without the generation */
-	uint32_t at = (uint32_t)(word >> SHM_WORD_OFF_SHIFT) * 0x9e3779b1u >> HC_FILTER_SHIFT;
-	uint64_t given = th->filter[at] ^ word, times = given >> SHM_WORD_TOP_SHIFT;
-
-	if ((n & FILTER_WIPE_MASK) == 0)
-		th->filter[(n / (FILTER_WIPE_MASK + 1)) % HC_FILTER] = 0;
-	if (given << HINT_SHIFT != 0)
-		times = 0; /* it is another item's */
-	if (times == HINTS_MAX)
-		return;
-	th->filter[at] = word | (times + 1) << SHM_WORD_TOP_SHIFT;
 	uint64_t head = shm_load_rlx(&b->hint_head);
-	shm_store_rlx(&b->hint[head % SHM_HINTS], word);
-	shm_store_rel(&b->hint_head, head + 1); /* rel:hint.head */
+	uint64_t n = th->n_hits < HC_HITS ? th->n_hits : HC_HITS;
+
+	th->n_hits = 0;
+	if (n == 0 || MUTANT(220)) /* 220: nobody hears of hits */
+		return result;
+	th->n_given += n;
+	if (th->n_given % HC_HITS < n)
+		th->filter[th->n_given / HC_HITS % HC_FILTER] = 0;
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t word = th->hit[i] << HINT_SHIFT >> HINT_SHIFT; /* without the generation */
+		uint32_t unit = (uint32_t)(word >> SHM_WORD_OFF_SHIFT);
+		uint32_t at = unit * 0x9e3779b1u >> HC_FILTER_SHIFT;
+		uint64_t given = th->filter[at] ^ word, times = given >> SHM_WORD_TOP_SHIFT;
+		if (given << HINT_SHIFT != 0)
+			times = 0; /* it is another item's */
+		if (times == HINTS_MAX)
+			continue;
+		th->filter[at] = word | (times + 1) << SHM_WORD_TOP_SHIFT;
+		shm_store_rlx(&b->hint[head++ % SHM_HINTS], word);
+	}
+	shm_store_rel(&b->hint_head, head); /* rel:hint.head */
+	return result;
 }
 
-static inline void count_hit(
-	struct hc_thread *th, const struct hc_store *s, const struct shm_found *f)
+READ_INLINE void count_hit(
+	const struct hc_thread *th, const struct hc_store *s, const struct shm_found *f)
 {
 	struct shm_store_reads *r = reads_of(th, s);
-	uint64_t n = shm_load_rlx(&r->hits);
 
-	shm_store_rlx(&r->hits, n + 1);
+	shm_count(&r->hits, 1);
 	shm_count(&r->hit_bytes, f->value_bytes);
-	hint(th, f->pin, n);
 }
 
 /* ------------------------------------------------------------ one look-up */
 
-/* Any look-up but the simplest, from its beginning; counts a miss.  Takes the key as it came, so that
- * the caller's struct shm_key need not be in memory. */
-static __attribute__((noinline)) int find_any(struct hc_thread *th, const struct hc_store *s,
-	const void *key, size_t key_bytes, uint32_t cell, struct shm_found *f)
+/* The table word.  Asks for the bucket of the hash. */
+READ_INLINE uint64_t ask_bucket(const struct hc_store *s, uint64_t hash)
 {
 	struct shm_map m = hc_map_of(s);
-	struct shm_key k;
 
-	int r = hc_key_of(s, key, key_bytes, &k);
-	if (r != 0) {
-		shm_read_unpin(th->reader.block, cell);
-		shm_read_unpin(th->reader.block, SHM_PIN_TABLE);
-		return r;
+	return look_ahead(&m, hash);
+}
+
+/* The simplest look-up: nothing is unusual, and the key's first bucket names its item.  *ret_thread,
+ * *ret; the caller counts.  False: nothing is pinned, and nothing was found out.
+ * table: of ask_bucket().  view: pins in a view's cell.  ahead: bytes of the item to ask for. */
+READ_INLINE bool find_first(const struct hc_store *s, const void *key, size_t key_bytes,
+	uint64_t hash, uint64_t table, bool view, uint32_t ahead, struct hc_thread **ret_thread,
+	struct shm_found *ret)
+{
+	struct hc_thread *th = hc_held[0].thread;
+
+	if (*s->fork_word == 0 || hc_held[0].serial != s->plain_serial)
+		return false;
+	struct shm_map m = hc_map_of(s);
+	struct shm_key k = {
+		.bytes = key, .n_bytes = (uint32_t)key_bytes, .store_id = s->id, .hash = hash};
+	shm_u64 *cell = view ? th->view_cell : &th->reader.block->pin[SHM_PIN_CALL];
+	struct look l = look_of(&th->reader, &m, &k, cell, table, ret);
+	uint64_t word;
+
+	l.full_fence = false; /* else it has no plain_serial */
+	/* acq:pin.word: whoever released the view has read the last of it. */
+	if (view && shm_load_acq(cell) != 0 && !MUTANT(221)) /* 221: it is free */
+		return false;
+	if (shm_load_acq(&s->entry->id) != s->id) /* acq:entry.id */
+		return false;
+	k.epoch = (uint32_t)shm_load_rlx(&s->entry->epoch);
+	if (look_first(&l, ahead, &word)) {
+		note_hit(th, l.pin_base | shm_word_off(word));
+		if (look_compare(&l, word) == 0) {
+			*ret_thread = th;
+			look_end(&l, 0);
+			return true;
+		}
 	}
-	int e = shm_read_find_any(&th->reader, &m, &k, cell, f);
+	shm_store_rel(cell, 0); /* rel:pin.word */
+	shm_read_unpin(th->reader.block, SHM_PIN_TABLE);
+	return false;
+}
+
+/* Any look-up.  Finds and pins; counts a miss.  Here hits that were noted become hints in any case. */
+static int find_any(struct hc_thread *th, const struct hc_store *s, const struct shm_key *k,
+	uint32_t cell, struct shm_found *f)
+{
+	struct shm_map m = hc_map_of(s);
+	int e = shm_read_find_any(&th->reader, &m, k, cell, f);
+
+	(void)hints_give(th, 0);
 	if (e == READ_MISS)
 		shm_count(&reads_of(th, s)->misses, 1);
 	return hc_read_result(e);
 }
 
-/* Finds and pins. */
-READ_INLINE int find(struct hc_thread *th, const struct hc_store *s, const struct shm_key *k,
-	uint32_t cell, struct shm_found *f)
+/* Copies and unpins.  False: the pin was not good to the copy's end (rule P12). */
+READ_INLINE bool copy(struct hc_thread *th, const struct hc_store *s, const struct shm_found *f,
+	void *buf, size_t buf_bytes)
 {
-	struct shm_map m = hc_map_of(s);
-	struct shm_found any;
-
-	if (__builtin_expect(shm_read_find_first(&th->reader, &m, k, cell, f) == 0, 1))
-		return HC_OK;
-	int r = find_any(th, s, k->bytes, k->n_bytes, cell, &any);
-	if (r == HC_OK)
-		*f = any;
-	return r;
+	if (f->value_bytes <= buf_bytes && f->value_bytes)
+		memcpy(buf, f->value, f->value_bytes);
+	STEP("reader:used");
+	bool ok = shm_read_ok(th->reader.pin_gen, f->gen);
+	shm_read_unpin(th->reader.block, SHM_PIN_CALL);
+	STEP("reader:unpinned");
+	if (ok)
+		count_hit(th, s, f);
+	return ok;
 }
 
-/* Find, copy, unpin.  The copy counts only if the pin was good to its end (rule P12). */
-static int get_copy(struct hc_thread *th, const struct hc_store *s, const struct shm_key *k,
+static __attribute__((noinline)) int get_any(struct hc_store *s, const void *key, size_t key_bytes,
 	void *buf, size_t buf_bytes, size_t *ret_bytes)
 {
+	struct hc_thread *th;
+	struct shm_found f;
+	struct shm_key k;
+	int r = hc_read_begin(s, key, key_bytes, &th, &k);
+
+	for (int n = 0; r == 0 && n < HC_COPY_TRIES; n++) {
+		r = find_any(th, s, &k, SHM_PIN_CALL, &f);
+		if (r != HC_OK || !copy(th, s, &f, buf, buf_bytes))
+			continue;
+		note_hit(th, f.pin);
+		if (ret_bytes)
+			*ret_bytes = f.value_bytes;
+		return f.value_bytes <= buf_bytes ? HC_OK : HC_TOO_SMALL;
+	}
+	return r != 0 ? r : HC_E_BUSY;
+}
+
+READ_INLINE int get_first(struct hc_store *s, const void *key, size_t key_bytes, uint64_t hash,
+	uint64_t table, void *buf, size_t buf_bytes, size_t *ret_bytes)
+{
+	uint32_t ahead = buf_bytes < GET_AHEAD - LOOK_ITEM ? LOOK_ITEM : GET_AHEAD;
+	struct hc_thread *th;
 	struct shm_found f;
 
-	for (int n = 0; n < HC_COPY_TRIES; n++) {
-		int r = find(th, s, k, SHM_PIN_CALL, &f);
-		if (r != HC_OK)
-			return r;
-		bool fits = f.value_bytes <= buf_bytes;
-		if (fits && f.value_bytes)
-			memcpy(buf, f.value, f.value_bytes);
-		STEP("reader:used");
-		bool ok = shm_read_ok(th->reader.pin_gen, f.gen);
-		shm_read_unpin(th->reader.block, SHM_PIN_CALL);
-		STEP("reader:unpinned");
-		if (!ok)
-			continue;
+	if (__builtin_expect(!find_first(s, key, key_bytes, hash, table, false, ahead, &th, &f) ||
+				     !copy(th, s, &f, buf, buf_bytes),
+		    0))
+		return get_any(s, key, key_bytes, buf, buf_bytes, ret_bytes);
+	if (ret_bytes)
 		*ret_bytes = f.value_bytes;
-		count_hit(th, s, &f);
-		return fits ? HC_OK : HC_TOO_SMALL;
-	}
-	return HC_E_BUSY;
+	int r = f.value_bytes <= buf_bytes ? HC_OK : HC_TOO_SMALL;
+	return __builtin_expect(th->n_hits < HC_HITS, 1) ? r : hints_give(th, r);
+}
+
+/* Of a key whose hash is more than a few instructions. */
+static __attribute__((noinline)) int get_long(struct hc_store *s, const void *key, size_t key_bytes,
+	void *buf, size_t buf_bytes, size_t *ret_bytes)
+{
+	uint64_t hash = shm_key_hash_seeded(key, key_bytes, s->seed);
+
+	return get_first(s, key, key_bytes, hash, ask_bucket(s, hash), buf, buf_bytes, ret_bytes);
 }
 
 int hc_get(struct hc_store *s, const void *key, size_t key_bytes, void *buf, size_t buf_bytes,
 	size_t *ret_bytes)
 {
-	struct hc_thread *th;
-	struct shm_key k;
-	size_t n;
-
 	if (!s || hc_key_is_bad(key, key_bytes) || (!buf && buf_bytes))
 		return HC_E_INVAL;
-	int r = hc_read_begin(s, key, key_bytes, &th, &k);
-	if (r == 0)
-		r = get_copy(th, s, &k, buf, buf_bytes, &n);
-	if (r >= 0 && r != HC_MISS && ret_bytes)
-		*ret_bytes = n;
-	return r;
+	if (!shm_key_is_short(key_bytes))
+		return get_long(s, key, key_bytes, buf, buf_bytes, ret_bytes);
+	uint64_t hash = shm_key_hash_short(key, key_bytes, s->seed);
+	return get_first(s, key, key_bytes, hash, ask_bucket(s, hash), buf, buf_bytes, ret_bytes);
 }
 
 /* ------------------------------------------------------------ views */
 
-/* opaque[]: session, pin cell, pin word, whole pin generation */
-enum { V_HC = 0, V_CELL = 1, V_PIN = 2, V_GEN = 3 };
+/* opaque[]: whose it is, pin cell, pin word, whole pin generation */
+enum { V_THREAD = 0, V_CELL = 1, V_PIN = 2, V_GEN = 3 };
 
-uint32_t hc_free_cell_search(struct hc_thread *th)
+shm_u64 *hc_free_cell(struct hc_thread *th)
 {
+	if (shm_load_acq(th->view_cell) == 0) /* acq:pin.word, as below */
+		return th->view_cell;
 	for (uint32_t i = SHM_PIN_VIEW; i < SHM_BLOCK_PINS; i++) {
+		shm_u64 *cell = &th->reader.block->pin[i];
 		/* acq:pin.word: whoever released it has read the last of it. */
-		if (shm_load_acq(&th->reader.block->pin[i]) == 0)
-			return i;
+		if (shm_load_acq(cell) == 0)
+			return th->view_cell = cell;
 	}
-	return ~0u;
+	return NULL;
 }
 
-static void fill_view(struct hc_view *v, const struct hc_store *s, struct hc_thread *th,
-	uint32_t cell, const struct shm_found *f)
+/* False: the pin was not good while the header was read (rule P12). */
+READ_INLINE bool fill_view(
+	struct hc_view *v, struct hc_thread *th, shm_u64 *cell, const struct shm_found *f)
 {
 	v->value = f->value;
 	v->value_bytes = f->value_bytes;
@@ -157,105 +231,137 @@ static void fill_view(struct hc_view *v, const struct hc_store *s, struct hc_thr
 	v->reserved = 0;
 	v->created_ns = f->item->created_ns;
 	v->modified_ns = f->item->modified_ns;
-	v->opaque[V_HC] = (uintptr_t)s->hc;
-	v->opaque[V_CELL] = (uintptr_t)&th->reader.block->pin[cell];
+	v->opaque[V_THREAD] = (uintptr_t)th;
+	v->opaque[V_CELL] = (uintptr_t)cell;
 	v->opaque[V_PIN] = f->pin;
 	v->opaque[V_GEN] = f->gen;
+	if (!shm_read_ok(th->reader.pin_gen, f->gen)) {
+		shm_store_rel(cell, 0); /* rel:pin.word */
+		return false;
+	}
+	shm_count(&th->reader.block->counter[SHM_BC_views], 1);
+	STEP("reader:view-held");
+	return true;
 }
 
-int hc_view(struct hc_store *s, const void *key, size_t key_bytes, struct hc_view *ret)
+static __attribute__((noinline)) int view_any(
+	struct hc_store *s, const void *key, size_t key_bytes, struct hc_view *ret)
 {
 	struct hc_thread *th;
 	struct shm_found f;
 	struct shm_key k;
-
-	if (!s || !ret || hc_key_is_bad(key, key_bytes))
-		return HC_E_INVAL;
 	int r = hc_read_begin(s, key, key_bytes, &th, &k);
+
 	if (r != 0)
 		return r;
-	uint32_t cell = hc_free_cell(th);
-	if (cell == ~0u)
+	shm_u64 *cell = hc_free_cell(th);
+	if (!cell)
 		return HC_E_VIEWS;
 	for (int n = 0; n < HC_COPY_TRIES; n++) {
-		r = find(th, s, &k, cell, &f);
+		r = find_any(th, s, &k, (uint32_t)(cell - th->reader.block->pin), &f);
 		if (r != HC_OK)
 			return r;
-		fill_view(ret, s, th, cell, &f);
-		if (shm_read_ok(th->reader.pin_gen, f.gen)) {
+		if (fill_view(ret, th, cell, &f)) {
 			count_hit(th, s, &f);
-			shm_count(&th->reader.block->counter[SHM_BC_views], 1);
-			STEP("reader:view-held");
+			note_hit(th, f.pin);
 			return HC_OK;
 		}
-		shm_read_unpin(th->reader.block, cell);
 	}
 	return HC_E_BUSY;
 }
 
-/* The session of a held view, its pin cell in *ret; NULL: not held. */
-static struct hc *view_session(const struct hc_view *v, shm_u64 **ret_cell)
+READ_INLINE int view_first(
+	struct hc_store *s, const void *key, size_t key_bytes, uint64_t hash, struct hc_view *ret)
 {
-	if (!v || !v->opaque[V_HC])
+	struct hc_thread *th;
+	struct shm_found f;
+
+	if (__builtin_expect(!find_first(s, key, key_bytes, hash, ask_bucket(s, hash), true,
+				     LOOK_ITEM, &th, &f) ||
+				     !fill_view(ret, th, th->view_cell, &f),
+		    0))
+		return view_any(s, key, key_bytes, ret);
+	count_hit(th, s, &f);
+	return __builtin_expect(th->n_hits < HC_HITS, 1) ? HC_OK : hints_give(th, HC_OK);
+}
+
+/* Of a key whose hash is more than a few instructions. */
+static __attribute__((noinline)) int view_long(
+	struct hc_store *s, const void *key, size_t key_bytes, struct hc_view *ret)
+{
+	return view_first(s, key, key_bytes, shm_key_hash_long(key, key_bytes, s->seed), ret);
+}
+
+int hc_view(struct hc_store *s, const void *key, size_t key_bytes, struct hc_view *ret)
+{
+	if (!s || !ret || hc_key_is_bad(key, key_bytes))
+		return HC_E_INVAL;
+	if (!shm_key_is_short(key_bytes))
+		return view_long(s, key, key_bytes, ret);
+	return view_first(s, key, key_bytes, shm_key_hash_short(key, key_bytes, s->seed), ret);
+}
+
+/* Who holds the view, its pin cell in *ret; NULL: not held. */
+READ_INLINE struct hc_thread *view_thread(const struct hc_view *v, shm_u64 **ret_cell)
+{
+	if (!v || !v->opaque[V_THREAD])
 		return NULL;
 	*ret_cell = (shm_u64 *)(uintptr_t)v->opaque[V_CELL];
-	return (struct hc *)(uintptr_t)v->opaque[V_HC];
+	return (struct hc_thread *)(uintptr_t)v->opaque[V_THREAD];
 }
 
 int hc_view_ok(const struct hc_view *v)
 {
 	shm_u64 *cell;
-	struct hc *hc = view_session(v, &cell);
+	const struct hc_thread *th = view_thread(v, &cell);
 
-	if (!hc)
+	if (!th)
 		return HC_E_INVAL;
-	if (hc_forked(hc))
+	if (*th->fork_word == 0)
 		return HC_E_FORKED;
-	return shm_read_ok(&hc->ctl->pin_gen[hc->slot], v->opaque[V_GEN]);
+	return shm_read_ok(th->reader.pin_gen, v->opaque[V_GEN]);
 }
 
 int hc_view_release(struct hc_view *v)
 {
 	shm_u64 *cell;
-	struct hc *hc = view_session(v, &cell);
+	const struct hc_thread *th = view_thread(v, &cell);
 
-	if (!hc)
+	if (!th)
 		return HC_E_INVAL;
-	if (hc_forked(hc))
+	if (*th->fork_word == 0)
 		return HC_E_FORKED; /* the cell's memory does not exist here (rule P20) */
 	if (shm_load_rlx(cell) != v->opaque[V_PIN])
 		return HC_E_INVAL;
-	bool ok = shm_read_ok(&hc->ctl->pin_gen[hc->slot], v->opaque[V_GEN]);
+	bool ok = shm_read_ok(th->reader.pin_gen, v->opaque[V_GEN]);
 	/* rel:pin.word: the reads of the item come before its reuse. */
 	shm_store_rel(cell, 0);
 	STEP("reader:view-released");
-	v->opaque[V_HC] = 0;
-	return ok ? HC_OK : HC_E_REVOKED;
+	v->opaque[V_THREAD] = 0;
+	return __builtin_expect(ok, 1) ? HC_OK : HC_E_REVOKED;
 }
 
 /* ------------------------------------------------------------ batches */
 
 /* One group: all hashes and buckets, then all items, then the reads, so that the
  * cache misses of different keys overlap. */
-static int mget_group(struct hc_thread *th, struct hc_store *s, struct hc_mget_item *it, size_t n)
+static void mget_group(struct hc_store *s, struct hc_mget_item *it, size_t n)
 {
 	struct shm_map m = hc_map_of(s);
-	struct shm_key k[MGET_GROUP];
+	uint64_t hash[MGET_GROUP];
 
 	for (size_t i = 0; i < n; i++) {
-		int r = hc_key_of(s, it[i].key, it[i].key_bytes, &k[i]);
-		if (r != 0)
-			return r;
-		shm_read_prefetch_bucket(&m, k[i].hash);
+		hash[i] = shm_key_hash_seeded(it[i].key, it[i].key_bytes, s->seed);
+		shm_read_prefetch_bucket(&m, hash[i]);
 	}
 	for (size_t i = 0; i < n; i++)
-		shm_read_prefetch_item(&m, k[i].hash);
+		shm_read_prefetch_item(&m, hash[i]);
 	for (size_t i = 0; i < n; i++) {
 		size_t bytes = 0;
-		it[i].result = get_copy(th, s, &k[i], it[i].buf, it[i].buf_bytes, &bytes);
+		it[i].result = get_first(s, it[i].key, it[i].key_bytes, hash[i],
+			ask_bucket(s, hash[i]), it[i].buf, it[i].buf_bytes, &bytes);
 		it[i].value_bytes = bytes;
 	}
-	return 0;
 }
 
 int hc_mget(struct hc_store *s, struct hc_mget_item *items, size_t n)
@@ -271,7 +377,9 @@ int hc_mget(struct hc_store *s, struct hc_mget_item *items, size_t n)
 	int r = hc_may_read(s);
 	if (r == 0)
 		r = hc_thread_of(s->hc, s->serial, &th);
+	if (r == 0 && shm_load_acq(&s->entry->id) != s->id) /* acq:entry.id */
+		r = HC_E_NO_STORE;
 	for (size_t at = 0; r == 0 && at < n; at += MGET_GROUP)
-		r = mget_group(th, s, items + at, n - at < MGET_GROUP ? n - at : MGET_GROUP);
+		mget_group(s, items + at, n - at < MGET_GROUP ? n - at : MGET_GROUP);
 	return r;
 }

@@ -69,21 +69,8 @@ static inline struct shm_map hc_map_of(const struct hc_store *s)
 		.base = s->pool->base, .bytes = s->pool->bytes, .pool_idx = s->pool->pool_idx};
 }
 
-uint32_t hc_free_cell_search(struct hc_thread *th);
-
-/* A free view cell of this thread; ~0: none.  Only this thread takes cells of its
- * block; any thread may free one. */
-static inline uint32_t hc_free_cell(struct hc_thread *th)
-{
-	uint32_t cell = th->view_cell;
-
-	/* acq:pin.word: whoever released it has read the last of it. */
-	if (__builtin_expect(shm_load_acq(&th->reader.block->pin[cell]) == 0, 1))
-		return cell;
-	cell = hc_free_cell_search(th);
-	if (cell != ~0u)
-		th->view_cell = cell;
-	return cell;
-}
+/* A free view cell of this thread; NULL: none.  Only this thread takes cells of its block; any
+ * thread may free one. */
+shm_u64 *hc_free_cell(struct hc_thread *th);
 
 #endif

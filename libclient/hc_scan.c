@@ -127,14 +127,15 @@ int hc_scan(struct hc_store *s, struct hc_scan *scan, hc_scan_fn *fn, void *arg)
 	int r = hc_read_begin(s, any, sizeof any, &th, &k);
 	if (r != 0)
 		return r;
+	const shm_u64 *cell = hc_free_cell(th);
+	if (!cell)
+		return HC_E_VIEWS;
 	struct shm_map m = hc_map_of(s);
 	struct shm_scan what = {.prefix = scan->prefix,
 		.prefix_bytes = scan->prefix_bytes,
 		.store_id = k.store_id,
 		.epoch = k.epoch,
-		.cell = hc_free_cell(th)};
-	if (what.cell == ~0u)
-		return HC_E_VIEWS;
+		.cell = (uint32_t)(cell - th->reader.block->pin)};
 	struct page p = {.fn = fn, .arg = arg};
 	size_t max = scan->max_entries ? scan->max_entries : SCAN_ENTRIES;
 	int e = 0;

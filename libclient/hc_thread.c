@@ -2,6 +2,7 @@
 #include "hc_thread.h"
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 _Thread_local struct hc_held hc_held[HC_HELD_MAX];
@@ -53,16 +54,19 @@ __attribute__((destructor)) static void library_unloaded(void)
 
 struct hc_threads *hc_threads_new(struct hc *hc)
 {
-	struct hc_threads *t = calloc(1, sizeof *t + hc->n_blocks * sizeof t->thread[0]);
+	size_t bytes = sizeof(struct hc_threads) + hc->n_blocks * sizeof(struct hc_thread);
 	struct shm_block *block = (struct shm_block *)(void *)(hc->seg + 1);
+	struct hc_threads *t = aligned_alloc(SHM_LINE, bytes); /* both sizes are whole lines */
 
 	if (!t)
 		return NULL;
+	memset(t, 0, bytes);
 	t->hc = hc;
 	t->n = hc->n_blocks;
 	for (uint32_t i = 0; i < t->n; i++) {
 		t->thread[i].hc = hc;
-		t->thread[i].view_cell = SHM_PIN_VIEW;
+		t->thread[i].fork_word = hc->fork_word;
+		t->thread[i].view_cell = &block[i].pin[SHM_PIN_VIEW];
 		t->thread[i].reader = (struct shm_reader){.block = &block[i],
 			.pin_gen = &hc->ctl->pin_gen[hc->slot],
 			.time_off_ns = hc->time_off_ns,

@@ -19,6 +19,7 @@
 #include "read.h"
 
 enum {
+	HC_HITS = 16,   /* hits whose hints are given together */
 	HC_FILTER = 64, /* items whose hint was given lately */
 	HC_FILTER_SHIFT = 32 - 6,
 	HC_HELD_MAX = 16, /* sessions that one thread reads from */
@@ -26,11 +27,15 @@ enum {
 
 /* [owner: the thread that claimed it, until it ends or the session is closed] */
 struct hc_thread {
-	struct shm_reader reader;
+	_Alignas(SHM_LINE) struct shm_reader reader; /* no line of it is another thread's as well */
 	struct hc *hc;
+	const uint32_t *fork_word; /* hc->fork_word */
+	shm_u64 *view_cell;        /* which one to look at first for a view */
+	uint64_t n_hits;           /* noted since hints were given last */
+	uint64_t hit[HC_HITS];     /* their pin words */
+	uint64_t n_given;          /* hits that hints were given for, or would have been */
 	uint64_t
 		filter[HC_FILTER]; /* hints given lately: word, times << 48; by hash of the place */
-	uint32_t view_cell;        /* where to look for a free view cell first */
 	bool owned;                /* by a thread; under registry_lock */
 };
 

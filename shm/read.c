@@ -4,6 +4,11 @@
 #include <errno.h>
 #include <time.h>
 
+uint64_t shm_key_hash_long(const void *bytes, size_t n, uint64_t store_seed)
+{
+	return XXH3_64bits_withSeed(bytes, n, store_seed);
+}
+
 #define NS_PER_S 1000000000ull
 
 static uint64_t now_ns(const struct shm_reader *r, clockid_t clock)
@@ -74,8 +79,10 @@ static int walk_tables(struct look *l)
 
 static int try_once(struct look *l)
 {
-	int e = look_begin(l);
+	int e;
 
+	l->table_word = shm_load_acq(&pool_of(l->m)->table); /* acq:pool.table */
+	e = look_begin(l);
 	if (e == 0)
 		e = walk_tables(l);
 	/* What a retired table said, or an item that was reused because our pins were
@@ -90,7 +97,7 @@ static int try_once(struct look *l)
 int shm_read_find_any(const struct shm_reader *r, const struct shm_map *m,
 	const struct shm_key *key, uint32_t cell, struct shm_found *ret)
 {
-	struct look l = {.r = r, .m = m, .key = key, .ret = ret, .cell = cell};
+	struct look l = look_of(r, m, key, &r->block->pin[cell], 0, ret);
 	int e = AGAIN;
 
 	for (int n = 0; n < TRIES && (e == AGAIN || e == LONG); n++) {
@@ -114,8 +121,11 @@ int shm_read_find_any(const struct shm_reader *r, const struct shm_map *m,
 int shm_read_find(const struct shm_reader *r, const struct shm_map *m, const struct shm_key *key,
 	uint32_t cell, struct shm_found *ret)
 {
-	if (shm_read_find_first(r, m, key, cell, ret) == 0)
-		return 0;
+	uint64_t table = look_ahead(m, key->hash), word;
+	struct look l = look_of(r, m, key, &r->block->pin[cell], table, ret);
+
+	if (look_first(&l, LOOK_ITEM, &word) && look_compare(&l, word) == 0)
+		return look_end(&l, 0);
 	return shm_read_find_any(r, m, key, cell, ret);
 }
 

@@ -12,8 +12,14 @@
 
 #include <errno.h>
 #include "read_i.h"
+#include "tags.h"
 
 #define READ_INLINE static inline __attribute__((always_inline))
+
+enum {
+	LOOK_HOT = 40,            /* what a look-up reads of an item begins here (l_item.h) */
+	LOOK_ITEM = 2 * SHM_LINE, /* ... and a short key and a value's begin end there */
+};
 
 /* One call's constants and what it has seen. */
 struct look {
@@ -21,16 +27,31 @@ struct look {
 	const struct shm_map *m;
 	const struct shm_key *key;
 	struct shm_found *ret;
+	shm_u64 *cell;       /* of the item's pin */
 	uint64_t table_word; /* look-ups began here */
 	uint64_t gen;        /* pin generation */
 	uint64_t pin_base;   /* a pin word without its offset */
-	uint32_t cell;
+	bool full_fence;
 };
 
-/* The pinned item at off: is it the key's?  0, NEXT, EXPIRED, -EBADMSG. */
-READ_INLINE int look_compare(struct look *l, uint64_t off, uint64_t pin)
+/* word: the table word, loaded in this call (acquire). */
+READ_INLINE struct look look_of(const struct shm_reader *r, const struct shm_map *m,
+	const struct shm_key *key, shm_u64 *cell, uint64_t word, struct shm_found *ret)
+{
+	return (struct look){.r = r,
+		.m = m,
+		.key = key,
+		.ret = ret,
+		.cell = cell,
+		.table_word = word,
+		.full_fence = r->full_fence};
+}
+
+/* The pinned item that this slot word names: is it the key's?  0, NEXT, EXPIRED, -EBADMSG. */
+READ_INLINE int look_compare(struct look *l, uint64_t word)
 {
 	const struct shm_key *key = l->key;
+	uint64_t off = shm_word_off(word);
 	const struct shm_item *it = (const struct shm_item *)(const void *)(l->m->base + off);
 	uint64_t value_off = shm_item_value_off(key->n_bytes);
 
@@ -55,19 +76,16 @@ READ_INLINE int look_compare(struct look *l, uint64_t off, uint64_t pin)
 	*l->ret = (struct shm_found){.item = it,
 		.value = (const uint8_t *)it + value_off,
 		.value_bytes = shm_lens_value(lens),
-		.pin = pin,
+		.pin = l->pin_base | off,
 		.gen = l->gen};
 	return 0;
 }
 
-/* The slot held `word`, whose tag fits: pin, look again, compare. */
-READ_INLINE int look_try_slot(struct look *l, const shm_u64 *slot, uint64_t word)
+/* The slot held `word`, whose tag fits: pin, look again.  0, AGAIN. */
+READ_INLINE int look_pin(struct look *l, const shm_u64 *slot, uint64_t word)
 {
-	uint64_t off = shm_word_off(word);
-	uint64_t pin = l->pin_base | off;
-
 	STEP("reader:slot-loaded");
-	pin_set(l->r, l->cell, pin);
+	pin_set(l->cell, l->pin_base | shm_word_off(word), l->full_fence);
 	STEP("reader:pinned");
 	/* acq:index.slot: not the item's former incarnation (rule P2). */
 	if (shm_load_acq(slot) != word && !MUTANT(3)) /* 3: no second look at the slot */
@@ -77,20 +95,19 @@ READ_INLINE int look_try_slot(struct look *l, const shm_u64 *slot, uint64_t word
 		!MUTANT(4)) /* 4: nor at the table */
 		return AGAIN;
 	STEP("reader:rechecked");
-	return look_compare(l, off, pin);
+	return 0;
 }
 
-/* Pins the table.  0, AGAIN. */
+/* Pins the table that look_of() has read of.  0, AGAIN. */
 READ_INLINE int look_begin(struct look *l)
 {
-	const struct shm_pool *p = pool_of(l->m);
-
 	l->gen = shm_load_rlx(l->r->pin_gen);
 	l->pin_base = shm_word_make(l->gen, 0, l->m->pool_idx);
-	l->table_word = shm_load_acq(&p->table); /* acq:pool.table */
-	pin_set(l->r, SHM_PIN_TABLE, l->pin_base | shm_word_off(l->table_word));
+	pin_set(&l->r->block->pin[SHM_PIN_TABLE], l->pin_base | shm_word_off(l->table_word),
+		l->full_fence);
 	STEP("reader:table-pinned");
-	return shm_load_acq(&p->table) == l->table_word ? 0 : AGAIN; /* acq:pool.table */
+	/* acq:pool.table */
+	return shm_load_acq(&pool_of(l->m)->table) == l->table_word ? 0 : AGAIN;
 }
 
 /* The key's item if a slot of b names it: 0, NEXT, AGAIN, EXPIRED, -EBADMSG.
@@ -104,7 +121,9 @@ READ_INLINE int look_bucket(struct look *l, const struct shm_bucket *b, uint64_t
 		*seen |= w;
 		if (shm_word_top(w) != tag || (w & SHM_SLOT_MOVED) || shm_word_off(w) == 0)
 			continue;
-		int e = look_try_slot(l, &b->slot[i], w);
+		int e = look_pin(l, &b->slot[i], w);
+		if (e == 0)
+			e = look_compare(l, w);
 		if (e != NEXT)
 			return e;
 	}
@@ -126,21 +145,47 @@ READ_INLINE int look_end(const struct look *l, int e)
 	return e;
 }
 
-/* What nearly all look-ups are: a hit in the first bucket.  0, as shm_read_find(); else nothing
- * was found out, pins may be set, and shm_read_find_any() is to be asked. */
-READ_INLINE int shm_read_find_first(const struct shm_reader *r, const struct shm_map *m,
-	const struct shm_key *key, uint32_t cell, struct shm_found *ret)
-{
-	struct look l = {.r = r, .m = m, .key = key, .ret = ret, .cell = cell};
-	const struct shm_bucket *b;
-	uint64_t seen = 0;
+/* ------------------------------------------------------------ the simplest look-up
+ *
+ * What nearly all look-ups are: a hit in the first bucket.  In three steps, so that the caller has
+ * something to do while the bucket comes, and while the item comes.  A step that returns false has
+ * found out nothing: pins may be set; shm_read_find_any() is to be asked, from the beginning. */
 
-	if (look_begin(&l) != 0)
-		return AGAIN;
-	b = look_chain(&l, l.table_word);
-	if (!b || look_bucket(&l, b, &seen) != 0)
-		return AGAIN;
-	return look_end(&l, 0);
+/* Where the key's bucket is in the table of this word: bytes from the pool's start, of any size. */
+READ_INLINE uint64_t look_bucket_off(uint64_t word, uint64_t hash)
+{
+	uint64_t at = shm_hash_bucket(hash, (uint32_t)shm_word_top(word) & 63);
+
+	return shm_word_off(word) + sizeof(struct shm_table) + at * sizeof(struct shm_bucket);
+}
+
+/* The table word; asks for the bucket. */
+READ_INLINE uint64_t look_ahead(const struct shm_map *m, uint64_t hash)
+{
+	uint64_t word = shm_load_acq(&pool_of(m)->table); /* acq:pool.table */
+
+	__builtin_prefetch(m->base + look_bucket_off(word, hash));
+	return word;
+}
+
+/* Pins the table, and what the bucket names by the key's tag; asks for its lines: `ahead` bytes. */
+READ_INLINE bool look_first(struct look *l, uint32_t ahead, uint64_t *ret_word)
+{
+	uint64_t off = look_bucket_off(l->table_word, l->key->hash);
+
+	if (off > l->m->bytes - sizeof(struct shm_bucket) || look_begin(l) != 0)
+		return false;
+	const struct shm_bucket *b = (const struct shm_bucket *)(const void *)(l->m->base + off);
+	uint32_t tags = shm_bucket_tags(b, shm_hash_tag(l->key->hash));
+	if (tags == 0)
+		return false;
+	const shm_u64 *slot = shm_bucket_first(b, tags);
+	uint64_t w = shm_load_acq(slot); /* acq:index.slot */
+	const uint8_t *item = l->m->base + shm_word_off(w);
+	for (uint32_t at = 0; at < ahead; at += SHM_LINE)
+		__builtin_prefetch(item + LOOK_HOT + at);
+	*ret_word = w;
+	return !(w & SHM_SLOT_MOVED) && look_pin(l, slot, w) == 0;
 }
 
 #endif

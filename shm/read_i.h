@@ -35,13 +35,13 @@ static inline const struct shm_bucket *overflow_of(const struct shm_map *m, uint
 }
 
 /* Stores a pin and lets no later load run before it: by the engine's membarrier, or here. */
-static inline void pin_set(const struct shm_reader *r, uint32_t cell, uint64_t pin)
+static inline void pin_set(shm_u64 *cell, uint64_t pin, bool full_fence)
 {
 	if (MUTANT(1)) /* 1: the reader forgets to pin */
 		return;
 	/* rel:pin.word: what the cell pinned before is no longer read. */
-	shm_store_rel(&r->block->pin[cell], pin);
-	if (__builtin_expect(r->full_fence, 0))
+	shm_store_rel(cell, pin);
+	if (__builtin_expect(full_fence, 0))
 		atomic_thread_fence(memory_order_seq_cst);
 	else
 		atomic_signal_fence(memory_order_seq_cst);

@@ -53,7 +53,7 @@ static int report_slot(struct walk *w, const shm_u64 *slot, uint64_t word)
 
 	f.pin = shm_word_make(w->gen, shm_word_off(word), w->m->pool_idx);
 	STEP("reader:scan-loaded");
-	pin_set(w->r, w->scan->cell, f.pin);
+	pin_set(&w->r->block->pin[w->scan->cell], f.pin, w->r->full_fence);
 	STEP("reader:scan-pinned");
 	if (shm_load_acq(slot) != word && !MUTANT(17)) /* acq:index.slot 17: no second look */
 		return AGAIN;
@@ -135,8 +135,9 @@ static int scan_once(struct walk *w, uint64_t *cursor)
 	w->gen = shm_load_rlx(w->r->pin_gen);
 	w->table_word = shm_load_acq(&p->table); /* acq:pool.table */
 	w->moved = false;
-	pin_set(w->r, SHM_PIN_TABLE,
-		shm_word_make(w->gen, shm_word_off(w->table_word), w->m->pool_idx));
+	pin_set(&w->r->block->pin[SHM_PIN_TABLE],
+		shm_word_make(w->gen, shm_word_off(w->table_word), w->m->pool_idx),
+		w->r->full_fence);
 	if (shm_load_acq(&p->table) != w->table_word) /* acq:pool.table */
 		return AGAIN;
 	uint32_t log2 = (uint32_t)shm_word_top(w->table_word);
