@@ -52,9 +52,10 @@ struct cli {
 	uint64_t touch_ms;
 	int64_t initial; /* of incr and decr */
 	bool wrap, must_exist;
-	bool zero;  /* mset: zero bytes between keys and values */
-	bool words; /* help: for a shell */
-	int n_args; /* behind the verb */
+	uint64_t limit, cursor; /* of scan; limit 0: all */
+	bool zero;              /* mset: zero bytes between keys and values */
+	bool words;             /* help: for a shell */
+	int n_args;             /* behind the verb */
 	char **arg;
 };
 

@@ -108,12 +108,14 @@ int cli_meta(const struct cli *c)
 struct listing {
 	const struct cli *c;
 	struct json j;
+	uint64_t n;
 };
 
 static int list_one(void *arg, const struct hc_scan_entry *e)
 {
 	struct listing *l = arg;
 
+	l->n++;
 	if (l->c->json) {
 		json_begin(&l->j, NULL, '{');
 		json_bytes(&l->j, "key", e->key, e->key_bytes);
@@ -126,6 +128,18 @@ static int list_one(void *arg, const struct hc_scan_entry *e)
 		putchar('\n');
 	}
 	return 0;
+}
+
+/* Where the next page begins; 0: there is none. */
+static void page_say(const struct cli *c, struct json *j, uint64_t cursor)
+{
+	if (c->json) {
+		json_u64(j, "cursor", cursor);
+		json_end(j, '}');
+	} else if (cursor) {
+		fprintf(stderr, "hypercache: there is more: --cursor %llu\n",
+			(unsigned long long)cursor);
+	}
 }
 
 int cli_scan(const struct cli *c)
@@ -142,14 +156,28 @@ int cli_scan(const struct cli *c)
 	scan.prefix = prefix;
 	if (status || (status = cli_store_open(c, &hc, &s)))
 		return status;
-	if (c->json)
+	bool pages = c->limit != 0; /* then where to go on is said, too */
+	scan.cursor = c->cursor;
+	if (pages && c->json) {
+		json_begin(&l.j, NULL, '{');
+		json_begin(&l.j, "entries", '[');
+	} else if (c->json) {
 		json_begin(&l.j, NULL, '[');
-	for (int busy = 0; r == HC_OK || (r == HC_E_BUSY && busy < SCAN_BUSY_MAX);
-		busy += r != HC_OK)
-		r = hc_scan(s, &scan, list_one, &l);
-	if (c->json) {
-		json_end(&l.j, ']');
-		json_finish(&l.j);
 	}
-	return r == HC_MISS ? cli_end(c, CLI_DONE) : cli_hc_fail(c, "scan", r);
+	for (int busy = 0; r == HC_OK || (r == HC_E_BUSY && busy < SCAN_BUSY_MAX);
+		busy += r != HC_OK) {
+		if (pages && l.n >= c->limit)
+			break;
+		scan.max_entries = pages ? c->limit - l.n : 0;
+		r = hc_scan(s, &scan, list_one, &l);
+	}
+	if (c->json)
+		json_end(&l.j, ']');
+	if (r != HC_OK && r != HC_MISS)
+		return cli_hc_fail(c, "scan", r);
+	if (pages)
+		page_say(c, &l.j, scan.cursor);
+	if (c->json)
+		json_finish(&l.j);
+	return cli_end(c, CLI_DONE);
 }

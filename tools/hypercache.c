@@ -37,6 +37,8 @@ static int cli_help(const struct cli *c);
 	X(WRAP, "wrap", NULL, "past 64 bits it goes on at the other end; else it stays there") \
 	X(MUST_EXIST, "must-exist", NULL, "an absent entry is not made") \
 	X(ZERO, "zero", NULL, "zero bytes end the keys and values of standard input") \
+	X(LIMIT, "limit", "N", "a page of about so many, and where the next one begins") \
+	X(CURSOR, "cursor", "N", "go on where a page ended") \
 	X(VERBOSE, "verbose", NULL, "all counters, and what they mean") \
 	X(FORCE, "force", NULL, "also where entries are lost") \
 	X(WORDS, "words", NULL, "the bare names of verbs, or of a verb's options: for a shell")
@@ -120,8 +122,10 @@ static const struct cli_verb verbs[] = {
 	{"scan", "[PREFIX]", "list keys",
 		"One key a line, byte for byte, in no order; all, or those that begin with\n"
 		"PREFIX.  A key that is there all the time is listed at least once, whatever\n"
-		"else changes meanwhile.  Read from shared memory: the daemon does nothing.\n",
-		0, 1, OF_DATA, cli_scan},
+		"else changes meanwhile.  Read from shared memory: the daemon does nothing.\n"
+		"--limit gives a page, which ends a little above its number, and says (JSON: in\n"
+		"\"cursor\") where --cursor goes on: later, from any process, 0 being the end.\n",
+		0, 1, OF_DATA | BIT(LIMIT) | BIT(CURSOR), cli_scan},
 	{"ping", "", "ask the engine for a sign of life", "Prints how long the round trip took.\n",
 		0, 0, 0, cli_ping},
 	{"stat", "", "show the daemon, its pools and stores",
@@ -435,6 +439,10 @@ static int value_take(struct cli *c, int opt, const char *text)
 		if (!cli_u64(text, &c->stamp))
 			return 0;
 		return mode_take(c, HC_IF_NEWER) ? 1 : -1;
+	case OPT_LIMIT:
+		return cli_u64(text, &c->limit) && c->limit > 0;
+	case OPT_CURSOR:
+		return cli_u64(text, &c->cursor);
 	case OPT_TOUCH:
 		c->touch = true;
 		return cli_ttl(text, &c->touch_ms);

@@ -302,6 +302,39 @@ TEST(what_a_verb_does_not_take_is_refused_by_name)
 	}
 }
 
+TEST(a_scan_goes_on_page_by_page)
+{
+	enum { N = 1000, PAGE = 100 };
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	char input[N * 16], *at = input, cursor[24] = "0";
+	int keys = 0, pages = 0;
+
+	for (int i = 0; i < N; i++)
+		at += sprintf(at, "p:%d\t\n", i);
+	check_out(d, 0, input, "", ARGS("mset"));
+	do {
+		struct result r = run(
+			d, ARGS("scan", "p:", "--json", "--limit", "100", "--cursor", cursor));
+		CHECK_EQ(r.status, 0);
+		for (char *key = r.out; (key = strstr(key, "\"key\":")); key++)
+			keys++;
+		(void)snprintf(cursor, sizeof cursor, "%llu",
+			(unsigned long long)json_number(r.out, "cursor"));
+		result_free(&r);
+		CHECK(++pages <= N);
+	} while (strcmp(cursor, "0") != 0);
+	CHECK_EQ(keys, N);
+	CHECK(pages >= 5 && pages <= N / PAGE);
+	struct result r = run(d, ARGS("scan", "--limit", "10"));
+	CHECK(r.status == 0 && strstr(r.err, "there is more: --cursor "));
+	result_free(&r);
+	r = run(d, ARGS("scan", "--limit", "5000"));
+	CHECK(r.status == 0 && r.bytes > N * 3);
+	CHECK_STR(r.err, "");
+	result_free(&r);
+	t_daemon_stop(d);
+}
+
 /* What the shell would offer for the last of these words: each with a blank behind it. */
 static char *complete(const char *const *words)
 {

@@ -52,7 +52,7 @@ _hypercache()
 		mapfile -t COMPREPLY < <(compgen -W 'never 10s 5m 1h 1d' -- "$cur")
 		return
 		;;
-	--timeout | --flags | --stamp | --if-version | --if-newer | --initial)
+	--timeout | --flags | --stamp | --if-version | --if-newer | --initial | --limit | --cursor)
 		return
 		;;
 	esac
