@@ -2,7 +2,7 @@
  *
  * A frame takes what is queued up to the room in the window, but half of the window at most when more
  * than a whole one waits: so that one is under way while another is answered.  One operation alone is
- * a frame of its verb; more are a batch, a quiet one if all of them are quiet.
+ * a frame of its verb, CLEAR always; more are a batch, a quiet one if all of them are quiet.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -206,6 +206,8 @@ static uint32_t frame_plan(struct hc_async *a, const struct hc_conn *c, bool *re
 		uint32_t op = queue_at(a, i)->op;
 		if (op == HC_NO_OP)
 			continue;
+		if (a->op[op].op == HC_OP_CLEAR && !MUTANT(125)) /* 125: goes into batches too */
+			return n ? n : 1;
 		n++;
 		*ret_quiet &= a->op[op].quiet;
 	}

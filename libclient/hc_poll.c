@@ -187,6 +187,7 @@ static void done_fill(struct hc_done *to, const struct hc_operation *o)
 {
 	const struct hc_reply *reply = &o->reply;
 	bool answered = reply->status >= 0 && reply->status != HC_MISS;
+	bool sums = o->op == HC_OP_INCR || o->op == HC_OP_CLEAR;
 
 	*to = (struct hc_done){
 		.id = o->id,
@@ -194,7 +195,7 @@ static void done_fill(struct hc_done *to, const struct hc_operation *o)
 		.result = reply->status,
 		.op = o->op,
 		.version = answered ? reply->lsn : 0,
-		.sum = o->op == HC_OP_INCR && reply->status == HC_OK ? (int64_t)reply->value : 0,
+		.sum = sums && reply->status == HC_OK ? (int64_t)reply->value : 0,
 	};
 }
 

@@ -97,6 +97,8 @@ static uint32_t verb_of(uint32_t op)
 		return WIRE_TOUCH;
 	case HC_OP_INCR:
 		return WIRE_INCR;
+	case HC_OP_CLEAR:
+		return WIRE_CLEAR;
 	default:
 		return 0;
 	}
@@ -109,7 +111,8 @@ static bool op_is_sound(const struct hc_op *op)
 
 	return op->quiet <= 1 && op->reserved == 0 && (set || !(op->set || op->value_bytes)) &&
 	       (op->op == HC_OP_INCR || !(op->incr || op->delta)) &&
-	       (op->op == HC_OP_TOUCH || !op->ttl_ms) && (op->op == HC_OP_DELETE || !op->version);
+	       (op->op == HC_OP_TOUCH || !op->ttl_ms) && (op->op == HC_OP_DELETE || !op->version) &&
+	       (op->op != HC_OP_CLEAR || !op->key_bytes);
 }
 
 static int op_set(struct wire_request *r, const struct hc_op *op)
@@ -132,7 +135,12 @@ int hc_request_op(struct wire_request *r, const struct hc_op *op)
 	struct hc_incr_opts o;
 	uint32_t verb = verb_of(op->op);
 
-	if (!verb || !op_is_sound(op) || hc_request_key(r, verb, op->store, op->key, op->key_bytes))
+	if (!verb || !op_is_sound(op) || !op->store)
+		return HC_E_INVAL;
+	if (verb == WIRE_CLEAR)
+		*r = (struct wire_request){
+			.verb = verb, .store_idx = op->store->idx, .store_id = op->store->id};
+	else if (hc_request_key(r, verb, op->store, op->key, op->key_bytes))
 		return HC_E_INVAL;
 	switch (verb) {
 	case WIRE_SET:
@@ -144,7 +152,7 @@ int hc_request_op(struct wire_request *r, const struct hc_op *op)
 			return HC_E_INVAL;
 		return HC_OK;
 	default:
-		r->version = op->version;
+		r->version = op->version; /* DELETE's */
 		return HC_OK;
 	}
 }

@@ -498,6 +498,7 @@ enum hc_op_kind {
 	HC_OP_DELETE = 4,
 	HC_OP_TOUCH = 5,
 	HC_OP_INCR = 6,
+	HC_OP_CLEAR = 7, /* has no key, and a message of its own */
 };
 
 /* An operation.  What it does not look at is 0. */
@@ -533,7 +534,7 @@ struct hc_done {
 	int result;       /* what the call that waits would have returned; errno is not kept */
 	uint32_t op;      /* enum hc_op_kind */
 	uint64_t version; /* of the entry: as hc_set_opts.ret_version, also after TOUCH and INCR; 0: not known */
-	int64_t sum;      /* INCR, with HC_OK */
+	int64_t sum;      /* with HC_OK: of INCR the sum, of CLEAR how many entries there were */
 	uint64_t reserved[2];
 };
 

@@ -239,7 +239,7 @@ int wire_item_put(struct wire_buf *b, const struct wire_request *item)
 	unsigned count = fields_count(item);
 	uint64_t bound = item_bound(item);
 
-	if (!wire_is_item(item->verb))
+	if (!wire_is_mutation(item->verb) || item->verb == WIRE_BATCH)
 		return err_new(-EINVAL);
 	if (!request_is_sound(item) || bound > UINT32_MAX)
 		return err_new(-EMSGSIZE);

@@ -211,10 +211,10 @@ void wire_batch_end(struct wire_batch *w);
 void wire_batch_cancel(struct wire_batch *w);
 
 /* A mutation that is encoded before it is known in which frame it goes: appended to b as it stands in a
- * batch.  0, -ENOMEM, -EMSGSIZE, -EINVAL (no mutation). */
+ * batch, or would stand there.  0, -ENOMEM, -EMSGSIZE, -EINVAL (no mutation, or a batch). */
 int wire_item_put(struct wire_buf *b, const struct wire_request *item);
 /* What wire_item_put() made, as a frame of its own: n + WIRE_ITEM_MORE bytes of body at most; or added to a
- * batch.  Results as of wire_put_request() and wire_batch_add(). */
+ * batch, if wire_is_item().  Results as of wire_put_request() and wire_batch_add(). */
 enum { WIRE_ITEM_MORE = 9 };
 uint32_t wire_item_verb(const uint8_t *item);
 int wire_put_item(struct wire_buf *b, uint64_t request, const uint8_t *item, size_t n);

@@ -242,6 +242,37 @@ TEST(quiet_operations_leave_only_their_count)
 	t_daemon_stop(d);
 }
 
+TEST(a_store_is_emptied_in_its_turn)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct hc_op clear = HC_OPTS(hc_op);
+	struct hc_done done[12];
+	struct hc_store *s;
+	struct hc *hc;
+	size_t n;
+
+	client_open(d, &hc, &s);
+	clear.store = s;
+	clear.op = HC_OP_CLEAR;
+	clear.user = 99;
+	for (uint64_t i = 0; i < 10; i++) {
+		if (i == 6)
+			CHECK_EQ(hc_submit(&clear, NULL), HC_OK);
+		(void)submit_set(s, i, 0);
+	}
+	CHECK_EQ(hc_flush(hc, 0, NULL), HC_OK);
+	CHECK_EQ(hc_poll(hc, done, 12, 0, &n), HC_OK);
+	CHECK_EQ(n, 11);
+	CHECK(done[6].user == 99 && done[6].sum == 6 && done[6].result == HC_OK);
+	for (int i = 0; i < 10; i++) {
+		char key[16];
+		int k = snprintf(key, sizeof key, "k%d", i);
+		CHECK_EQ(hc_exists(s, key, (size_t)k), i < 6 ? HC_MISS : HC_OK);
+	}
+	hc_close(hc);
+	t_daemon_stop(d);
+}
+
 /* ------------------------------------------------------------------ the example */
 
 enum { LINES = 30000 };

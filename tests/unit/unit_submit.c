@@ -79,6 +79,47 @@ TEST(operations_of_each_kind_go_in_one_frame_and_their_answers_come_back)
 	session_end(&x);
 }
 
+static void clears(struct fake *f)
+{
+	static const uint32_t verbs[] = {WIRE_SET, WIRE_SET, WIRE_CLEAR, WIRE_CLEAR, WIRE_SET};
+	struct wire_request q;
+
+	fake_open(f);
+	for (uint32_t i = 0; i < 5; i++) {
+		CHECK(fake_get(f, &q));
+		CHECK_EQ(q.verb, verbs[i]);
+		CHECK_EQ(q.request, i + 1);
+		CHECK(fake_put(f, &(struct wire_answer){
+					  .verb = q.verb, .request = q.request, .value = 40 + i}));
+	}
+	CHECK_EQ(f->n_batch_frames, 1);
+	fake_bye(f);
+}
+
+TEST(what_empties_a_store_goes_in_a_frame_of_its_own)
+{
+	struct session x;
+
+	session_begin(&x, clears);
+	for (uint64_t i = 0; i < 5; i++) {
+		struct hc_op op = op_of(&x, HC_OP_CLEAR, "", i);
+		if (i == 2 || i == 3)
+			CHECK_EQ(hc_submit(&op, NULL), HC_OK);
+		else
+			(void)set(&x, i, 0);
+		op.key = "k";
+		op.key_bytes = 1;
+		CHECK_EQ(hc_submit(&op, NULL), HC_E_INVAL);
+	}
+	for (uint64_t i = 0; i < 5; i++) {
+		struct hc_done d = next(&x);
+		CHECK_EQ(d.user, i);
+		CHECK_EQ(d.result, HC_OK);
+		CHECK_EQ(d.sum, i == 2 || i == 3 ? 40 + i : 0);
+	}
+	session_end(&x);
+}
+
 static void just_open(struct fake *f)
 {
 	fake_open(f);
@@ -87,7 +128,7 @@ static void just_open(struct fake *f)
 
 static void bad_size(struct hc_op *op) { op->size = 4; }
 static void bad_store(struct hc_op *op) { op->store = NULL; }
-static void bad_kind(struct hc_op *op) { op->op = HC_OP_INCR + 1; }
+static void bad_kind(struct hc_op *op) { op->op = HC_OP_CLEAR + 1; }
 static void bad_kind_0(struct hc_op *op) { op->op = 0; }
 static void bad_quiet(struct hc_op *op) { op->quiet = 2; }
 static void bad_reserved(struct hc_op *op) { op->reserved = 1; }
