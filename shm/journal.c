@@ -106,7 +106,8 @@ static const shm_u64 *deciding_word(const struct shm_intent *in, const struct sh
 				return &ctl->store[i].epoch;
 		return NULL;
 	}
-	if (in->pool_idx >= n_pools || in->slot_off % 8 || in->slot_off > bytes[in->pool_idx] - 8)
+	if (in->pool_idx >= n_pools || in->slot_off % 8 || bytes[in->pool_idx] < sizeof(shm_u64) ||
+		in->slot_off > bytes[in->pool_idx] - sizeof(shm_u64))
 		return NULL;
 	return (const shm_u64 *)(const void *)(bases[in->pool_idx] + in->slot_off);
 }

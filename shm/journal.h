@@ -30,7 +30,7 @@ void shm_journal_finish(struct shm_journal *j, const struct shm_req *req, uint64
 	int32_t status, uint64_t value); /* result, then clears the intent */
 
 /* For a new engine, before anything else: completes or drops the intent by the
- * word that its slot holds now (bases[pool_idx] + slot_off, bytes[] bounds; or an epoch in ctl).
+ * word that its slot holds now (bases[pool_idx] + slot_off, bytes[] bounds, 0: no such pool; or an epoch in ctl).
  * 0: there was none; 1: it had happened; 2: it had not; -EBADMSG: damaged (dropped). */
 int shm_journal_decide(struct shm_journal *j, const struct shm_control *ctl, uint8_t *const *bases,
 	const uint64_t *bytes, uint32_t n_pools);
