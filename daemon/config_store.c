@@ -2,6 +2,8 @@
 #include "config_value.h"
 #include "../shm/step.h"
 
+enum { SLIDE_BEATS = 16 }; /* heartbeats in a time to live that slides: 4 in each quarter */
+
 #define MINUTE_NS UINT64_C(60000000000)
 
 /* By enum config_type. */
@@ -33,6 +35,12 @@ int config_store_check(const struct config *c, uint32_t i, struct config_fault *
 			"0 is for ever, and a store of this type lets everything expire; use a "
 			"time, "
 			"or type: general");
+	if (s->sliding && s->ttl_ns != CONFIG_AUTO && s->ttl_ns != 0 &&
+		s->ttl_ns / SLIDE_BEATS < c->heartbeat_ns)
+		return config_fault_set(ret, CONFIG_KEY_store_ttl, i,
+			"the time is too short for sliding: the engine hears of reads with each "
+			"heartbeat, and %d of them have to fit; use more, or a shorter heartbeat",
+			SLIDE_BEATS);
 	if (s->max_value_bytes == CONFIG_AUTO || s->max_value_bytes <= most)
 		return 0;
 	return config_fault_set(ret, CONFIG_KEY_store_max_value, i,

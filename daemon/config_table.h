@@ -160,6 +160,10 @@
 	STORE(ttl, duration, "", "0", "36500d", "auto", LIVE, \
 		"Time to live of an entry whose writer names none. 0: it does not expire. auto: 0 in a general " \
 		"store, 30m in a session store, 10m in a ttl store.") \
+	STORE(sliding, flag, "", "", "", "false", START, \
+		"A read gives an entry the whole time to live again that it was written with, if its reader may " \
+		"also change the pool. The engine hears of reads with each heartbeat: an entry that is read at " \
+		"least every quarter of its time does not expire, unless that is shorter than 4 heartbeats.") \
 	STORE(ttl_jitter, fraction, "", "0", "0.5", "0", LIVE, \
 		"Each time to live is shortened by chance, by up to this part of it, so that what was written " \
 		"together does not expire together.") \

@@ -10,6 +10,7 @@
 #include "step.h"
 
 #define ACCESS_COUNT_MASK ((1ull << 20) - 1)
+#define MS_NS 1000000ull
 #define LOST_MAX (1ull << 32) /* what one ring can claim to have lost at a time */
 
 /* Bits 63..20 of the word are ms, 19..0 count, saturating (layout/l_item.h). */
@@ -19,6 +20,17 @@ static void hint_stamp(struct shm_item *it, uint64_t now_ms)
 
 	n += n < ACCESS_COUNT_MASK;
 	shm_store_rlx(&it->access, now_ms << 20 | n);
+}
+
+/* Rule P29: who reads it gives it its time again, if he may change it.  What is over stays so.  The
+ * wheel is not told: when the former time has come, it looks. */
+static void hint_slide(struct shm_item *it, uint64_t now_ns)
+{
+	uint64_t expiry = shm_load_rlx(&it->expiry_ns), next = now_ns + it->ttl_ms * MS_NS;
+
+	if (expiry > now_ns && next > expiry)
+		shm_store_rlx(&it->expiry_ns, next);
+	STEP("hint:slid");
 }
 
 static bool hint_obey(struct eng *e, const struct eng_session *from, uint64_t word, uint64_t now_ms)
@@ -38,6 +50,10 @@ static bool hint_obey(struct eng *e, const struct eng_session *from, uint64_t wo
 	if (!MUTANT(55)) /* 55: reads do not count */
 		s->pol->ops->touch(s->pol, note, now_ms);
 	hint_stamp(it, now_ms);
+	if (shm_load_rlx(&s->entry->sliding) && it->ttl_ms &&
+		(from->peer.write_pools >> pool_idx & 1 || MUTANT(190)) && /* 190: readers may */
+		!MUTANT(189))                                              /* 189: nothing slides */
+		hint_slide(it, now_ms * MS_NS);
 	return true;
 }
 

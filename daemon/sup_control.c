@@ -106,6 +106,7 @@ void sup_control_store_put(struct shm_store_entry *e, const struct config_store 
 	memcpy(e->name, s->name, sizeof s->name);
 	e->pool_idx = s->pool_idx;
 	e->type = s->type;
+	shm_store_rlx(&e->sliding, s->sliding);
 	store_entry_update(e, s);
 	(void)snprintf(e->policy, sizeof e->policy, "%s", sup_control_policy(s));
 	shm_store_rel(&e->id, s->id); /* rel:entry.id */

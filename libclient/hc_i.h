@@ -83,6 +83,7 @@ struct hc_store {
 	uint64_t plain_serial;     /* the same; HC_NO_SERIAL: reads do more than the simplest */
 	uint64_t seed;             /* of the hash of its keys */
 	uint64_t id;               /* when it was opened (rule P10) */
+	bool slides;               /* a read gives an entry its time again (hc_slide.h) */
 	uint32_t idx;              /* in shm_control.store[] */
 	uint32_t reads_off;        /* bytes from a thread's block to its struct shm_store_reads */
 	bool stale_fails;          /* reads fail when the whole daemon is gone */

@@ -4,6 +4,7 @@
  */
 #include <string.h>
 #include "hc_read_i.h"
+#include "hc_slide.h"
 #include "read_find.h"
 #include "step.h"
 
@@ -51,7 +52,7 @@ static __attribute__((noinline)) int hints_give(struct hc_thread *th, int result
 		uint64_t given = th->filter[at] ^ word, times = given >> SHM_WORD_TOP_SHIFT;
 		if (given << HINT_SHIFT != 0)
 			times = 0; /* it is another item's */
-		if (times == HINTS_MAX)
+		if (times == HINTS_MAX || (th->slide_last && !hc_slide_room(th, head)))
 			continue;
 		th->filter[at] = word | (times + 1) << SHM_WORD_TOP_SHIFT;
 		shm_store_rlx(&b->hint[head++ % SHM_HINTS], word);
@@ -155,9 +156,13 @@ static __attribute__((noinline)) int get_any(struct hc_store *s, const void *key
 
 	for (int n = 0; r == 0 && n < HC_COPY_TRIES; n++) {
 		r = find_any(th, s, &k, SHM_PIN_CALL, &f);
+		uint32_t slide_ms = r == HC_OK && s->slides ? hc_slide_due(th, f.item) : 0;
 		if (r != HC_OK || !copy(th, s, &f, buf, buf_bytes))
 			continue;
-		note_hit(th, f.pin);
+		if (slide_ms)
+			hc_slide(th, s, &k, f.pin << HINT_SHIFT >> HINT_SHIFT, slide_ms);
+		else
+			note_hit(th, f.pin);
 		if (ret_bytes)
 			*ret_bytes = f.value_bytes;
 		return f.value_bytes <= buf_bytes ? HC_OK : HC_TOO_SMALL;
@@ -262,8 +267,12 @@ static __attribute__((noinline)) int view_any(
 		if (r != HC_OK)
 			return r;
 		if (fill_view(ret, th, cell, &f)) {
+			uint32_t slide_ms = s->slides ? hc_slide_due(th, f.item) : 0;
 			count_hit(th, s, &f);
-			note_hit(th, f.pin);
+			if (slide_ms)
+				hc_slide(th, s, &k, f.pin << HINT_SHIFT >> HINT_SHIFT, slide_ms);
+			else
+				note_hit(th, f.pin);
 			return HC_OK;
 		}
 	}

@@ -36,7 +36,10 @@ struct hc_thread {
 	uint64_t n_given;          /* hits that hints were given for, or would have been */
 	uint64_t
 		filter[HC_FILTER]; /* hints given lately: word, times << 48; by hash of the place */
-	bool owned;                /* by a thread; under registry_lock */
+	/* hc_slide.c: behind the last hint that must not be lost, 0 if there is none; the ends of the
+	 * ring at the last three heartbeats; the last heartbeat, and the one without an answer */
+	uint64_t slide_last, slide_head[3], slide_beat, slide_failed;
+	bool owned; /* by a thread; under registry_lock */
 };
 
 struct hc_threads {

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "hc_async.h"
 #include "hc_request.h"
+#include "hc_slide.h"
 
 /* Puts a request into the window, making room first.  0; -errno: it is not in the window. */
 static int put_waiting(struct hc_hold *h, struct wire_request *r, struct hc_asker asker)
@@ -120,14 +121,20 @@ int hc_delete_if(struct hc_store *s, const void *key, size_t key_bytes, uint64_t
 	return request_one(s->hc, &r, 0, &reply);
 }
 
-int hc_touch(struct hc_store *s, const void *key, size_t key_bytes, uint64_t ttl_ms)
+int hc_touch_within(
+	struct hc_store *s, const void *key, size_t key_bytes, uint64_t ttl_ms, uint32_t timeout_ms)
 {
 	struct wire_request r;
 	struct hc_reply reply;
 
 	if (hc_request_key(&r, WIRE_TOUCH, s, key, key_bytes) || hc_request_touch(&r, ttl_ms))
 		return HC_E_INVAL;
-	return request_one(s->hc, &r, 0, &reply);
+	return request_one(s->hc, &r, timeout_ms, &reply);
+}
+
+int hc_touch(struct hc_store *s, const void *key, size_t key_bytes, uint64_t ttl_ms)
+{
+	return hc_touch_within(s, key, key_bytes, ttl_ms, 0);
 }
 
 int hc_get_touch(struct hc_store *s, const void *key, size_t key_bytes, uint64_t ttl_ms, void *buf,

@@ -232,7 +232,8 @@ HC_API int hc_ping(struct hc *hc);
  * Errors: HC_E_INVAL, HC_E_THREADS, HC_E_NO_MEMORY (a thread's first read), HC_E_NO_STORE (dropped
  * meanwhile), HC_E_BUSY, HC_E_DAMAGED, HC_E_STALE (hc_open_opts.stale), HC_E_FORKED.
  * ret_bytes may be NULL.  On an error or a miss *ret_bytes is unchanged, and what is in buf unspecified.
- * No system call.  Cost: two cache misses and the copy. */
+ * No system call, but in a store with `sliding`, where a read that comes late in an entry's time and
+ * after hundreds of others asks the engine, for 50 ms at most.  Cost: two cache misses and the copy. */
 HC_API int hc_get(struct hc_store *s, const void *key, size_t key_bytes, void *buf,
 	size_t buf_bytes, size_t *ret_bytes);
 

@@ -114,7 +114,7 @@ struct shm_store_entry {
 	shm_u64 guaranteed_bytes;          /* [W: sup, eng; R: all] places that no other store's writes take from it */
 	shm_u64 limit_bytes;               /* [W: sup, eng; R: all] places that it may take; 0: as the pool has */
 	shm_u64 limit_entries;             /* [W: sup, eng; R: all] entries that it may have; 0: as many as fit */
-	uint64_t pad0[1];                  /* [W: none] sliding */
+	shm_u64 sliding;                   /* [W: sup, eng before id; R: all] 1: a read gives an entry its time to live again (P29) */
 	shm_u64 counter[SHM_COUNTERS_MAX]; /* [W: eng; R: all] enum shm_store_counter */
 };
 SHM_SIZE(shm_store_entry, 640);
@@ -128,6 +128,7 @@ SHM_AT(shm_store_entry, policy, 64);
 SHM_AT(shm_store_entry, guaranteed_bytes, 96);
 SHM_AT(shm_store_entry, limit_bytes, 104);
 SHM_AT(shm_store_entry, limit_entries, 112);
+SHM_AT(shm_store_entry, sliding, 120);
 SHM_AT(shm_store_entry, counter, 128);
 
 struct shm_control {

@@ -152,3 +152,35 @@ TEST_LIMIT(a_change_is_whole_wherever_the_engine_dies, 200)
 	}
 	CHECK(n >= 7);
 }
+
+/* The entry has its former time or its new one, and in both cases it is there. */
+TEST(an_engine_dies_where_a_read_extends_an_entry)
+{
+	char order[512];
+	int fd = open(t_path("once"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+	CHECK(fd >= 0 && close(fd) == 0);
+	(void)snprintf(order, sizeof order, "HC_STEP=kill:hint:slid:1:%s", t_path("once"));
+	struct t_daemon *d = t_daemon_start(
+		"heartbeat: 100ms\nstores: { a: { ttl: 1h, sliding: true } }",
+		(const char *[]){order, NULL});
+	pid_t engine = t_daemon_engine(d);
+	struct hc *hc = client(d);
+	struct hc_meta m = HC_OPTS(hc_meta);
+	struct hc_store *a;
+	char buf[8];
+
+	CHECK_EQ(hc_store(hc, "a", &a), HC_OK);
+	CHECK_EQ(hc_set(a, "k", 1, "v", 1, NULL), HC_OK);
+	for (int i = 0; i < 40; i++) /* hints, due or not */
+		CHECK_EQ(hc_get(a, "k", 1, buf, sizeof buf, NULL), HC_OK);
+	(void)t_daemon_wait_engine(d, engine);
+	CHECK_EQ(access(t_path("once"), F_OK), -1);
+	CHECK_EQ(hc_meta(a, "k", 1, &m), HC_OK);
+	CHECK(m.expires_in_ms > 0 && m.ttl_ms == 3600000);
+	CHECK_EQ(hc_set(a, "k", 1, "w", 1, NULL), HC_OK);
+	CHECK_EQ(cli(d, "fsck", NULL, NULL), 0);
+	t_step_killed("hint:slid");
+	hc_close(hc);
+	t_daemon_stop(d);
+}
