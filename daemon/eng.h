@@ -42,6 +42,7 @@ enum {
 	ENG_LOOKS_PER_TICK = 64,    /* sessions looked at for death by one tick */
 	ENG_HINT_BLOCKS = 1024,     /* touch rings looked at by a drain of a tick or for eviction */
 	ENG_HINT_BLOCKS_TURN = 128, /* by one at the end of a turn */
+	ENG_HINT_BLOCKS_LIMIT = 16, /* by one before a store at its limit evicts */
 	ENG_HINT_SETS = 16,         /* entries written between two of those */
 	ENG_ROOM_TRIES = 24,        /* attempts to make room for one entry */
 	ENG_VICTIMS = 512,          /* evictions before each scan of the pins, at most */

@@ -77,6 +77,8 @@ void eng_pressure_trim(struct eng_pool *p, struct eng_store *s, uint64_t written
 
 	if (MUTANT(156)) /* 156: a store's limits are only shown */
 		return;
+	if ((entries || bytes) && !MUTANT(241)) /* 241: victims are chosen without the last hits */
+		eng_hint_drain(p->e, ENG_HINT_BLOCKS_LIMIT);
 	if (entries)
 		n += eng_room_evict_own(p, s, UINT64_MAX, 1);
 	bytes = bytes ? above(s, SHM_SC_place_bytes, &s->entry->limit_bytes) : 0;

@@ -126,6 +126,7 @@
 	BOUND("touch rings looked at in a tick", ENG_HINT_BLOCKS, "") \
 	BOUND("touch rings looked at in a turn", ENG_HINT_BLOCKS_TURN, "") \
 	BOUND("writes between two such looks", ENG_HINT_SETS, "") \
+	BOUND("touch rings looked at before a store at its limit evicts", ENG_HINT_BLOCKS_LIMIT, "") \
 	BOUND("sessions looked at for death in a tick", ENG_LOOKS_PER_TICK, "") \
 	BOUND("evictions before a scan of the pins", ENG_VICTIMS, "") \
 	BOUND("the part of a pool that they may be", ENG_ROOM_SHARE, "th") \

@@ -10,6 +10,7 @@
  *   cli_fsck.c        fsck       /
  *   cli_config.c      config, reload: what the supervisor says of its configuration
  *   cli_store.c       store, pool
+ *   cli_replay.c      policies, replay: traces, simulated or through the daemon (replay.h)
  *   cli_print.c       sizes, times, tables, JSON
  *
  * A verb returns its exit status.  What it found goes to standard output, why it failed to
@@ -52,10 +53,12 @@ struct cli {
 	uint64_t touch_ms;
 	int64_t initial; /* of incr and decr */
 	bool wrap, must_exist;
-	uint64_t limit, cursor; /* of scan; limit 0: all */
-	bool zero;              /* mset: zero bytes between keys and values */
-	bool words;             /* help: for a shell */
-	int n_args;             /* behind the verb */
+	uint64_t limit, cursor;       /* of scan; limit 0: all */
+	bool zero;                    /* mset: zero bytes between keys and values */
+	bool words;                   /* help: for a shell */
+	const char *simulate, *sizes; /* replay: lists of words with commas between */
+	uint32_t processes;
+	int n_args; /* behind the verb */
 	char **arg;
 };
 
@@ -90,6 +93,8 @@ int cli_config(const struct cli *c);
 int cli_reload(const struct cli *c);
 int cli_store(const struct cli *c);
 int cli_pool(const struct cli *c);
+int cli_policies(const struct cli *c);
+int cli_replay(const struct cli *c);
 
 /* Says what went wrong, in one line, and returns `status`. */
 int cli_fail(const struct cli *c, enum cli_status status, const char *format, ...)

@@ -40,6 +40,10 @@ static int cli_help(const struct cli *c);
 	X(LIMIT, "limit", "N", "a page of about so many, and where the next one begins") \
 	X(CURSOR, "cursor", "N", "go on where a page ended") \
 	X(VERBOSE, "verbose", NULL, "all counters, and what they mean") \
+	X(SIMULATE, "simulate", "POLICY,...", \
+		"what these policies would do, without a daemon; or all") \
+	X(SIZES, "sizes", "N,...", "of caches: objects, a part of them (10%) or memory (64MiB)") \
+	X(PROCESSES, "processes", "N", "how many read and write; else 2") \
 	X(FORCE, "force", NULL, "also where entries are lost") \
 	X(WORDS, "words", NULL, "the bare names of verbs, or of a verb's options: for a shell")
 
@@ -168,6 +172,16 @@ static const struct cli_verb verbs[] = {
 		1, 34, BIT(FORCE), cli_store},
 	{"pool", "list", "list pools", "In short; `hypercache stat` tells more.\n", 1, 1, 0,
 		cli_pool},
+	{"policies", "", "list the eviction policies", "Asks no daemon.\n", 0, 0, 0, cli_policies},
+	{"replay", "TRACE", "run a trace of accesses",
+		"Through the daemon: --processes look each object up, and set it if it is not\n"
+		"there; a store of its own (store create) gives the clearest picture.  Prints the\n"
+		"part of misses, and what a hit and a miss cost.\n"
+		"With --simulate: the same policies' code without a daemon, at each of --sizes\n"
+		"(0.1%, 1% and 10% of the objects if it is not given).\n"
+		"TRACE is NAME.csv (KEY or KEY,BYTES or SECONDS,KEY,BYTES), NAME.u32 (32-bit\n"
+		"numbers) or NAME.oracleGeneral (libCacheSim's), each also with .zst behind it.\n",
+		1, 1, BIT(STORE) | BIT(SIMULATE) | BIT(SIZES) | BIT(PROCESSES), cli_replay},
 	{"help", "[VERB]", "explain a verb", "", 0, 1, BIT(WORDS), cli_help},
 };
 enum { N_VERBS = sizeof verbs / sizeof *verbs };
@@ -443,6 +457,17 @@ static int value_take(struct cli *c, int opt, const char *text)
 		return cli_u64(text, &c->limit) && c->limit > 0;
 	case OPT_CURSOR:
 		return cli_u64(text, &c->cursor);
+	case OPT_SIMULATE:
+		c->simulate = text;
+		return 1;
+	case OPT_SIZES:
+		c->sizes = text;
+		return 1;
+	case OPT_PROCESSES:
+		if (!cli_u64(text, &n) || n > UINT32_MAX)
+			return 0;
+		c->processes = (uint32_t)n;
+		return 1;
 	case OPT_TOUCH:
 		c->touch = true;
 		return cli_ttl(text, &c->touch_ms);
@@ -503,7 +528,7 @@ static const struct cli_verb *cli_parse(int argc, char **argv, struct cli *c, in
 	uint32_t given = 0;
 	int opt;
 
-	*c = (struct cli){.store = "default", .timeout_ms = TIMEOUT_MS};
+	*c = (struct cli){.store = "default", .timeout_ms = TIMEOUT_MS, .processes = 2};
 	*ret_status = CLI_USAGE;
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (opt < OPT_FIRST) /* getopt has said it */
