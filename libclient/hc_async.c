@@ -113,7 +113,8 @@ void hc_async_give_up(struct hc_async *a, struct hc_operation *o, int result)
 	if (o->state == HC_OP_IS_QUEUED) {
 		a->queue[o->place].op = HC_NO_OP; /* its bytes go when their turn comes */
 	} else {
-		a->slot[o->place].op = NULL;
+		if (!MUTANT(126)) /* 126: a late answer counts too */
+			a->slot[o->place].op = NULL;
 		reply.status = MUTANT(120) ? result : HC_E_UNKNOWN; /* 120: sent is called unsent */
 	}
 	op_done(a, o, &reply);

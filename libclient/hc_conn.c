@@ -52,7 +52,8 @@ int hc_conn_watch(struct hc_conn *c, uint32_t events)
  * taken out first. */
 void hc_conn_drop(struct hc_conn *c)
 {
-	(void)hc_conn_watch(c, 0);
+	if (!MUTANT(127)) /* 127: a socket that is closed is left to be forgotten */
+		(void)hc_conn_watch(c, 0);
 	if (c->fd >= 0)
 		(void)close(c->fd);
 	c->fd = -1;

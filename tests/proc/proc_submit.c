@@ -1,6 +1,7 @@
 /* proc_submit.c - operations that nobody waits for, in a program's own epoll loop, with a real daemon that
  * dies, stops and goes: is each applied once, and does each end in time?
  */
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -270,6 +271,127 @@ TEST(a_store_is_emptied_in_its_turn)
 		CHECK_EQ(hc_exists(s, key, (size_t)k), i < 6 ? HC_MISS : HC_OK);
 	}
 	hc_close(hc);
+	t_daemon_stop(d);
+}
+
+/* ------------------------------------------------------------------ all at once */
+
+enum { HANDS = 3, HAND_OPS = 10000, HAND_BACK = 64 };
+
+/* What several threads do with one handle.  told[user]: completions; result[user] of them. */
+struct crowd {
+	const struct t_daemon *d;
+	struct hc *hc;
+	struct hc_store *s;
+	uint32_t told[HANDS * HAND_OPS];
+	int result[HANDS * HAND_OPS];
+	uint64_t seed[HANDS];
+};
+struct hand {
+	struct crowd *c;
+	int idx;
+	int64_t waited; /* calls of its own that waited, and succeeded */
+	pthread_t thread;
+};
+
+static void crowd_take(struct crowd *c, uint32_t timeout_ms)
+{
+	struct hc_done done[16];
+	size_t n;
+
+	CHECK_EQ(hc_poll(c->hc, done, 16, timeout_ms, &n), HC_OK);
+	for (size_t i = 0; i < n; i++) {
+		CHECK(done[i].user < HANDS * HAND_OPS);
+		CHECK_EQ(__atomic_fetch_add(&c->told[done[i].user], 1, __ATOMIC_RELAXED), 0);
+		c->result[done[i].user] = done[i].result;
+	}
+}
+
+/* Submits, calls off, polls, flushes, and calls that wait, in any order. */
+static void *hand_main(void *arg)
+{
+	struct hand *h = arg;
+	struct crowd *c = h->c;
+	uint64_t *seed = &c->seed[h->idx];
+	uint64_t id[HAND_BACK] = {0}; /* of the last ones */
+	char key[16];
+
+	for (int i = 0; i < HAND_OPS; i++) {
+		struct hc_op op = HC_OPTS(hc_op);
+		uint64_t fate = t_random_from(seed) % 64;
+		op.store = c->s;
+		op.op = HC_OP_INCR;
+		op.user = (uint64_t)(h->idx * HAND_OPS + i);
+		op.delta = 1;
+		op.key = key;
+		op.key_bytes = (size_t)snprintf(key, sizeof key, "n%d", h->idx);
+		while (hc_submit(&op, &id[i % HAND_BACK]) != HC_OK)
+			crowd_take(c, 5);
+		if (fate < 4)
+			(void)hc_cancel(c->hc, id[t_random_from(seed) % HAND_BACK]);
+		if (fate == 5 || fate == 6)
+			crowd_take(c, (uint32_t)(t_random_from(seed) % 3));
+		if (fate == 7)
+			CHECK_EQ(hc_flush(c->hc, 0, NULL), HC_OK);
+		if (fate == 8) {
+			CHECK_EQ(hc_incr(c->s, key, op.key_bytes, 1, NULL, NULL), HC_OK);
+			h->waited++;
+		}
+	}
+	return NULL;
+}
+
+/* Every operation is told of once; the numbers say that it was applied so. */
+static void crowd_check(struct crowd *c, const struct hand *h)
+{
+	int64_t done = h->waited, unknown = 0, got;
+	char key[16], text[32] = "";
+	size_t n;
+
+	for (int i = h->idx * HAND_OPS; i < (h->idx + 1) * HAND_OPS; i++) {
+		CHECK_EQ(c->told[i], 1);
+		int r = c->result[i];
+		CHECK(r == HC_OK || r == HC_E_UNKNOWN || r == HC_E_CANCELLED);
+		done += r == HC_OK;
+		unknown += r == HC_E_UNKNOWN;
+	}
+	int k = snprintf(key, sizeof key, "n%d", h->idx);
+	CHECK_EQ(hc_get(c->s, key, (size_t)k, text, sizeof text - 1, &n), HC_OK);
+	got = strtoll(text, NULL, 10);
+	fprintf(stderr, "  thread %d: %lld, %lld unknown of %lld\n", h->idx, (long long)done,
+		(long long)unknown, (long long)got);
+	CHECK(done <= got && got <= done + unknown);
+}
+
+TEST(threads_that_do_all_of_it_at_once_while_engines_die)
+{
+	struct t_daemon *d = t_daemon_start(
+		"restart_limit: 1000\nrestart_backoff_max: 100ms\n", NULL);
+	static struct crowd c;
+	struct hand h[HANDS];
+	size_t left = 1;
+
+	c = (struct crowd){.d = d};
+	client_open(d, &c.hc, &c.s);
+	for (int i = 0; i < HANDS; i++) {
+		c.seed[i] = t_random();
+		h[i] = (struct hand){.c = &c, .idx = i};
+		CHECK_EQ(pthread_create(&h[i].thread, NULL, hand_main, &h[i]), 0);
+	}
+	for (int i = 0; i < DEATHS; i++)
+		(void)t_daemon_wait_engine(d, t_daemon_kill_engine(d, SIGKILL));
+	for (int i = 0; i < HANDS; i++)
+		CHECK_EQ(pthread_join(h[i].thread, NULL), 0);
+	CHECK_EQ(hc_flush(c.hc, 0, NULL), HC_OK);
+	for (struct hc_done done; left;) {
+		CHECK_EQ(hc_poll(c.hc, &done, 1, 0, &left), HC_OK);
+		c.told[left ? done.user : 0] += left > 0;
+		if (left)
+			c.result[done.user] = done.result;
+	}
+	for (int i = 0; i < HANDS; i++)
+		crowd_check(&c, &h[i]);
+	hc_close(c.hc);
 	t_daemon_stop(d);
 }
 

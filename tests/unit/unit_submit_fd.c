@@ -141,6 +141,51 @@ TEST(a_forked_child_has_none_of_it_and_harms_none)
 	CHECK_EQ(x.f.applied, 2);
 }
 
+static void lose_once(struct fake *f)
+{
+	fake_open(f);
+	fake_go_wait(f);
+	fake_drop(f);
+	fake_step(f);
+	fake_resume(f);
+	fake_expect(f, WIRE_SET, 1, 0);
+	fake_bye(f);
+}
+
+/* It has what the parent's socket was, so that the kernel does not forget it when the parent closes it. */
+TEST(a_child_that_lives_on_keeps_nobody_awake)
+{
+	struct hc_done d;
+	struct session x;
+	int fd, hold[2];
+	char byte;
+
+	session_begin(&x, lose_once);
+	CHECK_EQ(hc_fd(x.hc, &fd), HC_OK);
+	none(&x);
+	CHECK_EQ(pipe(hold), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		(void)close(hold[1]);
+		(void)close(x.f.fd);                 /* the engine's end is not its own */
+		_exit(read(hold[0], &byte, 1) != 0); /* until the test is over */
+	}
+	CHECK_EQ(close(hold[0]), 0);
+	fake_go(&x.f);
+	fake_step_wait(&x.f);
+	CHECK_EQ(loop_turn(&x, fd, &d, 1), 0); /* the loss */
+	for (int i = 0; i < 10 && readable(fd); i++)
+		none(&x);
+	CHECK(!readable(fd));
+	(void)set(&x, 1, 0);
+	while (loop_turn(&x, fd, &d, 1) == 0)
+		;
+	CHECK_EQ(d.result, HC_OK);
+	CHECK_EQ(close(hold[1]), 0);
+	CHECK_EQ(t_wait_child(pid, 10000), 0);
+	session_end(&x);
+}
+
 /* ------------------------------------------------------------------ threads */
 
 struct worker {
