@@ -75,6 +75,10 @@ static void read_input(struct program *p)
 		p->n_in += (size_t)n;
 	else if (n == 0 || errno != EINTR)
 		p->ended = true;
+	if (n < 0 && p->ended) {
+		perror("standard input");
+		p->failed++;
+	}
 	if (p->ended && p->n_in && p->in[p->n_in - 1] != '\n')
 		p->in[p->n_in++] = '\n'; /* the last line may lack it */
 	if (p->n_in == sizeof p->in && !memchr(p->in, '\n', p->n_in)) {
