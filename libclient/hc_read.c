@@ -191,15 +191,16 @@ READ_INLINE int get_first(struct hc_store *s, const void *key, size_t key_bytes,
 static __attribute__((noinline)) int get_long(struct hc_store *s, const void *key, size_t key_bytes,
 	void *buf, size_t buf_bytes, size_t *ret_bytes)
 {
-	uint64_t hash = shm_key_hash_seeded(key, key_bytes, s->seed);
-
+	if (hc_key_is_bad(key, key_bytes))
+		return HC_E_INVAL;
+	uint64_t hash = shm_key_hash_long(key, key_bytes, s->seed);
 	return get_first(s, key, key_bytes, hash, ask_bucket(s, hash), buf, buf_bytes, ret_bytes);
 }
 
 int hc_get(struct hc_store *s, const void *key, size_t key_bytes, void *buf, size_t buf_bytes,
 	size_t *ret_bytes)
 {
-	if (!s || hc_key_is_bad(key, key_bytes) || (!buf && buf_bytes))
+	if (!s || !key || (!buf && buf_bytes))
 		return HC_E_INVAL;
 	if (!shm_key_is_short(key_bytes))
 		return get_long(s, key, key_bytes, buf, buf_bytes, ret_bytes);
@@ -298,12 +299,14 @@ READ_INLINE int view_first(
 static __attribute__((noinline)) int view_long(
 	struct hc_store *s, const void *key, size_t key_bytes, struct hc_view *ret)
 {
+	if (hc_key_is_bad(key, key_bytes))
+		return HC_E_INVAL;
 	return view_first(s, key, key_bytes, shm_key_hash_long(key, key_bytes, s->seed), ret);
 }
 
 int hc_view(struct hc_store *s, const void *key, size_t key_bytes, struct hc_view *ret)
 {
-	if (!s || !ret || hc_key_is_bad(key, key_bytes))
+	if (!s || !key || !ret)
 		return HC_E_INVAL;
 	if (!shm_key_is_short(key_bytes))
 		return view_long(s, key, key_bytes, ret);
