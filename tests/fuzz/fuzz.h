@@ -199,10 +199,20 @@ static inline void fuzz_mutations_run(const char *here, int rounds)
 	fuzz_corpus_free(&c);
 }
 
-#define FUZZ_TESTS(rounds) \
-	TEST_LIMIT(the_corpus, 60) { fuzz_corpus_run(__FILE__); } \
-	TEST_LIMIT(mutations_of_the_corpus, 200) { fuzz_mutations_run(__FILE__, rounds); }
+/* The two tests of a target; `end` is what it does to leave nothing behind. */
+#define FUZZ_TESTS_END(rounds, end) \
+	TEST_LIMIT(the_corpus, 60) \
+	{ \
+		fuzz_corpus_run(__FILE__); \
+		end; \
+	} \
+	TEST_LIMIT(mutations_of_the_corpus, 200) \
+	{ \
+		fuzz_mutations_run(__FILE__, rounds); \
+		end; \
+	}
 #else
-#define FUZZ_TESTS(rounds)
+#define FUZZ_TESTS_END(rounds, end)
 #endif
+#define FUZZ_TESTS(rounds) FUZZ_TESTS_END(rounds, (void)0)
 #endif
