@@ -114,6 +114,13 @@
 		"Bytes of replaced or deleted items of one pool that the pins of one client may keep from " \
 		"being reused; above it the pins are revoked, loudly. auto: an eighth of the pool, or what the " \
 		"largest value that it accepts takes.") \
+	ROOT(memory_pressure, string, "", "2", "255", "none", START, \
+		"A file that says how short of memory the system is: /proc/pressure/memory, or memory.pressure of " \
+		"a control group, or any that holds a number of per cent. none: pools do not care. It is opened " \
+		"once, so write into it, and do not replace it.") \
+	ROOT(memory_pressure_at, fraction, "", "0", "1", "0.1", LIVE, \
+		"From this value of the file on (avg10 of the kernel) pools give memory back, a sixteenth at a " \
+		"time, down to what their stores are guaranteed; below half of it they get it again, slowly.") \
 	ROOT(restart_backoff_max, duration, "", "100ms", "60s", "5s", LIVE, \
 		"The longest wait before an engine that crashed again is started again; the waits grow up to it.") \
 	ROOT(restart_limit, u32, "crashes", "1", "1000", "10", LIVE, \
@@ -121,7 +128,8 @@
 	ROOT(log_level, enum, "", CONFIG_WORDS(log_level), "", "info", LIVE, \
 		"The least important kind of message that is written to the log.") \
 	POOL(size, bytes, "", "4MiB", "1TiB", "64MiB", LIVE, \
-		"Memory of the pool, allocated in full at once; items, index and page table live in it.") \
+		"Memory of the pool, allocated in full at once; items, index and page table live in it. A reload " \
+		"makes it larger, up to four times what it was at the start, or gives memory back in steps.") \
 	POOL(huge_pages, enum, "", CONFIG_WORDS(huge_pages), "", "try", START, \
 		"try: huge pages if there are any, else transparent huge pages, else base pages, and say which. " \
 		"on: huge pages, or the daemon does not start. off: base pages.") \

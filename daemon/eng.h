@@ -13,6 +13,7 @@
  *   eng_purge.c    what cleared stores have left
  *   eng_room.c     eviction, compaction, limbo, revocation
  *   eng_expiry.c   takes away what is over
+ *   eng_resize.c   how large a pool is
  *   eng_pressure.c how full a pool may become, and a store
  *
  * README.md beside this file has the rules.  One thread; nothing here is fork-safe.
@@ -97,9 +98,10 @@ struct eng_session {
 	uint32_t n_blocks;
 	uint32_t scan_idx; /* in eng.scan[], while PUTTING or LIVE */
 	bool compiler_fence;
-	bool drop_unsent;                  /* ENDING: the supervisor has not been told */
-	uint64_t last_request;             /* highest that was answered */
-	uint64_t putting_ns;               /* when the supervisor was asked */
+	bool revoked;          /* its pins may have been revoked: it may read what was freed */
+	bool drop_unsent;      /* ENDING: the supervisor has not been told */
+	uint64_t last_request; /* highest that was answered */
+	uint64_t putting_ns;   /* when the supervisor was asked */
 	uint64_t hint_pos[SHM_BLOCKS_MAX]; /* per block: hints read */
 	struct eng_conn *conn;             /* NULL: not connected now */
 	struct eng_wait pid_wait;
@@ -155,13 +157,18 @@ struct eng_store {
 
 struct eng_pool {
 	struct shm_wpool w;
-	uint8_t *base; /* NULL: there is no such pool */
-	uint64_t bytes;
+	uint8_t *base;  /* NULL: there is no such pool */
+	uint64_t bytes; /* mapped: all regions, holes too */
+	uint32_t n_regions;
 	uint64_t limbo_cap_bytes; /* as configured */
 	uint64_t large_bytes;     /* items above this take a run of pages */
 	uint64_t window_cursor;   /* shm_alloc_window */
 	uint64_t
 		keep_off; /* entry that a change is made from: not what goes for its room; 0: none */
+	uint64_t squeeze_bytes; /* the size that the system's pressure leaves it; 0: as is wanted */
+	uint32_t resize_tries;
+	bool resize_stuck;   /* no step was possible: a tick tries again */
+	uint64_t told_bytes; /* the size of which the log has it that it cannot be had now */
 	uint32_t pressure;   /* enum shm_pressure that was reached; END: none */
 	uint32_t limbo_left; /* entries that the last sweep had to leave: pinned */
 	uint64_t n_void; /* entries of before a clear of their store: void_entries of all stores */
@@ -191,6 +198,8 @@ struct eng {
 	struct sup_msg config_answer; /* to the last new configuration */
 	bool config_unsent;           /* the channel was full */
 	bool may_barrier;
+	uint32_t calm_ticks;  /* without pressure of the system */
+	bool told_pressure;   /* the log has it that its file makes no sense */
 	bool told_incomplete; /* the log has it that memory is not reused (rule P17) */
 	uint32_t sets_since_drain;
 	bool purging;                              /* a step of eng_purge.c is due */
@@ -228,7 +237,10 @@ void eng_quit(struct eng *e); /* begin the end: stop accepting, send what is buf
 /* eng_map.c: the mappings of an engine. */
 int eng_map_segment(int fd, uint64_t min_bytes, enum shm_kind kind, void **ret); /* 0 or -errno */
 int eng_map_pool(struct eng *e, uint32_t pool_idx, uint8_t **ret_base, uint64_t *ret_bytes);
-int eng_map_reopen(int fd, int flags); /* a description of its own; or -errno */
+/* One region at its place behind base.  0 or -errno. */
+int eng_map_region(const struct shm_region *g, int fd, uint8_t *base);
+uint64_t eng_map_page_bytes(const struct shm_region *g); /* of what backs it */
+int eng_map_reopen(int fd, int flags);                   /* a description of its own; or -errno */
 /* Closes all that is mapped to every later writer, for ever (hardening: strict).  0 or -errno. */
 int eng_map_seal(struct eng *e);
 
@@ -355,6 +367,20 @@ uint32_t eng_room_evict_own(struct eng_pool *p, struct eng_store *s, uint64_t wa
 void eng_expiry_set(struct eng_pool *p, struct eng_store *s, uint64_t off); /* its time was set */
 void eng_expiry_tick(struct eng *e); /* after the touch rings were drained */
 bool eng_expiry_turn(struct eng *e); /* a part of the work; true: there is more */
+
+/* For a part of the pool that is to be empty: a window of pages for `bytes` in a row, whose entries
+ * move, or go if nobody's guarantee forbids it.  True: something happened. */
+bool eng_room_window(struct eng_pool *p, uint64_t bytes);
+/* Free places become free pages: a slab's entries move.  True: something happened. */
+bool eng_room_compact(struct eng_pool *p);
+
+/* eng_resize.c: a pool's size while it serves (README.md, "Sizes"). */
+/* A further region has come (its descriptor is ours from now on). */
+void eng_resize_region(struct eng *e, uint32_t pool_idx, uint64_t region_idx, int fd);
+void eng_resize_adopted(
+	struct eng *e); /* holes of the last engine: their memory goes now at the latest */
+bool eng_resize_turn(struct eng *e); /* steps towards the wanted size; true: there are more */
+void eng_resize_tick(struct eng *e); /* the system's pressure; holes that somebody has touched */
 
 /* eng_pressure.c: the thresholds of a pool and the limits of a store (README.md, "Pressure"). */
 /* Before a write of s takes room for so many bytes: evicts if the pool is full.  from: the key whose

@@ -155,6 +155,7 @@ static int map_all(struct eng *e)
 		if (r < 0)
 			return err_fwd(r);
 		p->e = e;
+		p->n_regions = shm_load32_rlx(&e->ctl->pool[i].n_regions);
 		p->limbo_cap_bytes = e->config->pool[i].limbo_cap_bytes;
 	}
 	return 0;
@@ -312,6 +313,7 @@ static void main_tick(void *arg, int result)
 	eng_hint_drain(e, ENG_HINT_BLOCKS);
 	eng_expiry_tick(e);
 	eng_store_weigh(e);
+	eng_resize_tick(e);
 	eng_room_tick(e);
 	eng_session_tick(e);
 	eng_config_tick(e);
@@ -332,6 +334,7 @@ static bool main_turn_end(struct eng *e, bool purging)
 		eng_hint_drain(e, ENG_HINT_BLOCKS_TURN);
 	more |= eng_expiry_turn(e);
 	more |= eng_pressure_turn(e);
+	more |= eng_resize_turn(e);
 	eng_room_turn(e);
 	for (uint32_t i = 0; i < e->config->n_pools; i++)
 		if (e->pool[i].w.next.t)
@@ -433,6 +436,7 @@ static int main_run(struct eng *e)
 		r = adopt_all(e);
 	if (r < 0)
 		return err_fwd(r);
+	eng_resize_adopted(e);
 	STEP("engine:adopted");
 	if (e->config->hardening == CONFIG_HARDENING_STRICT) {
 		r = eng_map_seal(e);

@@ -56,7 +56,7 @@ int eng_map_segment(int fd, uint64_t min_bytes, enum shm_kind kind, void **ret)
 	return 0;
 }
 
-static uint64_t page_of(const struct shm_region *g)
+uint64_t eng_map_page_bytes(const struct shm_region *g)
 {
 	if (g->backing == SHM_BACK_HUGE_1G)
 		return HUGE_1G;
@@ -102,6 +102,20 @@ static int reserve(uint64_t bytes, uint64_t align, uint8_t **ret)
 	return 0;
 }
 
+int eng_map_region(const struct shm_region *g, int fd, uint8_t *base)
+{
+	/* MAP_NORESERVE: huge pages that were given back are not there to be set aside (rule P30). */
+	void *m = mmap(base + g->base_off, g->bytes, PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0);
+
+	if (m == MAP_FAILED)
+		return err_new(-errno);
+	(void)madvise(m, g->bytes, MADV_DONTDUMP);
+	if (g->backing == SHM_BACK_THP)
+		(void)madvise(m, g->bytes, MADV_HUGEPAGE);
+	return 0;
+}
+
 int eng_map_pool(struct eng *e, uint32_t pool_idx, uint8_t **ret_base, uint64_t *ret_bytes)
 {
 	const struct shm_pool_entry *pe = &e->ctl->pool[pool_idx];
@@ -109,26 +123,21 @@ int eng_map_pool(struct eng *e, uint32_t pool_idx, uint8_t **ret_base, uint64_t 
 	uint8_t *base = NULL;
 	int r = check_regions(e, pool_idx, &bytes);
 
+	uint64_t room = pe->reserve_bytes > bytes ? pe->reserve_bytes : bytes;
 	if (r == 0)
-		r = reserve(bytes, page_of(&pe->region[0]), &base);
+		r = reserve(room, eng_map_page_bytes(&pe->region[0]), &base);
 	if (r < 0)
 		return err_fwd(r);
 	for (uint32_t i = 0; i < shm_load32_rlx(&pe->n_regions); i++) {
-		const struct shm_region *g = &pe->region[i];
-		void *m = mmap(base + g->base_off, g->bytes, PROT_READ | PROT_WRITE,
-			MAP_SHARED | MAP_FIXED, e->h->region_fd[pool_idx][i], 0);
-		if (m == MAP_FAILED) {
-			r = err_new(-errno);
-			(void)munmap(base, bytes);
-			return r;
+		r = eng_map_region(&pe->region[i], e->h->region_fd[pool_idx][i], base);
+		if (r < 0) {
+			(void)munmap(base, room);
+			return err_fwd(r);
 		}
-		(void)madvise(m, g->bytes, MADV_DONTDUMP);
-		if (g->backing == SHM_BACK_THP)
-			(void)madvise(m, g->bytes, MADV_HUGEPAGE);
 	}
 	r = check_segment((const void *)base, SHM_KIND_POOL, pe->region[0].bytes);
 	if (r < 0) {
-		(void)munmap(base, bytes);
+		(void)munmap(base, room);
 		return err_fwd(r);
 	}
 	*ret_base = base;

@@ -19,16 +19,19 @@
 #include "eng.h"
 #include "step.h"
 
+/* What the pool has, without what the system has back. */
+static uint64_t size(const struct eng_pool *p) { return shm_alloc_total_bytes(p->w.alloc); }
+
 /* Bytes at which a threshold stands. */
 static uint64_t mark(const struct eng_pool *p, enum shm_pressure at)
 {
-	return p->bytes / SHM_PAGE * shm_load32_rlx(&p->w.entry->pressure_ppm[at]) / 1000000 *
+	return size(p) / SHM_PAGE * shm_load32_rlx(&p->w.entry->pressure_ppm[at]) / 1000000 *
 	       SHM_PAGE;
 }
 
 static uint64_t used(const struct eng_pool *p)
 {
-	return p->bytes - shm_alloc_free_bytes(p->w.alloc);
+	return size(p) - shm_alloc_free_bytes(p->w.alloc);
 }
 
 static void level_set(struct eng_pool *p, uint32_t level)
@@ -145,10 +148,10 @@ bool eng_pressure_write(
 		return true;
 	if (eng_store_spare(s) && evicts_nothing(p, s))
 		return false;
-	if (p->w.limbo.bytes < bytes + p->bytes / ENG_ROOM_SHARE) {
+	if (p->w.limbo.bytes < bytes + size(p) / ENG_ROOM_SHARE) {
 		eng_hint_drain(p->e, ENG_HINT_BLOCKS);
 		p->keep_off = from ? shm_pool_find(&p->w, from) : 0;
-		(void)eng_room_evict(p, s, bytes + p->bytes / ENG_ROOM_SHARE, ENG_VICTIMS);
+		(void)eng_room_evict(p, s, bytes + size(p) / ENG_ROOM_SHARE, ENG_VICTIMS);
 		p->keep_off = 0;
 	}
 	if (p->w.limbo.n)
@@ -167,7 +170,7 @@ bool eng_pressure_admits(struct eng_pool *p, struct eng_store *s, uint64_t hash)
 /* One pool's part of a turn.  True: it is not at END yet, and something went. */
 static bool pool_turn(struct eng_pool *p)
 {
-	uint64_t in_use = used(p), share = p->bytes / ENG_ROOM_SHARE;
+	uint64_t in_use = used(p), share = size(p) / ENG_ROOM_SHARE;
 	uint64_t soon_free = p->w.limbo.bytes + p->void_bytes;
 
 	in_use -= soon_free < in_use ? soon_free : in_use;

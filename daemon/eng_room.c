@@ -305,6 +305,10 @@ static bool room_window(struct eng_pool *p, const struct eng_store *writer, uint
 	return true;
 }
 
+bool eng_room_window(struct eng_pool *p, uint64_t bytes) { return room_window(p, NULL, bytes); }
+
+bool eng_room_compact(struct eng_pool *p) { return room_compact(p, NULL, 0); }
+
 /* Is much free, but not where it is wanted? */
 static bool fragmented(const struct eng_pool *p, uint64_t bytes)
 {

@@ -228,6 +228,7 @@ void eng_session_revoke(struct eng_session *s, uint64_t bytes)
 		(unsigned long long)s->id, (int)s->peer.pid, s->peer.uid,
 		(unsigned long long)bytes);
 	pins_void(s->e, s->slot);
+	s->revoked = true;
 	eng_count(s->e, SHM_DC_revocations, 1);
 	STEP("session:revoked");
 }
@@ -497,6 +498,8 @@ static int session_adopt_one(struct eng *e, const struct heritage_session *hs)
 	s->compiler_fence = hs->fence != SHM_FENCE_FULL;
 	if (MUTANT(69)) /* 69: the client's word counts */
 		s->compiler_fence = shm_load32_rlx(&s->seg->fence) != SHM_FENCE_FULL;
+	/* Nobody tells which sessions it were. */
+	s->revoked = shm_load_rlx(&e->ctl->counter[SHM_DC_revocations]) > 0;
 	s->state = ENG_SESSION_LIVE;
 	const struct shm_block *b = (const struct shm_block *)(const void *)(s->seg + 1);
 	for (uint32_t i = 0; i < s->n_blocks; i++)

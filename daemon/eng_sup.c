@@ -57,7 +57,7 @@ int eng_sup_send_msg(struct eng *e, const struct sup_msg *m)
 	return n < 0 ? err_new(-errno) : 0;
 }
 
-static void sup_message(struct eng *e, const struct sup_config_msg *all)
+static void sup_message(struct eng *e, const struct sup_config_msg *all, int fd)
 {
 	const struct sup_msg *m = &all->msg;
 	struct eng_session *s;
@@ -71,6 +71,9 @@ static void sup_message(struct eng *e, const struct sup_config_msg *all)
 	case SUP_MSG_QUIT:
 		eng_quit(e);
 		return;
+	case SUP_MSG_REGION:
+		eng_resize_region(e, m->slot, m->id, fd);
+		return;
 	case SUP_MSG_CONFIG:
 		eng_config_take(e, all);
 		return;
@@ -79,11 +82,33 @@ static void sup_message(struct eng *e, const struct sup_config_msg *all)
 	}
 }
 
-/* One message.  1: there was one; 0: none now; -errno, -EPIPE at the end. */
-static int sup_receive(struct eng *e, struct sup_config_msg *ret)
+/* The descriptor that came with a message; -1: none. */
+static int sup_fd(struct msghdr *h)
 {
-	ssize_t n = recv(e->h->channel_fd, ret, sizeof *ret, MSG_DONTWAIT);
+	int fd = -1;
 
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(h); c; c = CMSG_NXTHDR(h, c))
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+			memcpy(&fd, CMSG_DATA(c), sizeof fd); /* the supervisor sends one */
+	return fd;
+}
+
+/* One message, and the descriptor with it or -1.  1: there was one; 0: none now; -errno, -EPIPE at the
+ * end. */
+static int sup_receive(struct eng *e, struct sup_config_msg *ret, int *ret_fd)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = {.iov_base = ret, .iov_len = sizeof *ret};
+	struct msghdr h = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof control.bytes};
+	ssize_t n = recvmsg(e->h->channel_fd, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	*ret_fd = n > 0 ? sup_fd(&h) : -1;
 	if (n >= (ssize_t)sizeof ret->msg &&
 		n == (ssize_t)(ret->msg.kind == SUP_MSG_CONFIG ? sizeof *ret : sizeof ret->msg))
 		return 1;
@@ -96,14 +121,14 @@ static void sup_readable(void *arg, int result)
 {
 	static struct sup_config_msg m; /* large */
 	struct eng *e = arg;
-	int r = 1;
+	int r = 1, fd;
 
 	if (result == -ECANCELED)
 		return;
 	for (int i = 0; i < SUP_MESSAGES_PER_TURN && r == 1; i++) {
-		r = sup_receive(e, &m);
+		r = sup_receive(e, &m, &fd);
 		if (r == 1)
-			sup_message(e, &m);
+			sup_message(e, &m, fd);
 	}
 	if (r < 0) {
 		if (!e->quit)
@@ -128,6 +153,9 @@ bool eng_sup_wants_end(struct eng *e, int wait_ms)
 
 	if (poll(&p, 1, wait_ms) <= 0)
 		return false;
-	int r = sup_receive(e, &m);
+	int fd, r = sup_receive(e, &m, &fd);
+	if (fd >= 0)
+		(void)close(
+			fd); /* the next engine has it in its heritage, and so have we if it is whole */
 	return r < 0 || (r == 1 && m.msg.kind == SUP_MSG_QUIT);
 }

@@ -19,6 +19,7 @@
  *   supervisor -> engine
  *     SESSION_KEPT slot,id          it is kept: now the client may have its descriptor (rule P16)
  *     CONFIG id,force + struct config    the configuration that is to hold from now on
+ *     REGION slot: pool, id: region  + memfd                    it is in the directory: map it
  *     QUIT                          finish what was acknowledged, say ENDED in the control segment, exit 0
  *
  * The supervisor never reads a client's byte.  It replies to SESSION_PUT at once.
@@ -64,7 +65,8 @@ struct heritage {
 	int32_t journal_fd;  /* segment, read-write */
 	int32_t lock_fd;     /* rule P22 */
 	int32_t panic_fd;
-	int32_t log_fd;                                    /* where log lines go: standard error */
+	int32_t pressure_fd; /* the file of memory_pressure, -1: none */
+	int32_t log_fd;      /* where log lines go: standard error */
 	int32_t region_fd[SHM_POOLS_MAX][SHM_REGIONS_MAX]; /* -1: none */
 	uint32_t n_sessions;                               /* used in session[] */
 	struct heritage_session session[SHM_SESSIONS_MAX];
@@ -80,6 +82,7 @@ enum sup_msg_kind {
 	SUP_MSG_CONFIG_TAKEN = 7,
 	SUP_MSG_CONFIG_DONE = 8,
 	SUP_MSG_CONFIG_REFUSED = 9,
+	SUP_MSG_REGION = 10,
 };
 
 struct sup_msg {

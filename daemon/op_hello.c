@@ -42,6 +42,28 @@ static void hello_fill(struct wire_answer *a, const struct eng_session *s, bool 
 	a->resumed = resumed;
 }
 
+static int regions_send(struct eng *e, struct eng_conn *c, struct eng_session *s, uint32_t pool);
+
+/* A session that lives asks for the regions of a pool, on a connection of its own. */
+static int op_hello_regions(struct eng *e, struct eng_conn *c, const struct eng_peer *peer,
+	const struct wire_request *r, struct wire_answer *a)
+{
+	struct eng_session *s = eng_session_find(e, r->session);
+	uint64_t pool = r->regions_of - 1;
+
+	a->status = HC_E_STALE;
+	if (!s || s->peer.uid != peer->uid)
+		return OP_CLOSE;
+	a->status = HC_E_DENIED;
+	if (pool >= SHM_POOLS_MAX || !e->pool[pool].base || !(s->peer.read_pools >> pool & 1))
+		return OP_CLOSE;
+	a->status = HC_E_REFUSED;
+	if (regions_send(e, c, s, (uint32_t)pool) < 0)
+		return OP_CLOSE;
+	eng_conn_drop(c); /* what was sent arrives */
+	return OP_HELD;
+}
+
 int op_hello(struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a)
 {
 	struct eng_peer peer;
@@ -54,6 +76,8 @@ int op_hello(struct eng *e, struct eng_conn *c, const struct wire_request *r, st
 		a->status = HC_E_REFUSED;
 		return OP_CLOSE;
 	}
+	if (r->regions_of)
+		return op_hello_regions(e, c, &peer, r, a);
 	if (r->session == 0 && peer.read_pools == 0) {
 		log_info("process %d of user %u was denied: it may read no pool", (int)peer.pid,
 			peer.uid);
@@ -103,19 +127,16 @@ static int add_fd(struct hello_fds *f, struct wire_answer *a, int fd, struct wir
 static int add_all(
 	struct eng *e, const struct eng_session *s, struct hello_fds *f, struct wire_answer *a)
 {
+	uint32_t most = (WIRE_FDS_MAX - 2) / e->config->n_pools;
 	int r = add_fd(f, a, s->given_fd, (struct wire_fd){.kind = SHM_KIND_CLIENT});
 
 	if (r == 0)
 		r = add_fd(f, a, e->h->control_fd, (struct wire_fd){.kind = SHM_KIND_CONTROL});
 	for (uint32_t p = 0; p < SHM_POOLS_MAX && r == 0; p++) {
 		bool may = s->peer.read_pools >> p & 1 || MUTANT(83); /* 83: all are handed out */
-		uint32_t n = e->pool[p].base && may ? shm_load32_rlx(&e->ctl->pool[p].n_regions)
-		                                    : 0;
-		if (f->n + n > WIRE_FDS_MAX) {
-			log_warn("pool %s has too many regions for one message: not handed out",
-				e->ctl->pool[p].name);
-			continue;
-		}
+		uint32_t n = e->pool[p].base && may ? e->pool[p].n_regions : 0;
+		if (n > most) /* the client asks for the others when it needs them */
+			n = most;
 		for (uint32_t i = 0; i < n && r == 0; i++)
 			r = add_fd(
 				f, a, e->h->region_fd[p][i], (struct wire_fd){SHM_KIND_POOL, p, i});
@@ -162,6 +183,28 @@ static int hello_send(struct eng *e, struct eng_session *s)
 	for (uint32_t i = 0; i < f.n; i++)
 		if (f.fd[i] != s->given_fd)
 			(void)close(f.fd[i]);
+	return err_fwd(r);
+}
+
+static int regions_send(struct eng *e, struct eng_conn *c, struct eng_session *s, uint32_t pool)
+{
+	struct hello_fds f = {0};
+	struct wire_answer a = {0};
+	struct wire_buf b = {0};
+	int r = 0;
+
+	hello_fill(&a, s, true);
+	for (uint32_t i = 0; i < e->pool[pool].n_regions && r == 0; i++)
+		r = add_fd(
+			&f, &a, e->h->region_fd[pool][i], (struct wire_fd){SHM_KIND_POOL, pool, i});
+	if (r == 0)
+		r = wire_put_answer(&b, &a);
+	if (r == 0)
+		r = send_with_fds(c->fd, &b, &f);
+	wire_buf_fini(&b);
+	for (uint32_t i = 0; i < f.n; i++)
+		(void)close(f.fd[i]);
+	STEP("hello:regions-sent");
 	return err_fwd(r);
 }
 

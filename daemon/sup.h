@@ -88,9 +88,8 @@ struct sup_change {
 	bool has_read;   /* read and places come with it: it is a reload */
 	struct config next, read;
 	struct config_places places;
-	uint64_t size_was[CONFIG_POOLS_MAX]; /* of pools that were given another size; else 0 */
-	struct sup_admin *asker;             /* NULL: a signal, or it has left */
-	char *lines;                         /* what the asker is told; heap */
+	struct sup_admin *asker; /* NULL: a signal, or it has left */
+	char *lines;             /* what the asker is told; heap */
 	size_t lines_bytes;
 };
 
@@ -112,11 +111,14 @@ struct sup {
 	int signals;      /* signalfd */
 	struct sup_socket listen, admin_listen;
 	struct sup_segment control, journal;
-	struct sup_segment region[SHM_POOLS_MAX]; /* region 0 of each pool */
+	struct sup_segment region[SHM_POOLS_MAX][SHM_REGIONS_MAX];
+	struct sup_segment
+		grown[SHM_POOLS_MAX]; /* regions to come with a change that is on its way */
 	struct shm_control *ctl; /* mapping of the control segment; NULL: there is no memory now */
 	uint64_t ctl_bytes;
-	int lock_fd;  /* heritage.lock_fd */
-	int panic_fd; /* heritage.panic_fd */
+	int lock_fd;     /* heritage.lock_fd */
+	int panic_fd;    /* heritage.panic_fd */
+	int pressure_fd; /* heritage.pressure_fd */
 	struct sup_engine engine;
 	struct sup_session *session; /* config.max_clients slots */
 	struct sup_admin admin[ADMIN_CONNECTIONS];
@@ -143,16 +145,19 @@ void sup_socket_close(struct sup_socket *s);
 
 /* sup_memory.c: makes and formats all segments.  0 or -errno; what was made stays for _close. */
 int sup_memory_make(struct sup *sup);
-/* Gives pool `pool_idx` another size (rounded up as `size:` is), while it serves.  Larger: at once, by
- * memory that was given back before, then by a further region, which the engine and, when they need it,
- * the clients are handed.  Smaller: the engine gives memory back in steps, evicting what it must
- * but nothing below a store's guarantee; the pool's counter limit_bytes says how far it is.
- * 0, or with half a sentence in why, and nothing changed: -EBUSY (readers pin more than that), -ENOSPC
- * (no more regions, or address space that clients have set aside), -ENOMEM (the machine has no more),
- * -EPERM (hardening: strict), -EAGAIN (the engine does not take messages now), -EINVAL, -errno.  Does not
- * wait.  sup->config has the former size meanwhile; the caller changes it, and hands the new thresholds and
- * guarantees to the engine next (sup_change.c). */
-int sup_memory_resize(struct sup *sup, uint32_t pool_idx, uint64_t bytes, char why[SUP_WHY_BYTES]);
+/* Pools of other sizes, while they serve (sizes are rounded up as at the start).
+ *   prepare  looks whether all pools of `next` can have their sizes, and gets the memory of further
+ *            regions.  0, or with one sentence in why, and nothing changed: -EBUSY (readers and index
+ *            hold more than that), -ENOSPC (no more regions, or address space that clients have set
+ *            aside), -ENOMEM (the machine has no more), -EPERM (hardening: strict), -errno
+ *   commit   what was prepared holds: regions are in the directory, and on their way to the engine
+ *            (clients get them from it when they need them); a pool that is too large is made smaller by the
+ *            engine in steps, evicting what it must but nothing below a store's guarantee.
+ *            The pool's counter limit_bytes says how far it is
+ *   forget   it does not */
+int sup_memory_prepare(struct sup *sup, const struct config *next, char why[SUP_WHY_BYTES]);
+void sup_memory_commit(struct sup *sup, const struct config *next);
+void sup_memory_forget(struct sup *sup);
 /* Can the next engine not have them any more (hardening: strict)? */
 bool sup_memory_is_closed(const struct sup *sup);
 /* Tells whoever maps them that they are dead, and gives them and all sessions up. */

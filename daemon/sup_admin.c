@@ -69,14 +69,15 @@ static int list_fd(const struct sup *sup, uint32_t at, struct admin_fd *ret)
 	if (at == 0)
 		return sup->control.fd;
 	at -= 1;
-	if (at < sup->config.n_pools) {
-		const struct config_pool *p = &sup->config.pool[at];
-		*ret = (struct admin_fd){.kind = SHM_KIND_POOL, .index = at};
+	if (at < sup->config.n_pools * SHM_REGIONS_MAX) {
+		uint32_t idx = at / SHM_REGIONS_MAX, r = at % SHM_REGIONS_MAX;
+		const struct config_pool *p = &sup->config.pool[idx];
+		*ret = (struct admin_fd){.kind = SHM_KIND_POOL, .index = idx, .region = r};
 		(void)config_rights_format(&p->read, ret->read, sizeof ret->read);
 		(void)config_rights_format(&p->write, ret->write, sizeof ret->write);
-		return sup->region[at].fd;
+		return sup->region[idx][r].fd;
 	}
-	at -= sup->config.n_pools;
+	at -= sup->config.n_pools * SHM_REGIONS_MAX;
 	const struct sup_session *s = &sup->session[at];
 	*ret = (struct admin_fd){.kind = SHM_KIND_CLIENT,
 		.index = at,
@@ -92,7 +93,7 @@ static int list_fd(const struct sup *sup, uint32_t at, struct admin_fd *ret)
 /* Fills a packet with fresh descriptions, from position *next on, which moves.  0, or -errno. */
 static int answer_fill(const struct sup *sup, struct admin_answer *a, int *fds, uint32_t *next)
 {
-	uint32_t n = 1 + sup->config.n_pools + sup->config.max_clients;
+	uint32_t n = 1 + sup->config.n_pools * SHM_REGIONS_MAX + sup->config.max_clients;
 
 	for (; *next < n && a->n_fds < ADMIN_FDS_MAX; (*next)++) {
 		int fd = list_fd(sup, *next, &a->fd[a->n_fds]);

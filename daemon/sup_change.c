@@ -71,6 +71,7 @@ void sup_change_end(struct sup *sup, enum admin_refusal refusal, const char *fmt
 		lines_log(all);
 	if (n >= 0)
 		free(all);
+	sup_memory_forget(sup); /* nothing is left of it but in a change that does not hold */
 	free(c->lines);
 	c->lines = NULL;
 	c->asker = NULL;
@@ -85,46 +86,16 @@ void sup_change_forget(struct sup *sup, const struct sup_admin *a)
 
 /* --------------------------------------------------------------------- sizes */
 
-/* Pools get their new sizes before anything else: that may not be possible, and can be undone. */
-static void sizes_undo(struct sup *sup)
+/* Looks whether pools can have their new sizes, and gets the memory.  They have them when the change
+ * holds.  False: refused, and said. */
+static bool sizes_prepare(struct sup *sup)
 {
-	struct sup_change *c = &sup->change;
 	char why[SUP_WHY_BYTES];
 
-	for (uint32_t i = 0; i < sup->config.n_pools; i++) {
-		if (c->size_was[i] == 0)
-			continue;
-		int r = sup_memory_resize(sup, i, c->size_was[i], why);
-		if (r < 0)
-			(void)log_fail(r, "pool %s keeps the size that it was given: %s",
-				sup->config.pool[i].name, why);
-		else
-			sup->config.pool[i].size_bytes = c->size_was[i];
-		c->size_was[i] = 0;
-	}
-}
-
-/* False: refused, and said. */
-static bool sizes_set(struct sup *sup)
-{
-	struct sup_change *c = &sup->change;
-	char why[SUP_WHY_BYTES];
-
-	for (uint32_t i = 0; i < sup->config.n_pools; i++) {
-		uint64_t is = c->next.pool[i].size_bytes, was = sup->config.pool[i].size_bytes;
-		c->size_was[i] = 0;
-		if (is == was)
-			continue;
-		if (sup_memory_resize(sup, i, is, why) < 0) {
-			sizes_undo(sup);
-			sup_change_end(sup, ADMIN_R_MEMORY, "pool %s cannot have another size: %s",
-				sup->config.pool[i].name, why);
-			return false;
-		}
-		sup->config.pool[i].size_bytes = is; /* the memory is on its way there */
-		c->size_was[i] = was;
-	}
-	return true;
+	if (sup_memory_prepare(sup, &sup->change.next, why) == 0)
+		return true;
+	sup_change_end(sup, ADMIN_R_MEMORY, "%s", why);
+	return false;
 }
 
 /* -------------------------------------------------------------------- commit */
@@ -133,6 +104,7 @@ static void commit(struct sup *sup)
 {
 	struct sup_change *c = &sup->change;
 
+	sup_memory_commit(sup, &c->next);
 	sup->config = c->next;
 	if (c->has_read) {
 		sup->read = c->read;
@@ -179,7 +151,7 @@ static void without_engine(struct sup *sup)
 		end_in_use(sup, used->name, shm_load_rlx(&used->counter[SHM_SC_entries]));
 		return;
 	}
-	if (sup->ctl && !sizes_set(sup)) /* without memory: the next is made as configured */
+	if (sup->ctl && !sizes_prepare(sup)) /* without memory: the next is made as configured */
 		return;
 	commit(sup);
 	sup_change_end(sup, ADMIN_R_NONE, "no engine runs now: the next one begins with it");
@@ -192,13 +164,12 @@ static void send_it(struct sup *sup)
 	static struct sup_config_msg m; /* large */
 	struct sup_change *c = &sup->change;
 
-	if (!sizes_set(sup))
+	if (!sizes_prepare(sup))
 		return;
 	m.msg = (struct sup_msg){.kind = SUP_MSG_CONFIG, .id = c->number, .force = c->force};
 	m.config = c->next;
 	if (send(sup->engine.channel, &m, sizeof m, MSG_DONTWAIT | MSG_NOSIGNAL) !=
 		(ssize_t)sizeof m) {
-		sizes_undo(sup);
 		sup_change_end(sup, ADMIN_R_BUSY, "the engine does not take messages: try again");
 		return;
 	}
@@ -249,7 +220,6 @@ static const char *name_of(const struct config *c, uint64_t id)
 
 static void on_refused(struct sup *sup, const struct sup_msg *m)
 {
-	sizes_undo(sup);
 	switch (m->refusal) {
 	case ADMIN_R_IN_USE:
 		end_in_use(sup, name_of(&sup->config, m->store_id), m->n);
@@ -287,7 +257,6 @@ void sup_change_on_death(struct sup *sup)
 {
 	switch (sup->change.state) {
 	case SUP_CHANGE_SENT:
-		sizes_undo(sup);
 		sup_change_end(sup, ADMIN_R_DIED,
 			"the engine died before it had taken the change: try again");
 		return;

@@ -113,7 +113,7 @@ void sup_control_store_put(struct shm_store_entry *e, const struct config_store 
 }
 
 int sup_control_format(struct shm_control *c, struct config *config, const struct sup_segment *self,
-	const struct sup_segment *pool)
+	const struct sup_segment region[][SHM_REGIONS_MAX])
 {
 	struct {
 		uint64_t daemon_id, hash_seed, id;
@@ -135,7 +135,7 @@ int sup_control_format(struct shm_control *c, struct config *config, const struc
 	memcpy(c->desc, descs, sizeof descs);
 	sup_control_update(c, config);
 	for (uint32_t i = 0; i < config->n_pools; i++)
-		pool_entry_fill(&c->pool[i], &config->pool[i], &pool[i], id++);
+		pool_entry_fill(&c->pool[i], &config->pool[i], &region[i][0], id++);
 	for (uint32_t i = 0; i < config->n_stores; i++) {
 		config->store[i].id = id++;
 		sup_control_store_put(&c->store[i], &config->store[i]);
@@ -153,8 +153,8 @@ void sup_control_journal_format(
 }
 
 void sup_control_pool_format(struct shm_segment *seg, const struct shm_control *c,
-	uint32_t pool_idx, const struct sup_segment *s)
+	uint32_t pool_idx, uint32_t region_idx, const struct sup_segment *s)
 {
-	header_fill(seg, SHM_KIND_POOL, pool_idx << 8, c->seg.daemon_id, s);
+	header_fill(seg, SHM_KIND_POOL, pool_idx << 8 | region_idx, c->seg.daemon_id, s);
 	header_publish(seg);
 }

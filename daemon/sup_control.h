@@ -15,10 +15,10 @@
 #include "sup_segment.h"
 
 /* Fills c (sizeof *c zeroes), the memory of `self`, from the configuration and what the pools got
- * (pool[i] is region 0 of config->pool[i]).  Gives each store of the configuration its id, ascending.
+ * (region[i][0] is the memory of config->pool[i]).  Gives each store of the configuration its id, ascending.
  * 0, or -errno: no random numbers. */
 int sup_control_format(struct shm_control *c, struct config *config, const struct sup_segment *self,
-	const struct sup_segment *pool);
+	const struct sup_segment region[][SHM_REGIONS_MAX]);
 
 /* The word of its policy.  Static. */
 const char *sup_control_policy(const struct config_store *s);
@@ -36,8 +36,8 @@ void sup_control_update(struct shm_control *c, const struct config *config);
 void sup_control_journal_format(
 	struct shm_journal *j, const struct shm_control *c, const struct sup_segment *s);
 
-/* Fills the segment header of region 0 of pool `pool_idx`. */
+/* Fills the segment header of a region of pool `pool_idx`. */
 void sup_control_pool_format(struct shm_segment *seg, const struct shm_control *c,
-	uint32_t pool_idx, const struct sup_segment *s);
+	uint32_t pool_idx, uint32_t region_idx, const struct sup_segment *s);
 
 #endif

@@ -35,12 +35,14 @@ static void heritage_fill(const struct sup *sup, struct heritage *h, int channel
 	h->journal_fd = sup->journal.fd;
 	h->lock_fd = sup->lock_fd;
 	h->panic_fd = sup->panic_fd;
+	h->pressure_fd = sup->pressure_fd;
 	h->log_fd = STDERR_FILENO;
 	for (uint32_t p = 0; p < SHM_POOLS_MAX; p++)
 		for (uint32_t r = 0; r < SHM_REGIONS_MAX; r++)
 			h->region_fd[p][r] = -1;
 	for (uint32_t p = 0; p < sup->config.n_pools; p++)
-		h->region_fd[p][0] = sup->region[p].fd;
+		for (uint32_t r = 0; r < SHM_REGIONS_MAX; r++)
+			h->region_fd[p][r] = sup->region[p][r].fd;
 	for (uint32_t i = 0; i < sup->config.max_clients; i++) {
 		const struct sup_session *s = &sup->session[i];
 		if (s->id == 0 || MUTANT(75)) /* 75: kept sessions are not handed on */
@@ -93,6 +95,8 @@ static _Noreturn void child_exec(const struct heritage *h, int heritage_fd)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
 		(void)fcntl(fds[i], F_SETFD, 0);
+	if (h->pressure_fd >= 0)
+		(void)fcntl(h->pressure_fd, F_SETFD, 0);
 	for (uint32_t p = 0; p < SHM_POOLS_MAX; p++)
 		for (uint32_t r = 0; r < SHM_REGIONS_MAX; r++)
 			if (h->region_fd[p][r] >= 0)

@@ -29,12 +29,14 @@ static void sup_init(struct sup *sup, const struct config *config,
 		.folder_lock = -1,
 		.signals = -1,
 		.lock_fd = -1,
-		.panic_fd = -1};
+		.panic_fd = -1,
+		.pressure_fd = -1};
 	sup->listen.fd = sup->admin_listen.fd = -1;
 	sup->control.fd = sup->journal.fd = -1;
 	sup->engine.pidfd = sup->engine.channel = -1;
 	for (int i = 0; i < SHM_POOLS_MAX; i++)
-		sup->region[i].fd = -1;
+		for (int r = -1; r < SHM_REGIONS_MAX; r++)
+			(r < 0 ? &sup->grown[i] : &sup->region[i][r])->fd = -1;
 	for (int i = 0; i < ADMIN_CONNECTIONS; i++)
 		sup->admin[i].fd = -1;
 }
@@ -72,6 +74,19 @@ static int memfds_make(struct sup *sup)
 	for (uint32_t i = 0; i < sup->config.max_clients; i++)
 		sup->session[i].memfd = sup->session[i].pidfd = -1;
 	return 0;
+}
+
+/* The file that says how short of memory the system is. */
+static int pressure_open(struct sup *sup)
+{
+	const char *path = sup->config.memory_pressure;
+
+	if (strcmp(path, "none") == 0)
+		return 0;
+	sup->pressure_fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	return sup->pressure_fd >= 0
+	               ? 0
+	               : log_fail(err_new(-errno), "memory_pressure: %s cannot be read", path);
 }
 
 /* From here on these signals are events. */
@@ -126,6 +141,8 @@ static int sup_start(struct sup *sup)
 	STEP("sup:segments-made");
 	if (r == 0)
 		r = memfds_make(sup);
+	if (r == 0)
+		r = pressure_open(sup);
 	if (r == 0)
 		r = signals_open(sup);
 	if (r == 0)
@@ -251,6 +268,7 @@ static void sup_fini(struct sup *sup)
 	sup_memory_close(sup);
 	cleanup_closep_(&sup->lock_fd);
 	cleanup_closep_(&sup->panic_fd);
+	cleanup_closep_(&sup->pressure_fd);
 	cleanup_closep_(&sup->signals);
 	cleanup_closep_(&sup->folder_lock); /* last: another daemon may begin now */
 }

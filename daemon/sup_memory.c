@@ -51,7 +51,7 @@ static int regions_new(struct sup *sup)
 		n_pages[huge_size(&c->pool[i])] += huge_pages(&c->pool[i]);
 	for (uint32_t i = 0; i < c->n_pools; i++) {
 		const struct config_pool *p = &c->pool[i];
-		struct sup_segment *s = &sup->region[i];
+		struct sup_segment *s = &sup->region[i][0];
 		sup_host_read(&host);
 		int r = sup_segment_pool_new(p, &host, n_pages, s, why);
 		if (r < 0)
@@ -103,10 +103,10 @@ static int segments_format(struct sup *sup)
 	sup_control_journal_format(map, sup->ctl, &sup->journal);
 	(void)munmap(map, bytes);
 	for (uint32_t i = 0; i < sup->config.n_pools; i++) {
-		r = sup_segment_map(&sup->region[i], SHM_PAGE, &map, &bytes);
+		r = sup_segment_map(&sup->region[i][0], SHM_PAGE, &map, &bytes);
 		if (r < 0)
 			return log_fail(r, "cannot map pool %s", sup->config.pool[i].name);
-		sup_control_pool_format(map, sup->ctl, i, &sup->region[i]);
+		sup_control_pool_format(map, sup->ctl, i, 0, &sup->region[i][0]);
 		(void)munmap(map, bytes);
 	}
 	r = sup_life_claim(&sup->ctl->sup_word);
@@ -121,7 +121,7 @@ static int segments_seal(struct sup *sup)
 	if (sup->config.hardening == CONFIG_HARDENING_STRICT)
 		return 0;
 	for (uint32_t i = 0; i < sup->config.n_pools && r == 0; i++)
-		r = sup_segment_seal(&sup->region[i]);
+		r = sup_segment_seal(&sup->region[i][0]);
 	if (r == 0)
 		r = sup_segment_seal(&sup->journal);
 	if (r == 0)
@@ -140,25 +140,12 @@ int sup_memory_make(struct sup *sup)
 	return err_fwd(r);
 }
 
-int sup_memory_resize(struct sup *sup, uint32_t pool_idx, uint64_t bytes, char why[SUP_WHY_BYTES])
-{
-	if (!sup->ctl || pool_idx >= sup->config.n_pools || bytes == 0) {
-		(void)snprintf(why, SUP_WHY_BYTES, "there is no such pool now");
-		return err_new(-EINVAL);
-	}
-	if (bytes == sup->config.pool[pool_idx].size_bytes)
-		return 0;
-	(void)snprintf(
-		why, SUP_WHY_BYTES, "this version cannot resize a pool that serves: restart");
-	return err_new(-EOPNOTSUPP);
-}
-
 bool sup_memory_is_closed(const struct sup *sup)
 {
 	bool closed = sup_segment_is_closed(&sup->control) || sup_segment_is_closed(&sup->journal);
 
 	for (uint32_t i = 0; i < sup->config.n_pools; i++)
-		closed |= sup_segment_is_closed(&sup->region[i]);
+		closed |= sup_segment_is_closed(&sup->region[i][0]);
 	return closed;
 }
 
@@ -168,7 +155,8 @@ void sup_memory_close(struct sup *sup)
 		(void)munmap(sup->ctl, sup->ctl_bytes);
 	sup->ctl = NULL;
 	for (int i = 0; i < SHM_POOLS_MAX; i++)
-		sup_segment_close(&sup->region[i]);
+		for (int r = 0; r < SHM_REGIONS_MAX; r++)
+			sup_segment_close(&sup->region[i][r]);
 	sup_segment_close(&sup->journal);
 	sup_segment_close(&sup->control);
 }

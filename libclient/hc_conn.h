@@ -176,6 +176,12 @@ int hc_conn_parse(struct hc_conn *c);
 
 /* ---- hc_hello.c: connecting ---- */
 
+/* The regions of a pool as they are now, over a connection of its own; `c` is only looked at (its
+ * address, and what it says in HELLO).  0 and *ret (also to be closed after a failure); -ETIMEDOUT, -ESTALE,
+ * -errno. */
+int hc_hello_regions(
+	const struct hc_conn *c, uint32_t pool_idx, uint64_t deadline_ns, struct hc_handed *ret);
+
 /* The errno of a socket whose other end is gone. */
 static inline bool hc_errno_is_lost(int e)
 {

@@ -370,3 +370,26 @@ int hc_hello_step(struct hc_conn *c)
 		r = resume_failed(c, r == -ETIMEDOUT ? AGAIN : r);
 	return r == AGAIN ? HC_CONN_LATER : err_fwd(r);
 }
+
+int hc_hello_regions(
+	const struct hc_conn *from, uint32_t pool_idx, uint64_t deadline_ns, struct hc_handed *ret)
+{
+	struct hc_conn c;
+	int r;
+
+	hc_conn_init(&c);
+	c.addr = from->addr;
+	c.hello = from->hello;
+	c.hello.regions_of = pool_idx + 1ull;
+	do {
+		hc_handed_close(ret);
+		r = pause_before(&c, deadline_ns);
+		if (r == 0)
+			r = hello_begin(&c, deadline_ns);
+		if (r == 0)
+			r = hello_end(&c, deadline_ns, ret);
+		hc_conn_drop(&c);
+	} while (r == AGAIN);
+	hc_conn_fini(&c);
+	return err_fwd(r);
+}

@@ -65,7 +65,9 @@ struct hc_async {
 /* A pool as this process sees it: region r lies at base + region[r].base_off. */
 struct hc_pool {
 	const uint8_t *base;     /* NULL: not mapped */
-	uint64_t bytes;          /* mapped, contiguous from region 0 */
+	shm_u64 bytes;           /* mapped, contiguous from region 0; grows with map_lock held */
+	uint32_t n_regions;      /* under map_lock */
+	uint64_t retry_ns;       /* under map_lock: no more is asked for before */
 	uint64_t reserved_bytes; /* address space set aside from base */
 	uint32_t pool_idx;
 	bool mapped;
@@ -106,7 +108,8 @@ struct hc {
 	struct hc_pool pool[SHM_POOLS_MAX];
 	struct hc_threads *threads;
 
-	pthread_mutex_t store_lock;                /* store[]; never held across a system call */
+	pthread_mutex_t map_lock;   /* regions that come later; held while asking for them */
+	pthread_mutex_t store_lock; /* store[]; never held across a system call */
 	struct hc_store *store[SHM_STORES_MAX];    /* NULL: not opened yet */
 	struct hc_store store_mem[SHM_STORES_MAX]; /* where the first store of each index lives */
 
@@ -140,6 +143,10 @@ int hc_opts_take(void *to, size_t to_bytes, const void *from);
  * read from them.  The descriptors stay the caller's.  What was mapped when it fails is undone by
  * hc_unmap().  0; -EPROTO: not what it should be; -EPROTONOSUPPORT: another layout; -ENOMEM; -errno. */
 int hc_map(struct hc *hc, const struct hc_handed *h);
+/* A read was led beyond what is mapped of p: maps what has been added to the pool since.  1: there is
+ * more now, look again; 0: there is no more, so it was damage; -ETIMEDOUT: there is more, and the engine
+ * does not hand it out now; -errno.  Makes system calls; waits for at most a second. */
+int hc_map_more(struct hc *hc, struct hc_pool *p);
 /* Unmaps whatever is mapped; in a forked child leaves alone what that did not inherit. */
 void hc_unmap(struct hc *hc);
 

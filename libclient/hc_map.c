@@ -181,7 +181,7 @@ static int pool_reserve(struct hc_pool *p, uint64_t bytes, uint64_t align)
 }
 
 /* Lays one region into the reserved space. */
-static int region_map(struct hc *hc, struct hc_pool *p, uint32_t region_idx, int fd)
+static int region_map(const struct hc *hc, struct hc_pool *p, uint32_t region_idx, int fd)
 {
 	const struct shm_region *region = &hc->ctl->pool[p->pool_idx].region[region_idx];
 	uint64_t base_off = region->base_off, bytes = region->bytes, file = 0;
@@ -189,8 +189,9 @@ static int region_map(struct hc *hc, struct hc_pool *p, uint32_t region_idx, int
 	int r = file_bytes(fd, &file);
 	if (r < 0)
 		return err_fwd(r);
+	uint64_t mapped = shm_load_rlx(&p->bytes);
 	uint64_t reserve_bytes = hc->ctl->pool[p->pool_idx].reserve_bytes;
-	if (file != bytes || base_off != p->bytes || bytes < sizeof(struct shm_pool) ||
+	if (file != bytes || base_off != mapped || bytes < sizeof(struct shm_pool) ||
 		bytes > reserve_bytes || base_off > reserve_bytes - bytes ||
 		base_off + bytes > p->reserved_bytes)
 		return err_new(-EPROTO);
@@ -199,9 +200,15 @@ static int region_map(struct hc *hc, struct hc_pool *p, uint32_t region_idx, int
 	void *want = (void *)(uintptr_t)(p->base + base_off);
 	if (mmap(want, bytes, PROT_READ, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) != want)
 		return err_new(map_error(errno));
-	p->bytes += bytes;
-	return err_fwd(header_check(
-		want, SHM_KIND_POOL, p->pool_idx << 8 | region_idx, bytes, hc->ctl->seg.daemon_id));
+	r = header_check(
+		want, SHM_KIND_POOL, p->pool_idx << 8 | region_idx, bytes, hc->ctl->seg.daemon_id);
+	if (r == 0 && madvise(want, bytes, MADV_DONTDUMP) < 0)
+		r = -errno;
+	if (r < 0)
+		return err_fwd(r);
+	p->n_regions = region_idx + 1;
+	shm_store_rel(&p->bytes, mapped + bytes); /* rel:pool.mapped */
+	return 0;
 }
 
 /* The descriptors of one pool, by region; fd[] is -1 where there is none.  The number of
@@ -249,10 +256,61 @@ static int map_pool(struct hc *hc, const struct hc_handed *h, uint32_t pool_idx)
 		r = region_map(hc, p, (uint32_t)i, fd[i]);
 	if (r < 0)
 		return err_fwd(r);
-	if (madvise((void *)(uintptr_t)p->base, p->bytes, MADV_DONTDUMP) < 0)
-		return err_new(-errno);
 	p->mapped = true;
 	return 0;
+}
+
+/* ------------------------------------------------------------------ regions that come later */
+
+enum { MORE_MS = 1000, MORE_RETRY_MS = 100 };
+
+/* Maps those of `h` that are new, one behind the other. */
+static int map_new(const struct hc *hc, struct hc_pool *p, const struct hc_handed *h, uint32_t n)
+{
+	int fd[SHM_REGIONS_MAX], r = 0;
+	int have = pool_descriptors(h, p->pool_idx, fd);
+
+	for (uint32_t i = p->n_regions; have >= 0 && i < n && i < (uint32_t)have && r == 0; i++)
+		r = region_map(hc, p, i, fd[i]);
+	return have < 0 ? err_fwd(have) : err_fwd(r);
+}
+
+static int ask_for_more(const struct hc *hc, struct hc_pool *p, uint32_t n)
+{
+	struct hc_handed h = {0};
+	uint64_t now_ns = hc_now_ns();
+	uint32_t had = p->n_regions;
+
+	if (now_ns < p->retry_ns)
+		return -ETIMEDOUT;
+	int r = hc_hello_regions(&hc->conn, p->pool_idx, now_ns + MORE_MS * 1000000ull, &h);
+	if (r == 0)
+		r = map_new(hc, p, &h, n);
+	hc_handed_close(&h);
+	STEP("reader:region-mapped");
+	if (r == 0 && p->n_regions == had)
+		r = -ETIMEDOUT; /* the engine has not taken it yet */
+	if (r < 0)
+		p->retry_ns = hc_now_ns() + MORE_RETRY_MS * 1000000ull;
+	return r < 0 ? err_fwd(r) : 1;
+}
+
+int hc_map_more(struct hc *hc, struct hc_pool *p)
+{
+	uint64_t had = shm_load_rlx(&p->bytes);
+	/* acq:pool.regions */
+	uint32_t n = shm_load32_acq(&hc->ctl->pool[p->pool_idx].n_regions);
+
+	if (n > SHM_REGIONS_MAX)
+		return 0;
+	(void)pthread_mutex_lock(&hc->map_lock);
+	int r = 0;
+	if (shm_load_rlx(&p->bytes) != had)
+		r = 1; /* another thread was faster */
+	else if (n > p->n_regions)
+		r = ask_for_more(hc, p, n);
+	(void)pthread_mutex_unlock(&hc->map_lock);
+	return r;
 }
 
 int hc_map(struct hc *hc, const struct hc_handed *h)

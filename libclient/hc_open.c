@@ -200,6 +200,7 @@ static int session_open(struct hc *hc, const struct hc_open_opts *o)
 
 	(void)pthread_mutex_init(&hc->lock, NULL);
 	(void)pthread_mutex_init(&hc->store_lock, NULL);
+	(void)pthread_mutex_init(&hc->map_lock, NULL);
 	hc->stale_policy = o->stale;
 	hc->submit_max = o->submit_max ? o->submit_max : SUBMIT_MAX;
 	hc->submit_bytes = o->submit_bytes ? o->submit_bytes : SUBMIT_BYTES;

@@ -1,6 +1,7 @@
 /* hc_read.c - hc_get, hc_view, hc_mget: the reads of hypercache.h on top of shm/read.h.
  *
- * Nothing here makes a system call but a thread's first read (hc_thread.h).
+ * Nothing here makes a system call but a thread's first read (hc_thread.h), and the first one that is
+ * led into memory that was added to a pool (hc_map_more).
  */
 #include <string.h>
 #include "hc_read_i.h"
@@ -122,13 +123,16 @@ READ_INLINE bool find_first(const struct hc_store *s, const void *key, size_t ke
 static int find_any(struct hc_thread *th, const struct hc_store *s, const struct shm_key *k,
 	uint32_t cell, struct shm_found *f)
 {
-	struct shm_map m = hc_map_of(s);
-	int e = shm_read_find_any(&th->reader, &m, k, cell, f);
+	int e, r;
 
+	do {
+		struct shm_map m = hc_map_of(s);
+		e = shm_read_find_any(&th->reader, &m, k, cell, f);
+	} while (hc_find_more(th, s, e, &r)); /* as often as regions are added */
 	(void)hints_give(th, 0);
 	if (e == READ_MISS)
 		shm_count(&reads_of(th, s)->misses, 1);
-	return hc_read_result(e);
+	return r;
 }
 
 /* Copies and unpins.  False: the pin was not good to the copy's end (rule P12). */
@@ -357,7 +361,7 @@ int hc_view_release(struct hc_view *v)
 
 /* One group: all hashes and buckets, then all items, then the reads, so that the
  * cache misses of different keys overlap. */
-static void mget_group(struct hc_store *s, struct hc_mget_item *it, size_t n)
+static void mget_group(struct hc_thread *th, struct hc_store *s, struct hc_mget_item *it, size_t n)
 {
 	struct shm_map m = hc_map_of(s);
 	uint64_t hash[MGET_GROUP];
@@ -366,8 +370,9 @@ static void mget_group(struct hc_store *s, struct hc_mget_item *it, size_t n)
 		hash[i] = shm_key_hash_seeded(it[i].key, it[i].key_bytes, s->seed);
 		shm_read_prefetch_bucket(&m, hash[i]);
 	}
-	for (size_t i = 0; i < n; i++)
-		shm_read_prefetch_item(&m, hash[i]);
+	uint64_t table = shm_read_table_pin(&th->reader, &m);
+	for (size_t i = 0; i < n && table; i++)
+		shm_read_prefetch_item(&m, table, hash[i]);
 	for (size_t i = 0; i < n; i++) {
 		size_t bytes = 0;
 		it[i].result = get_first(s, it[i].key, it[i].key_bytes, hash[i],
@@ -392,6 +397,6 @@ int hc_mget(struct hc_store *s, struct hc_mget_item *items, size_t n)
 	if (r == 0 && shm_load_acq(&s->entry->id) != s->id) /* acq:entry.id */
 		r = HC_E_NO_STORE;
 	for (size_t at = 0; r == 0 && at < n; at += MGET_GROUP)
-		mget_group(s, items + at, n - at < MGET_GROUP ? n - at : MGET_GROUP);
+		mget_group(th, s, items + at, n - at < MGET_GROUP ? n - at : MGET_GROUP);
 	return r;
 }

@@ -65,8 +65,29 @@ static inline int hc_read_begin(const struct hc_store *s, const void *key, size_
 
 static inline struct shm_map hc_map_of(const struct hc_store *s)
 {
-	return (struct shm_map){
-		.base = s->pool->base, .bytes = s->pool->bytes, .pool_idx = s->pool->pool_idx};
+	return (struct shm_map){.base = s->pool->base,
+		.bytes = shm_load_acq(&s->pool->bytes), /* acq:pool.mapped */
+		.pool_idx = s->pool->pool_idx};
+}
+
+/* A look-up met a place beyond what is mapped, or damage (e < 0): may it be memory that was added to
+ * the pool?  True: it is mapped now, look again.  Else *ret is what the caller answers. */
+static inline bool hc_read_more(const struct hc_store *s, int e, int *ret)
+{
+	int r = e < 0 ? hc_map_more(s->hc, s->pool) : 0;
+
+	*ret = r < 0 ? hc_border(r) : r > 0 ? HC_E_BUSY : hc_read_result(e);
+	return r > 0;
+}
+
+/* The same for what shm_read_find() said, which has counted it as damage. */
+static inline bool hc_find_more(struct hc_thread *th, const struct hc_store *s, int e, int *ret)
+{
+	bool more = hc_read_more(s, e, ret);
+
+	if (e < 0 && *ret != HC_E_DAMAGED)
+		shm_count(&th->reader.block->counter[SHM_BC_damage_seen], -(uint64_t)1);
+	return more;
 }
 
 /* A free view cell of this thread; NULL: none.  Only this thread takes cells of its block; any

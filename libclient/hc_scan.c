@@ -47,9 +47,11 @@ static int meta(struct hc_store *s, const void *key, size_t key_bytes, struct hc
 
 	if (r != 0)
 		return r;
-	struct shm_map m = hc_map_of(s);
 	for (int n = 0; n < HC_COPY_TRIES; n++) {
-		r = hc_read_result(shm_read_find(&th->reader, &m, &k, SHM_PIN_CALL, &f));
+		struct shm_map m = hc_map_of(s);
+		int e = shm_read_find(&th->reader, &m, &k, SHM_PIN_CALL, &f);
+		if (hc_find_more(th, s, e, &r))
+			continue;
 		if (r != HC_OK)
 			return r;
 		if (ret)
@@ -139,8 +141,13 @@ int hc_scan(struct hc_store *s, struct hc_scan *scan, hc_scan_fn *fn, void *arg)
 	struct page p = {.fn = fn, .arg = arg};
 	size_t max = scan->max_entries ? scan->max_entries : SCAN_ENTRIES;
 	int e = 0;
-	for (uint32_t n = 0; e == 0 && p.n < max && n < SCAN_CHAINS_MAX; n++)
+	for (uint32_t n = 0; e == 0 && p.n < max && n < SCAN_CHAINS_MAX; n++) {
 		e = shm_read_scan(&th->reader, &m, &what, &scan->cursor, report, &p);
+		if (e >= 0 || !hc_read_more(s, e, &r))
+			continue;
+		m = hc_map_of(s);
+		e = 0; /* that chain once more: what it has reported may come again */
+	}
 	if (e == SCAN_END)
 		scan->cursor = 0;
 	return scan_result(e);

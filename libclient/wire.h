@@ -14,7 +14,8 @@
  *
  *   verb    arguments                                          value in the answer
  *   1 HELLO proto_major, proto_minor, layout_major, layout_minor,
- *           session (0: new), name (str), fence, time_off_ns    see below
+ *           session (0: new), name (str), fence, time_off_ns [, regions_of]
+ *                                                               see below
  *   2 PING                                                      0
  *   3 SET   store_idx, store_id, key (bin), value (bin), flags, ttl_ms [, mode, version, stamp]
  *                                                               1: replaced an entry, 0: new
@@ -79,6 +80,11 @@
  * do (SHM_FENCE_FULL when the engine may not call membarrier).  resumed: 1 when `session` was
  * found: no descriptors come, the old mapping stays.  A HELLO with an unknown
  * session, or one of another user, is answered HC_E_STALE.
+ *
+ * regions_of: a pool's number plus 1, with a session that is alive: its regions as they are now, in a
+ * HELLO of its own on a connection of its own, which is closed behind the answer.  The session and its
+ * connection stay as they are.  For a client that is led to an offset beyond what it has mapped,
+ * while n_regions of the directory says that there is more.
  */
 #ifndef HC_WIRE_H
 #define HC_WIRE_H
@@ -151,7 +157,7 @@ struct wire_request {
 	struct wire_request *item;
 	uint32_t n_items;
 	/* HELLO */
-	uint64_t proto_major, proto_minor, layout_major, layout_minor, session, fence;
+	uint64_t proto_major, proto_minor, layout_major, layout_minor, session, fence, regions_of;
 	int64_t time_off_ns;
 	char name[64]; /* printable, 0-terminated: what was sent, made harmless */
 };

@@ -46,7 +46,7 @@
 #define BATCH_FIELDS(X) X(uint, how)
 
 /* What may be left out behind them, and is when all of it is 0. */
-#define HELLO_MORE(X)
+#define HELLO_MORE(X) X(uint, regions_of)
 #define PING_MORE(X)
 #define SET_MORE(X) \
 	X(uint, mode) \

@@ -25,55 +25,70 @@
 
 DEFINE_CLEANUP(struct shm_alloc *, shm_alloc_free)
 
+int alloc_region_load(
+	struct shm_alloc *a, char *base, const struct shm_region *region, struct alloc_region *ret)
+{
+	uint64_t pages = region->bytes / SHM_PAGE;
+	uint64_t meta_pages = 1 + alloc_pages(pages * sizeof(struct shm_page));
+
+	if (a->n_regions == SHM_REGIONS_MAX || region->base_off != alloc_off(a->n_pages) ||
+		region->bytes % SHM_PAGE || pages <= meta_pages || a->n_pages + pages > INT32_MAX)
+		return err_new(-EINVAL);
+	*ret = (struct alloc_region){.page = a->n_pages,
+		.pages = (uint32_t)pages,
+		.meta_pages = (uint32_t)meta_pages,
+		.table = (struct shm_page *)(base + region->base_off + SHM_PAGE)};
+	return 0;
+}
+
 /* Checks and copies the regions.  0; -EINVAL */
 static int load_regions(
 	struct shm_alloc *a, char *base, const struct shm_region *region, uint32_t n)
 {
-	uint64_t page = 0;
-
 	if (n < 1 || n > SHM_REGIONS_MAX)
 		return err_new(-EINVAL);
 	for (uint32_t i = 0; i < n; i++) {
 		struct alloc_region *g = &a->region[i];
-		uint64_t pages = region[i].bytes / SHM_PAGE;
-		uint64_t meta_pages = 1 + alloc_pages(pages * sizeof(struct shm_page));
-		if (region[i].base_off != page * SHM_PAGE || region[i].bytes % SHM_PAGE ||
-			pages <= meta_pages || page + pages > INT32_MAX)
-			return err_new(-EINVAL);
-		g->page = (uint32_t)page;
-		g->pages = (uint32_t)pages;
-		g->meta_pages = (uint32_t)meta_pages;
-		g->table = (struct shm_page *)(base + page * SHM_PAGE + SHM_PAGE);
-		a->st.meta_bytes += meta_pages * SHM_PAGE;
-		page += pages;
+		int r = alloc_region_load(a, base, &region[i], g);
+		if (r < 0)
+			return err_fwd(r);
+		a->n_regions++;
+		a->n_pages += g->pages;
+		a->st.total_bytes += alloc_off(g->pages);
 	}
-	a->n_pages = (uint32_t)page;
-	a->n_regions = n;
-	a->st.total_bytes = page * SHM_PAGE;
 	return 0;
 }
 
-/* Each region's header and page table are a run that never changes.  0; -ENOMEM */
+/* A region's header and page table are a run that never changes. */
+int alloc_region_begin(struct shm_alloc *a, const struct alloc_region *g)
+{
+	int r = alloc_rec_reserve(a, 1);
+
+	if (r < 0)
+		return err_fwd(r);
+	uint32_t id = alloc_rec_new(a);
+	*alloc_rec(a, id) = (struct alloc_run){.page = g->page,
+		.pages = g->meta_pages,
+		.kind = SHM_PAGE_META,
+		.bucket = BUCKET_NONE};
+	for (uint32_t p = 0; p < g->meta_pages; p++)
+		a->map[g->page + p] = id;
+	a->st.meta_bytes += alloc_off(g->meta_pages);
+	return 0;
+}
+
 static int add_meta(struct shm_alloc *a)
 {
 	for (uint32_t i = 0; i < a->n_regions; i++) {
-		const struct alloc_region *g = &a->region[i];
-		int r = alloc_rec_reserve(a, 1);
+		int r = alloc_region_begin(a, &a->region[i]);
 		if (r < 0)
 			return err_fwd(r);
-		uint32_t id = alloc_rec_new(a);
-		*alloc_rec(a, id) = (struct alloc_run){.page = g->page,
-			.pages = g->meta_pages,
-			.kind = SHM_PAGE_META,
-			.bucket = BUCKET_NONE};
-		for (uint32_t p = 0; p < g->meta_pages; p++)
-			a->map[g->page + p] = id;
 	}
 	return 0;
 }
 
-/* Writes region g's page table: what it needs itself, and one free run.  0; -ENOMEM */
-static int format_region(struct shm_alloc *a, const struct alloc_region *g)
+/* Writes region g's page table: what it needs itself, and one free run. */
+int alloc_region_format(struct shm_alloc *a, const struct alloc_region *g)
 {
 	int r = alloc_rec_reserve(a, 1);
 
@@ -104,7 +119,7 @@ static int format_region(struct shm_alloc *a, const struct alloc_region *g)
 static int format_all(struct shm_alloc *a)
 {
 	for (uint32_t i = 0; i < a->n_regions; i++) {
-		int r = format_region(a, &a->region[i]);
+		int r = alloc_region_format(a, &a->region[i]);
 		if (r < 0)
 			return err_fwd(r);
 	}
@@ -248,6 +263,8 @@ void shm_alloc_give(struct shm_alloc *a, uint64_t off)
 	a->st.n_taken--;
 	alloc_run_give(a, id);
 }
+
+uint64_t shm_alloc_total_bytes(const struct shm_alloc *a) { return a->st.total_bytes; }
 
 uint64_t shm_alloc_free_bytes(const struct shm_alloc *a)
 {

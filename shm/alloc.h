@@ -41,11 +41,12 @@ enum { ALLOC_FULL = 1, ALLOC_BAD = 2 };
 /* Bytes, each counted on its own as things happen (not one as the rest of the others):
  *   total = taken + free + tail + meta                                     */
 struct shm_alloc_stats {
-	uint64_t total_bytes;       /* all regions */
+	uint64_t total_bytes;       /* all regions but what is a hole */
 	uint64_t meta_bytes;        /* headers and page tables */
 	uint64_t taken_bytes;       /* places and runs in use, at their full (rounded) size */
 	uint64_t free_page_bytes;   /* pages in free runs */
 	uint64_t free_place_bytes;  /* free places in slabs */
+	uint64_t hole_bytes;        /* given back to the system */
 	uint64_t tail_bytes;        /* ends of slabs that hold no place */
 	uint64_t largest_run_bytes; /* largest free run that a take can have now */
 	uint64_t n_taken;           /* places and runs in use */
@@ -81,6 +82,30 @@ void shm_alloc_free(struct shm_alloc *a);
 int shm_alloc_claim(struct shm_alloc *a, uint64_t off, uint64_t bytes);
 int shm_alloc_claim_item(struct shm_alloc *a, uint64_t off, uint64_t bytes);
 uint64_t shm_alloc_adopt_end(struct shm_alloc *a);
+
+/* A further region behind the others: formats its page table, all of it is free then.  Its base_off is
+ * where the others end, and its memory is mapped there.  0, -ENOMEM, -EINVAL: nothing changed. */
+int shm_alloc_add_region(struct shm_alloc *a, void *base, const struct shm_region *region);
+
+/* Holes: free pages whose memory the system gets back (rule P30).
+ *   make    takes up to `bytes` of one free run out of use, whole stretches of `unit` bytes at
+ *           multiples of it (a page of what backs the pool).  0 and where; ALLOC_FULL: no free run has
+ *           such a stretch.  Only then the caller gives the memory back: whoever dies in between
+ *           leaves a hole with memory, which the next one gives back (shm_alloc_hole_next).
+ *   find    names up to `bytes` of a hole's end, in whole units.  0 or ALLOC_FULL: there is none.
+ *           The caller gets memory for it, and then
+ *   fill    makes it free pages again; or does nothing, and it stays a hole.
+ *   next    the first hole that ends behind *off: true, its offset and bytes. */
+int shm_alloc_hole_make(
+	struct shm_alloc *a, uint64_t bytes, uint64_t unit, uint64_t *ret_off, uint64_t *ret_bytes);
+int shm_alloc_hole_find(const struct shm_alloc *a, uint64_t bytes, uint64_t unit, uint64_t *ret_off,
+	uint64_t *ret_bytes);
+int shm_alloc_hole_fill(struct shm_alloc *a, uint64_t off, uint64_t bytes);
+bool shm_alloc_hole_next(
+	const struct shm_alloc *a, uint64_t from, uint64_t *ret_off, uint64_t *ret_bytes);
+/* Is the page of this byte (any number) part of a slab, of a large item's run or of a table's, so that
+ * there is memory?  Also during adoption, about what a damaged word names. */
+bool shm_alloc_is_used(const struct shm_alloc *a, uint64_t off);
 
 /* Names all that is free, after adoption: byte offset and length of each run of pages and each place.
  * Takes time with the size of the pool. */
@@ -139,6 +164,7 @@ uint32_t shm_alloc_window(
 void shm_alloc_compact_stop(struct shm_alloc *a);
 
 void shm_alloc_stats(const struct shm_alloc *a, struct shm_alloc_stats *ret);
+uint64_t shm_alloc_total_bytes(const struct shm_alloc *a);
 uint64_t shm_alloc_free_bytes(const struct shm_alloc *a); /* free pages and free places */
 
 /* Walks the page table and all private lists; 0, or the number of the first broken invariant:

@@ -29,10 +29,11 @@ static uint32_t look(
 	*ret_good = false;
 	if (w != shm_page_make(kind, kind == SHM_PAGE_SLAB ? cls : 0, n))
 		return 1;
-	if (kind == SHM_PAGE_FREE) {
+	if (kind == SHM_PAGE_FREE || kind == SHM_PAGE_HOLE) {
 		for (; j < n && j < g->pages - i; j++) {
 			uint32_t k = shm_page_kind(shm_load_rlx(&g->table[i + j].word));
-			if (k != SHM_PAGE_FREE && k != SHM_PAGE_CONT)
+			if (k != kind && k != SHM_PAGE_FREE &&
+				(k != SHM_PAGE_CONT || kind == SHM_PAGE_HOLE))
 				break;
 		}
 		*ret_good = j == n;
@@ -65,8 +66,13 @@ static int add_run(struct shm_alloc *a, uint32_t page, uint32_t pages, uint32_t 
 	run->kind = (uint8_t)kind;
 	run->cls = (uint8_t)cls;
 	a->map[page + pages - 1] = id;
-	for (uint32_t i = 0; i < (kind == ALLOC_PENDING ? 1 : pages); i++)
+	bool by_ends = kind == ALLOC_PENDING || kind == SHM_PAGE_HOLE;
+	for (uint32_t i = 0; i < (by_ends ? 1 : pages); i++)
 		a->map[page + i] = id;
+	if (kind == SHM_PAGE_HOLE) {
+		a->st.hole_bytes += alloc_off(pages);
+		a->st.total_bytes -= alloc_off(pages);
+	}
 	return kind == SHM_PAGE_SLAB ? err_fwd(alloc_slab_init(a, id, false)) : 0;
 }
 
@@ -164,6 +170,16 @@ static void repair_meta(const struct alloc_region *g)
 	}
 }
 
+/* What a death in the middle of a fill has left inside a hole. */
+static void clear_inside(const struct shm_alloc *a, const struct alloc_run *r)
+{
+	struct shm_page *d = alloc_page_at(a, r->page);
+
+	for (uint32_t i = 1; i < r->pages; i++)
+		if (shm_load_rlx(&d[i].word))
+			shm_store_rlx(&d[i].word, 0);
+}
+
 uint64_t shm_alloc_adopt_end(struct shm_alloc *a)
 {
 	CHECK(a->adopting);
@@ -176,6 +192,10 @@ uint64_t shm_alloc_adopt_end(struct shm_alloc *a)
 		pages = r->pages;
 		if (r->kind == SHM_PAGE_META)
 			continue;
+		if (r->kind == SHM_PAGE_HOLE) {
+			clear_inside(a, r);
+			continue;
+		}
 		if (r->kind == SHM_PAGE_SLAB && r->n_free == a->cls[r->cls].n_items)
 			alloc_slab_end(a, id);
 		else if (r->kind == SHM_PAGE_SLAB)

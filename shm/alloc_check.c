@@ -19,7 +19,8 @@ static int check_words(const struct shm_alloc *a, const struct alloc_run *r)
 	if (shm_load_rlx(&d->word) != shm_page_make(r->kind, cls, r->pages))
 		return 5;
 	for (uint32_t i = 1; i < r->pages; i++) {
-		uint64_t w = r->kind == SHM_PAGE_FREE ? 0 : shm_page_make(SHM_PAGE_CONT, 0, i);
+		bool by_ends = r->kind == SHM_PAGE_FREE || r->kind == SHM_PAGE_HOLE;
+		uint64_t w = by_ends ? 0 : shm_page_make(SHM_PAGE_CONT, 0, i);
 		if (shm_load_rlx(&d[i].word) != w)
 			return 5;
 	}
@@ -86,8 +87,10 @@ static int check_run(const struct shm_alloc *a, uint32_t id, struct found *f)
 {
 	const struct alloc_run *r = alloc_rec(a, id);
 
+	bool by_ends = r->kind == SHM_PAGE_FREE || r->kind == SHM_PAGE_HOLE;
+
 	f->n_runs++;
-	for (uint32_t i = 0; i < r->pages && r->kind != SHM_PAGE_FREE; i++)
+	for (uint32_t i = 0; i < r->pages && !by_ends; i++)
 		if (a->map[r->page + i] != id)
 			return 101;
 	if (a->map[r->page + r->pages - 1] != id)
@@ -95,6 +98,10 @@ static int check_run(const struct shm_alloc *a, uint32_t id, struct found *f)
 	switch (r->kind) {
 	case SHM_PAGE_META:
 		f->st.meta_bytes += alloc_off(r->pages);
+		break;
+	case SHM_PAGE_HOLE:
+		f->st.hole_bytes += alloc_off(r->pages);
+		f->st.total_bytes -= alloc_off(r->pages);
 		break;
 	case SHM_PAGE_LARGE:
 	case SHM_PAGE_TABLE:

@@ -4,6 +4,7 @@
  *   alloc_run.c    runs of pages: records, free lists, page descriptors
  *   alloc_slab.c   slabs: places of one size class; the class table
  *   alloc_adopt.c  taking over the page table of a predecessor
+ *   alloc_hole.c   memory that the system has back, and further regions
  *   alloc_room.c   compaction and windows: which slab or pages to empty
  *   alloc_check.c  shm_alloc_verify() and shm_alloc_stats()
  *
@@ -139,7 +140,14 @@ static inline int alloc_slab_place(
 	return i < c->n_items && i * c->item_bytes == rel ? (int)i : -1;
 }
 
+/* alloc.c */
+int alloc_region_load(
+	struct shm_alloc *a, char *base, const struct shm_region *region, struct alloc_region *ret);
+int alloc_region_begin(struct shm_alloc *a, const struct alloc_region *g);  /* 0; -ENOMEM */
+int alloc_region_format(struct shm_alloc *a, const struct alloc_region *g); /* 0; -ENOMEM */
+
 /* alloc_run.c */
+void alloc_page_store(struct shm_alloc *a, uint32_t page, enum shm_page_kind kind, uint64_t pages);
 struct shm_page *alloc_page_at(const struct shm_alloc *a, uint32_t page);
 int alloc_rec_reserve(struct shm_alloc *a, uint32_t n); /* 0; -ENOMEM */
 uint32_t alloc_rec_new(struct shm_alloc *a);            /* n were reserved */

@@ -176,7 +176,8 @@ static struct window slide(
 	for (; w.hi < a->n_pages && looks < WINDOW_LOOKS && runs > 0; runs--) {
 		const struct alloc_run *r = alloc_rec(a, a->map[w.hi]);
 		window_count(a, &w, r, 1);
-		if (r->kind == SHM_PAGE_META || r->kind == SHM_PAGE_TABLE || r->stuck)
+		if (r->kind == SHM_PAGE_META || r->kind == SHM_PAGE_TABLE ||
+			r->kind == SHM_PAGE_HOLE || r->stuck)
 			w = (struct window){.lo = w.hi, .hi = w.hi};
 		while (w.hi - w.lo >= pages) {
 			bool fits = w.n_items && w.n_items <= max;

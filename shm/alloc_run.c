@@ -16,6 +16,9 @@
  *          2 the head of all that is joined gets the whole length    alloc:give-joined
  *          3 every other word inside becomes 0
  *
+ * Holes (alloc_hole.c) go the same way: a part of a free run is first a free run of its own, and is a
+ * hole from the one store of its head on; and back by give.
+ *
  * So inside a free run there may be FREE and CONT words with any number, but
  * never the head of another kind; at rest they are all 0.
  */
@@ -32,6 +35,12 @@ struct shm_page *alloc_page_at(const struct shm_alloc *a, uint32_t page)
 	while (i + 1 < a->n_regions && page >= a->region[i + 1].page)
 		i++;
 	return &a->region[i].table[page - a->region[i].page];
+}
+
+void alloc_page_store(struct shm_alloc *a, uint32_t page, enum shm_page_kind kind, uint64_t pages)
+{
+	shm_store_rlx(&alloc_page_at(a, page)->word, shm_page_make(kind, 0, pages));
+	alloc_order();
 }
 
 int alloc_rec_reserve(struct shm_alloc *a, uint32_t n)

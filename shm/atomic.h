@@ -8,6 +8,8 @@
  *
  *   segment.magic   magic seen -> the header is whole
  *   pool.table      table word seen -> the table's empty or copied buckets are whole
+ *   pool.regions    number of regions seen -> the last one's place and size are whole
+ *   pool.mapped     bytes of a mapping seen -> they are mapped (threads of one client)
  *   index.slot      slot word seen -> the item is whole (rule P2; the re-check too)
  *   index.moved     MOVED seen -> the copy in the next table is there (rule P6)
  *   pin.word        a cleared pin seen -> the reader's loads of the item are over;

@@ -145,6 +145,9 @@ static uint64_t page_word(const struct fsck *f, uint64_t off)
 static void count_run(struct fsck *f, uint64_t w)
 {
 	uint64_t bytes = (uint64_t)shm_page_run(w) * SHM_PAGE, own = 0;
+
+	if (shm_page_kind(w) == SHM_PAGE_HOLE)
+		return; /* nobody's */
 	struct shm_class k = header(f)->cls[shm_page_class(w) % SHM_CLASSES_MAX];
 
 	if (shm_page_kind(w) == SHM_PAGE_META)
@@ -182,7 +185,7 @@ static void check_pages(struct fsck *f, const struct shm_region *r)
 				break;
 		}
 		step = run;
-		if (run == 0 || run > n - i || shm_page_kind(w) > SHM_PAGE_CONT) {
+		if (run == 0 || run > n - i || shm_page_kind(w) > SHM_PAGE_HOLE) {
 			found(f, 5, off, "page descriptor %016llx: run of %llu pages",
 				(unsigned long long)w, (unsigned long long)run);
 			return;
@@ -245,13 +248,16 @@ static const char *check_item(const struct fsck *f, uint64_t word, uint64_t chai
 	*ret = 7;
 	if (shm_word_low(word) != 0 || off > f->bytes - sizeof(struct shm_item))
 		return "the slot's offset lies outside the pool (I7)";
+	const char *why = check_place(f, off, sizeof(struct shm_item), ret_place);
+	if (why) /* looked at before the item: there may be no memory (rule P30) */
+		return why;
 	const struct shm_item *it = (const struct shm_item *)(const void *)(f->base + off);
 	uint64_t lens = it->lens, key = shm_lens_key(lens), value = shm_lens_value(lens);
 	*ret = 13;
 	if (shm_item_bytes(key, value) > f->bytes - off)
 		return "the item's lengths lead outside the pool (I13)";
 	*ret = 7;
-	const char *why = check_place(f, off, shm_item_bytes(key, value), ret_place);
+	why = check_place(f, off, shm_item_bytes(key, value), ret_place);
 	if (why)
 		return why;
 	*ret = 11;
@@ -308,13 +314,13 @@ static const struct shm_table *open_table(struct fsck *f, uint64_t word)
 		found(f, 6, off, "table word %016llx leads nowhere", (unsigned long long)word);
 		return NULL;
 	}
-	const struct shm_table *t = (const struct shm_table *)(const void *)(f->base + off);
 	uint64_t w = page_word(f, off), run = (uint64_t)shm_page_run(w) * SHM_PAGE;
 	if (shm_page_kind(w) != SHM_PAGE_TABLE || off % SHM_PAGE) {
 		found(f, 6, off, "table word %016llx does not lead to a table's run",
 			(unsigned long long)word);
 		return NULL;
 	}
+	const struct shm_table *t = (const struct shm_table *)(const void *)(f->base + off);
 	uint64_t room = run < f->bytes - off ? run : f->bytes - off;
 	if (t->magic != SHM_TABLE_MAGIC || t->log2_buckets != log2 ||
 		t->n_overflow > room / sizeof(struct shm_bucket) ||

@@ -86,7 +86,8 @@ int shm_index_attach(struct shm_wpool *w, uint64_t word, struct shm_wtable *ret)
 {
 	uint64_t off = shm_word_off(word), log2 = shm_word_top(word);
 
-	if (off == 0 || off > w->bytes - sizeof(struct shm_table) || log2 > SHM_LOG2_BUCKETS_MAX)
+	if (off == 0 || off > w->bytes - sizeof(struct shm_table) || log2 > SHM_LOG2_BUCKETS_MAX ||
+		!shm_alloc_is_used(w->alloc, off))
 		return -EBADMSG;
 	struct shm_table *t = (struct shm_table *)(void *)(w->base + off);
 	if (t->magic != SHM_TABLE_MAGIC || t->log2_buckets != log2 ||

@@ -184,6 +184,7 @@ void shm_pool_account(struct shm_wpool *w)
 
 	shm_alloc_stats(w->alloc, &s);
 	gauge(w, SHM_PC_limit_bytes, s.total_bytes);
+	gauge(w, SHM_PC_hole_bytes, s.hole_bytes);
 	gauge(w, SHM_PC_live_bytes, w->live_bytes);
 	gauge(w, SHM_PC_overhead_bytes,
 		s.meta_bytes + s.tail_bytes + w->waste_bytes + w->index_bytes);

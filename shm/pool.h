@@ -80,6 +80,10 @@ int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, uint
 	shm_pool_scan *scan, shm_pool_each *each, void *arg);
 void shm_pool_close(struct shm_wpool *w);
 
+/* A further region: the next one of entry->region[], mapped behind the others.  All of it is free
+ * then.  0, -ENOMEM, -EINVAL: nothing changed. */
+int shm_pool_add_region(struct shm_wpool *w, uint32_t region_idx);
+
 /* On which condition something is written, and how. */
 enum shm_set_mode {
 	SHM_SET = 0,        /* whatever there is */

@@ -35,8 +35,9 @@ static bool item_fits(const struct shm_wpool *w, uint64_t word, uint64_t chain, 
 	uint64_t off = shm_word_off(word);
 
 	if (shm_word_low(word) != 0 || off < sizeof(struct shm_pool) ||
-		off > w->bytes - sizeof(struct shm_item))
-		return false;
+		off > w->bytes - sizeof(struct shm_item) || !shm_alloc_is_used(w->alloc, off) ||
+		!shm_alloc_is_used(w->alloc, off + sizeof(struct shm_item) - 1))
+		return false; /* rule P30: there may be no memory */
 	const struct shm_item *it = shm_pool_item(w, off);
 	return shm_item_bytes(shm_lens_key(it->lens), shm_lens_value(it->lens)) <= w->bytes - off &&
 	       shm_hash_tag(it->hash) == shm_word_top(word) &&
@@ -257,6 +258,18 @@ int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, uint
 		shm_pool_close(w);
 	else
 		shm_pool_account(w);
+	return r;
+}
+
+int shm_pool_add_region(struct shm_wpool *w, uint32_t region_idx)
+{
+	const struct shm_region *g = &w->entry->region[region_idx];
+
+	shm_pool_change(w);
+	int r = shm_alloc_add_region(w->alloc, w->base, g);
+	if (r == 0)
+		w->bytes += g->bytes;
+	shm_pool_change(w);
 	return r;
 }
 

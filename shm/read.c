@@ -138,14 +138,24 @@ void shm_read_prefetch_bucket(const struct shm_map *m, uint64_t hash)
 		__builtin_prefetch(b + shm_hash_bucket(hash, (uint32_t)shm_word_top(word)));
 }
 
-void shm_read_prefetch_item(const struct shm_map *m, uint64_t hash)
+uint64_t shm_read_table_pin(const struct shm_reader *r, const struct shm_map *m)
 {
-	uint64_t word = shm_load_acq(&pool_of(m)->table); /* acq:pool.table */
-	const struct shm_bucket *b = buckets_of(m, word);
+	const struct shm_pool *p = pool_of(m);
+	uint64_t gen = shm_load_rlx(r->pin_gen),
+		 word = shm_load_acq(&p->table); /* acq:pool.table */
+
+	pin_set(&r->block->pin[SHM_PIN_TABLE], shm_word_make(gen, shm_word_off(word), m->pool_idx),
+		r->full_fence);
+	return shm_load_acq(&p->table) == word ? word : 0; /* acq:pool.table */
+}
+
+void shm_read_prefetch_item(const struct shm_map *m, uint64_t table, uint64_t hash)
+{
+	const struct shm_bucket *b = buckets_of(m, table);
 
 	if (!b)
 		return;
-	b += shm_hash_bucket(hash, (uint32_t)shm_word_top(word));
+	b += shm_hash_bucket(hash, (uint32_t)shm_word_top(table));
 	for (int i = 0; i < SHM_BUCKET_SLOTS; i++) {
 		uint64_t w = shm_load_rlx(&b->slot[i]);
 		if (shm_word_top(w) != shm_hash_tag(hash) || shm_word_off(w) >= m->bytes)

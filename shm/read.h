@@ -76,9 +76,12 @@ static inline void shm_read_unpin(struct shm_block *b, uint32_t cell)
 	shm_store_rel(&b->pin[cell], 0);
 }
 
-/* Hints to the processor, for batches: first for all keys the bucket, then the items. */
+/* Hints to the processor, for batches: first for all keys the bucket, then the table is pinned, then
+ * the items, whose slots are really read: a table that nobody pins may be gone (rule P30).  The next
+ * look-up of this reader takes the pin over.  table_pin: the word of the table, 0: it changes just now. */
 void shm_read_prefetch_bucket(const struct shm_map *m, uint64_t hash);
-void shm_read_prefetch_item(const struct shm_map *m, uint64_t hash);
+uint64_t shm_read_table_pin(const struct shm_reader *r, const struct shm_map *m);
+void shm_read_prefetch_item(const struct shm_map *m, uint64_t table, uint64_t hash);
 
 /* The engine's CLOCK_MONOTONIC now. */
 uint64_t shm_read_now_ns(const struct shm_reader *r);

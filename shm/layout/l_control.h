@@ -84,7 +84,7 @@ struct shm_pool_entry {
 	shm_u32 n_regions;                  /* [W: sup; R: all] used in region[], 1..16 */
 	uint32_t flags;                     /* [W: sup before id; R: all] enum shm_pool_flags */
 	shm_u64 wanted_bytes;               /* [W: sup; R: all] the size that it is to have: the engine goes there in steps */
-	shm_u32 pressure_ppm[SHM_PRESSURES]; /* [W: sup; R: all] by enum shm_pressure: millionths of the pool in use */
+	shm_u32 pressure_ppm[SHM_PRESSURES]; /* [W: sup, eng; R: all] by enum shm_pressure: millionths of the pool in use */
 	uint64_t pad1[5];                   /* [W: none] */
 	struct shm_region region[SHM_REGIONS_MAX]; /* [W: sup; R: all] see shm_region */
 	shm_u64 counter[SHM_COUNTERS_MAX];  /* [W: eng; R: all] enum shm_pool_counter */

@@ -57,7 +57,9 @@
 	X(accounted, "changes", G, "value of `changes` that the gauges above belong to") \
 	X(pressure, "level", G, "0 none, 1 low, 2 high, 3 full; until its end is reached") \
 	X(pressures, "times", C, "times that eviction in the background was begun") \
-	X(moved_entries, "entries", C, "entries moved to other places to make room")
+	X(moved_entries, "entries", C, "entries moved to other places to make room") \
+	X(hole_bytes, "bytes", G, "of the regions: given back to the system, not in limit_bytes") \
+	X(squeezes, "times", C, "steps smaller because the system was short of memory")
 
 /* [W: eng, relaxed; R: all] in shm_store_entry.counter[].  Hits and misses are
  * counted by the readers themselves (l_client.h); those of dead sessions are

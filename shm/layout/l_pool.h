@@ -15,6 +15,8 @@
  *   SLAB   places of one size class       items at base + i * class.item_bytes
  *   LARGE  one item                       at the run's first byte
  *   TABLE  an index table (l_table.h)     at the run's first byte
+ *   HOLE   memory that the system has back (rule P30): no reader is sent there, and whoever
+ *          reads it nevertheless meets zeroes, or is killed where pages are huge
  *
  * The first page of a run carries kind, class and length, the others CONT and
  * the distance back.  The engine writes descriptors before it publishes anything
@@ -46,6 +48,7 @@ enum shm_page_kind {
 	SHM_PAGE_LARGE = 3,
 	SHM_PAGE_TABLE = 4,
 	SHM_PAGE_CONT = 5,
+	SHM_PAGE_HOLE = 6,
 };
 
 /* A page's descriptor is one word:

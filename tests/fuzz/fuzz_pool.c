@@ -38,7 +38,7 @@ static void look_up(uint32_t key)
 
 	t_pool_key(&p, key, bytes, &k);
 	shm_read_prefetch_bucket(&m, k.hash);
-	shm_read_prefetch_item(&m, k.hash);
+	shm_read_prefetch_item(&m, shm_read_table_pin(&reader, &m), k.hash);
 	int r = shm_read_find(&reader, &m, &k, CELL, &f);
 	CHECK(r == 0 || r == READ_MISS || r == READ_BUSY || r == -EBADMSG);
 	if (r != 0)

@@ -202,7 +202,7 @@ TEST(a_reload_that_cannot_be_changes_nothing)
 			"needs-start: pools.main.huge_pages and others"},
 		{"pools: { main: { size: 1TiB, huge_pages: \"off\" } }\nstores: { a: { ttl: 5s }, "
 		 "kept: {} }",
-			"memory: pool main cannot have another size"},
+			"memory: pool main cannot be resized"},
 		{"pools: { other: {} }\nstores: { a: { ttl: 5s } }", "needs-start: pools.main"},
 	};
 	struct t_daemon *d = t_daemon_start("stores: { a: {}, kept: {} }", NULL);

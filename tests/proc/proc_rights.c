@@ -452,7 +452,7 @@ TEST(one_user_cannot_take_all_places)
 
 static bool pool_holds(const struct hc *hc, const char *text)
 {
-	return memmem(hc->pool[0].base, hc->pool[0].bytes, text, strlen(text)) != NULL;
+	return memmem(hc->pool[0].base, hc->pool[0].bytes.v, text, strlen(text)) != NULL;
 }
 
 static void wait_limbo(struct hc *hc)

@@ -484,7 +484,10 @@ static void read_many(const struct shm_reader *r, uint8_t *buf)
 		t_pool_key(&p, c[i].key, bytes, &k);
 		shm_read_prefetch_bucket(&m, k.hash);
 		on_step("test:prefetched");
-		shm_read_prefetch_item(&m, k.hash);
+		uint64_t table = shm_read_table_pin(r, &m);
+		on_step("test:table-pinned");
+		if (table)
+			shm_read_prefetch_item(&m, table, k.hash);
 	}
 	for (int i = 0; i < 4; i++) {
 		struct shm_found f;

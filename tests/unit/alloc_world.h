@@ -116,7 +116,7 @@ static inline void check_accounts(const struct world *w)
 
 	CHECK_EQ(shm_alloc_verify(w->a), 0);
 	shm_alloc_stats(w->a, &st);
-	CHECK_EQ(st.total_bytes, w->bytes);
+	CHECK_EQ(st.total_bytes + st.hole_bytes, w->bytes);
 	CHECK_EQ(st.taken_bytes, w->taken_bytes);
 	CHECK_EQ(st.n_taken, w->n_things);
 	CHECK_EQ(st.total_bytes, st.meta_bytes + st.taken_bytes + st.free_page_bytes +
@@ -191,6 +191,39 @@ static inline void random_step(struct world *w, uint64_t item_max)
 		(void)take(w, random_size(1, item_max), true);
 	else
 		(void)take(w, random_size(ITEM_MIN, item_max), false);
+}
+
+/* Units of a hole in the model: nothing is ever taken there. */
+enum { IN_HOLE = 2 };
+
+static inline void mark_hole(struct world *w, uint64_t off, uint64_t bytes, uint8_t was, uint8_t is)
+{
+	for (uint64_t i = 0; i < bytes / SHM_UNIT; i++) {
+		CHECK_EQ(w->used[off / SHM_UNIT + i], was);
+		w->used[off / SHM_UNIT + i] = is;
+	}
+}
+
+/* Makes a hole, or fills a part of one.  False: there was no place for it. */
+static inline bool hole_step(struct world *w, uint64_t unit, bool make)
+{
+	uint64_t most = unit * (1 + t_random_below(8)), off, bytes;
+	int e = make ? shm_alloc_hole_make(w->a, most, unit, &off, &bytes)
+	             : shm_alloc_hole_find(w->a, most, SHM_PAGE, &off, &bytes);
+
+	if (!make)
+		unit = SHM_PAGE; /* others made it, with units of their own */
+
+	if (e == 0 && !make)
+		CHECK_EQ(shm_alloc_hole_fill(w->a, off, bytes), 0);
+	if (e != 0) {
+		CHECK_EQ(e, ALLOC_FULL);
+		return false;
+	}
+	CHECK(bytes > 0 && bytes <= most && off % unit == 0 && bytes % unit == 0);
+	mark_hole(w, off, bytes, make ? 0 : IN_HOLE, make ? IN_HOLE : 0);
+	CHECK(!shm_alloc_is_used(w->a, off));
+	return true;
 }
 
 /* Runs f in a child whose complaints nobody needs; its status as of waitpid(2). */

@@ -299,13 +299,24 @@ static void begin_dying(const struct world *w)
 TEST_LIMIT(every_step_leaves_a_table_that_adoption_takes, 120)
 {
 	struct world w;
-	const uint64_t bytes[] = {4 * MIB, 4 * MIB};
+	const uint64_t bytes[] = {4 * MIB, 4 * MIB, 4 * MIB};
 
-	world_make(&w, bytes, 2);
+	world_map(&w, bytes, 3);
+	w.n_regions = 2;
+	w.bytes -= bytes[2];
+	CHECK_EQ(shm_alloc_new(w.base, w.region, 2, true, &w.a), 0);
 	for (int i = 0; i < 600; i++) {
 		uint32_t k = w.n_things ? (uint32_t)t_random_below(w.n_things) : 0;
 		bool giving = w.n_things && t_random_below(5) < 2;
-		if (giving) { /* no slot names it any more */
+		if (i == 300) {
+			w.n_regions = 3;
+			w.bytes += bytes[2];
+			begin_dying(&w);
+			CHECK_EQ(shm_alloc_add_region(w.a, w.base, &w.region[2]), 0);
+		} else if (i % 8 == 7) {
+			begin_dying(&w);
+			(void)hole_step(&w, 16 * SHM_PAGE, t_random_below(2));
+		} else if (giving) { /* no slot names it any more */
 			struct thing t = w.thing[k];
 			w.thing[k] = w.thing[--w.n_things];
 			mark(&w, &t, 1, 0);

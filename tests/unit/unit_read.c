@@ -39,7 +39,7 @@ static int look(uint32_t key)
 
 	t_pool_key(&p, key, bytes, &k);
 	shm_read_prefetch_bucket(&map, k.hash);
-	shm_read_prefetch_item(&map, k.hash);
+	shm_read_prefetch_item(&map, shm_read_table_pin(&reader, &map), k.hash);
 	int e = shm_read_find(&reader, &map, &k, SHM_PIN_CALL, &f);
 	CHECK(e == 0 || e == READ_MISS || e == READ_BUSY || e == -EBADMSG);
 	if (e == 0) {

@@ -269,9 +269,9 @@ TEST(huge_pages_are_taken_where_there_are_some)
 /* A control segment in private memory, formatted for two pools and three stores. */
 static struct shm_control *format(struct sup_segment *ret_self)
 {
-	static const struct sup_segment pool[2] = {
-		{.bytes = 64 * MIB, .backing = SHM_BACK_THP, .why = "first"},
-		{.bytes = 6 * MIB, .backing = SHM_BACK_BASE, .why = "second"}};
+	static const struct sup_segment pool[2][SHM_REGIONS_MAX] = {
+		{{.bytes = 64 * MIB, .backing = SHM_BACK_THP, .why = "first"}},
+		{{.bytes = 6 * MIB, .backing = SHM_BACK_BASE, .why = "second"}}};
 	static const char yaml[] =
 		"max_clients: 9\nthreads_per_client: 3\n"
 		"pools: { a: { size: 64MiB, max_value: 1MiB }, b: { size: 5MiB } }\n"
@@ -391,7 +391,7 @@ TEST(journal_and_pool_belong_to_their_control_segment)
 	CHECK_EQ(j.seg.daemon_id, c->seg.daemon_id);
 	CHECK_EQ(j.n_sessions, 9u);
 	CHECK_EQ(j.frames_bytes, 0u);
-	sup_control_pool_format(&pool, c, 3, &s);
+	sup_control_pool_format(&pool, c, 3, 0, &s);
 	CHECK_EQ(shm_load_acq(&pool.magic), (uint64_t)SHM_MAGIC);
 	CHECK_EQ(pool.kind, (uint32_t)SHM_KIND_POOL);
 	CHECK_EQ(pool.instance, 3u << 8);
