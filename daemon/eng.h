@@ -55,7 +55,6 @@ enum {
 	ENG_GROW_CHAINS = 256,      /* of a growing index, moved by one turn */
 	ENG_EXPIRY_WORK = 256,      /* timers looked at by one turn, of all stores */
 	ENG_PRESSURE_VICTIMS = 256, /* evictions of one turn in the background, of each pool */
-	ENG_PURGE_ENTRIES = 256,    /* of dropped stores, removed by one turn */
 	ENG_VOID_CHAINS = 128,  /* of an index, looked through for cleared entries by one turn */
 	ENG_VOID_ENTRIES = 512, /* of them, removed by it */
 	ENG_VOID_LIMBO = 1024,  /* in limbo after them: swept */
@@ -196,6 +195,7 @@ struct eng {
 	struct eng_store store[SHM_STORES_MAX];
 	uint32_t store_next;          /* where the next free place is looked for */
 	struct sup_msg config_answer; /* to the last new configuration */
+	bool dropping;                /* some of the stores are dropped */
 	bool config_unsent;           /* the channel was full */
 	bool may_barrier;
 	uint32_t calm_ticks;  /* without pressure of the system */
@@ -303,8 +303,10 @@ void eng_config_tick(struct eng *e); /* an answer that did not fit */
 int eng_store_policy(struct eng *e, uint32_t pool_idx, const char *name, struct pol **ret);
 /* The store of directory entry i begins, with an empty policy, which it takes over. */
 void eng_store_add(struct eng *e, uint32_t i, struct pol *pol);
-/* Removes some entries of dropped stores.  True: there are more. */
-bool eng_store_purge(struct eng *e);
+/* The store has left the directory: its entries are void, and purged as those of a cleared one. */
+void eng_store_drop(struct eng *e, struct eng_store *s);
+/* Dropped stores of which no entry is left are no more, and their places are free. */
+void eng_store_forget(struct eng *e);
 int eng_store_open(struct eng *e); /* directory and policies; before the pools are opened */
 shm_pool_each eng_store_adopted;   /* arg: struct eng_pool */
 struct eng_store *eng_store_of(struct eng *e, uint64_t idx, uint64_t id); /* or NULL */

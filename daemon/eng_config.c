@@ -9,8 +9,8 @@
  * directory can be compared with the configuration, and an engine that starts makes the one what
  * the other says, wherever its predecessor died.
  *
- * A dropped store leaves the directory at once: reads and writes answer HC_E_NO_STORE.  Its entries go
- * a few at a turn (eng_store_purge); until the last has gone its place in the directory stays
+ * A dropped store leaves the directory at once: reads and writes answer HC_E_NO_STORE.  Its entries are
+ * void and go as those of a cleared one do (eng_purge.c); until the last has gone its place in the directory stays
  * empty, and names the id for the checker.
  */
 #include <errno.h>
@@ -200,7 +200,7 @@ static void apply(struct eng *e, const struct config *next, const struct prepare
 		const struct config_store *is = s->id ? wanted(next, s->id) : NULL;
 		if (s->id && !is && !s->dropped) {
 			place_empty(e, i);
-			s->dropped = true;
+			eng_store_drop(e, s);
 		}
 	}
 	sup_control_update(e->ctl, next);

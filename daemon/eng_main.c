@@ -327,7 +327,7 @@ static void main_tick(void *arg, int result)
 /* What a turn leaves to be done.  True: there is more, do not wait. */
 static bool main_turn_end(struct eng *e, bool purging)
 {
-	bool more = eng_store_purge(e);
+	bool more = false;
 
 	eng_conn_run_ready(e);
 	if (e->sets_since_drain >= ENG_HINT_SETS)
@@ -341,6 +341,8 @@ static bool main_turn_end(struct eng *e, bool purging)
 			more |= shm_pool_grow_step(&e->pool[i].w, ENG_GROW_CHAINS);
 	if (purging) /* since before this turn: a clear is answered before its work begins */
 		eng_purge_turn(e);
+	if (e->dropping)
+		eng_store_forget(e);
 	eng_conn_reap(e);
 	main_account(e);
 	return more || e->purging || e->ready;

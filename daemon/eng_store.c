@@ -90,37 +90,31 @@ struct eng_store *eng_store_by_id(struct eng *e, uint64_t id)
 	return NULL;
 }
 
-/* Removes at most n entries of a dropped store; how many. */
-static uint32_t purge(struct eng *e, struct eng_store *s, uint32_t n)
+void eng_store_drop(struct eng *e, struct eng_store *s)
 {
-	uint64_t off;
-	uint32_t done = 0;
-
-	while (done < n && s->pol->ops->victim(s->pol, e->now_ns / 1000000, &off) == 0 &&
-		eng_room_remove(&e->pool[s->pool_idx], off, ENG_LOST_DELETED))
-		done++;
-	return done;
+	s->dropped = true;
+	e->dropping = true;
+	shm_count(&s->entry->epoch, 1);
+	eng_store_cleared(&e->pool[s->pool_idx], s);
 }
 
-bool eng_store_purge(struct eng *e)
+void eng_store_forget(struct eng *e)
 {
-	uint32_t left = ENG_PURGE_ENTRIES;
-
-	for (uint32_t i = 0; i < SHM_STORES_MAX && left; i++) {
+	e->dropping = false;
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
 		struct eng_store *s = &e->store[i];
 		if (!s->dropped)
 			continue;
-		left -= purge(e, s, left);
-		if (!left || shm_load_rlx(&s->entry->counter[SHM_SC_entries]) ||
-			shm_load_rlx(&s->entry->counter[SHM_SC_void_entries]))
+		if (shm_load_rlx(&s->entry->counter[SHM_SC_void_entries])) {
+			e->dropping = true;
 			continue;
+		}
 		shm_store_rlx(&e->ctl->dropped_id[i], 0);
 		s->pol->ops->free(s->pol);
 		wheel_fini(&s->wheel);
 		*s = (struct eng_store){.id = 0};
-		STEP("store:purged");
+		STEP("store:forgotten");
 	}
-	return !left;
 }
 
 bool eng_store_expired(const struct eng_pool *p, uint64_t off, uint64_t now_ns)

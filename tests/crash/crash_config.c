@@ -140,7 +140,7 @@ TEST_LIMIT(a_change_is_whole_wherever_the_engine_dies, 200)
 	t_steps_load(&steps, t_path("steps"));
 	for (int i = 0; i < steps.n; i++) {
 		const char *mark = steps.name[i];
-		if (strncmp(mark, "config:", 7) != 0 && strcmp(mark, "store:purged") != 0)
+		if (strncmp(mark, "config:", 7) != 0 && strcmp(mark, "store:forgotten") != 0)
 			continue;
 		int fd = open(t_path("once"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 		CHECK(fd >= 0 && close(fd) == 0);
