@@ -230,6 +230,53 @@ TEST(all_memory_of_a_cleared_store_comes_back)
 	t_daemon_stop(d);
 }
 
+static void tool(const struct t_daemon *d, const char *verb, const char *what, const char *name)
+{
+	const char *argv[] = {t_bin("hypercache"), "--admin", d->admin, verb, what, name, NULL};
+	char *out, *err;
+
+	int e = t_run(argv, NULL, 0, &out, NULL, &err, WAIT_MS);
+	if (e != 0)
+		t_fail(__FILE__, __LINE__, "%s %s: %s%s", verb, what, out, err);
+	free(out);
+	free(err);
+}
+
+/* An engine that is stopped in the middle leaves accounts that close; a store may be dropped then. */
+TEST(a_store_that_is_being_emptied_can_be_checked_and_dropped)
+{
+	enum { N = 60000 };
+	struct t_daemon *d = t_daemon_start(config, NULL);
+	struct client c = client_open(d);
+	struct hc_store *s;
+	int halfway = 0;
+
+	fill(c.kept, 1000);
+	for (int round = 0; round < 8; round++) {
+		tool(d, "store", "create", "brief");
+		CHECK_EQ(hc_store(c.hc, "brief", &s), HC_OK);
+		fill(s, N);
+		CHECK_EQ(hc_clear(s, NULL), HC_OK);
+		CHECK_EQ(kill(t_daemon_engine(d), SIGSTOP), 0);
+		halfway += pool_counter(&c, SHM_PC_entries) > 1000 + 200;
+		check_memory(d);
+		CHECK_EQ(kill(t_daemon_engine(d), SIGCONT), 0);
+		fill(s, 200); /* some that live, when it goes */
+		CHECK_EQ(hc_clear(s, NULL), HC_OK);
+		tool(d, "store", "drop", "brief");
+		uint64_t end_ns = t_now_ns() + (uint64_t)t_limit_ms(WAIT_MS) * 1000000;
+		while (pool_counter(&c, SHM_PC_entries) > 1000 && t_now_ns() < end_ns)
+			CHECK_EQ(hc_ping(c.hc), HC_OK);
+		CHECK_EQ(pool_counter(&c, SHM_PC_entries), 1000);
+	}
+	CHECK(halfway > 0);
+	CHECK_EQ(found(c.kept, 1000), 1000);
+	CHECK_EQ(shm_load_rlx(&c.hc->ctl->engine_gen), 1);
+	check_memory(d);
+	hc_close(c.hc);
+	t_daemon_stop(d);
+}
+
 /* ------------------------------------------------------------------ deaths */
 
 TEST(a_dead_engines_successor_goes_on)
