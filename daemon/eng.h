@@ -202,8 +202,9 @@ struct eng {
 	bool told_pressure;   /* the log has it that its file makes no sense */
 	bool told_incomplete; /* the log has it that memory is not reused (rule P17) */
 	uint32_t sets_since_drain;
-	bool purging;                              /* a step of eng_purge.c is due */
-	bool dirty;                                /* gauges in the control segment are behind */
+	bool purging;           /* a step of eng_purge.c is due */
+	bool dirty;             /* gauges in the control segment are behind */
+	uint64_t batch_wall_ns; /* CLOCK_REALTIME, read once for a batch; 0: none is carried out */
 	struct wire_request batch[WIRE_BATCH_MAX]; /* the items of the one that is carried out */
 	struct shm_pinset pins;
 	uint64_t *places; /* scratch for compaction and windows */
@@ -366,7 +367,8 @@ uint64_t eng_room_evict(struct eng_pool *p, struct eng_store *s, uint64_t want, 
 uint32_t eng_room_evict_own(struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t most);
 
 /* eng_expiry.c */
-void eng_expiry_set(struct eng_pool *p, struct eng_store *s, uint64_t off); /* its time was set */
+/* The time of the entry at off, whose policy's node is `note`, was set. */
+void eng_expiry_set(struct eng_pool *p, struct eng_store *s, uint64_t off, uint32_t note);
 void eng_expiry_tick(struct eng *e); /* after the touch rings were drained */
 bool eng_expiry_turn(struct eng *e); /* a part of the work; true: there is more */
 

@@ -14,10 +14,9 @@ enum { RETRY_MS = 1000 };
 
 static uint64_t ms_of(uint64_t ns) { return ns / 1000000 + (ns % 1000000 != 0); }
 
-void eng_expiry_set(struct eng_pool *p, struct eng_store *s, uint64_t off)
+void eng_expiry_set(struct eng_pool *p, struct eng_store *s, uint64_t off, uint32_t note)
 {
 	uint64_t expiry_ns = shm_load_rlx(&shm_pool_item(&p->w, off)->expiry_ns);
-	uint32_t note = *shm_alloc_note(p->w.alloc, off);
 
 	if (note == POL_NONE)
 		return;
@@ -39,7 +38,7 @@ static void expiry_due(struct eng_pool *p, struct eng_store *s, uint32_t note)
 	uint64_t off = s->pol->ops->where(s->pol, note);
 
 	if (!eng_store_expired(p, off, p->e->now_ns))
-		eng_expiry_set(p, s, off);
+		eng_expiry_set(p, s, off, note);
 	else if (eng_room_unlink(p, off))
 		STEP("expiry:unlinked");
 	else /* no private memory for limbo: nothing can be unlinked now */

@@ -164,7 +164,7 @@ void eng_store_cleared(struct eng_pool *p, struct eng_store *s)
 /* An entry of s has left the counts that it was in.  True: it was a void one. */
 static bool store_take(struct eng_pool *p, struct eng_store *s, const struct shm_changed *ch)
 {
-	uint64_t place_bytes = shm_alloc_place_bytes(p->w.alloc, ch->old_off);
+	uint64_t place_bytes = ch->old_place_bytes;
 
 	if (!store_is_void(p, s, ch->old_off)) {
 		store_add(s, -(uint64_t)1, -ch->old_kv_bytes, -place_bytes);
@@ -202,16 +202,19 @@ void eng_store_lost(
 	}
 }
 
-/* Gives the entry at off to the policy.  0 or -ENOMEM. */
-static int store_insert(struct eng_pool *p, struct eng_store *s, uint64_t off, uint64_t now_ms)
+/* Gives the entry at off to the policy, and to the wheel.  0 or -ENOMEM. */
+static int store_insert(struct eng_pool *p, struct eng_store *s, uint64_t off, uint64_t place_bytes,
+	uint64_t now_ms)
 {
 	uint32_t node = POL_NONE;
-	int r = s->pol->ops->insert(s->pol, shm_pool_item(&p->w, off)->hash, off,
-		shm_alloc_place_bytes(p->w.alloc, off), now_ms, &node);
+	int r = s->pol->ops->insert(
+		s->pol, shm_pool_item(&p->w, off)->hash, off, place_bytes, now_ms, &node);
 
-	if (r == 0)
-		*shm_alloc_note(p->w.alloc, off) = node;
-	return err_fwd(r);
+	if (r < 0)
+		return err_fwd(r);
+	*shm_alloc_note(p->w.alloc, off) = node;
+	eng_expiry_set(p, s, off, node);
+	return 0;
 }
 
 /* The policy's node goes from the old place to the new one (pol.h).  False: there was none. */
@@ -225,6 +228,7 @@ static bool store_replace(
 	*old = POL_NONE;
 	*shm_alloc_note(p->w.alloc, ch->off) = node;
 	s->pol->ops->replace(s->pol, node, ch->off, ch->place_bytes, now_ms);
+	eng_expiry_set(p, s, ch->off, node);
 	return true;
 }
 
@@ -238,15 +242,11 @@ int eng_store_got(
 		(void)store_take(p, s, ch);
 		if (eng_store_expired(p, ch->old_off, now_ns))
 			shm_count(&s->entry->counter[SHM_SC_expired], 1);
-		if (store_replace(p, s, ch, now_ns / 1000000)) {
-			eng_expiry_set(p, s, ch->off);
+		if (store_replace(p, s, ch, now_ns / 1000000))
 			return 0;
-		}
 	}
-	int r = store_insert(p, s, ch->off, now_ns / 1000000);
-	if (r == 0) {
-		eng_expiry_set(p, s, ch->off);
-	} else {
+	int r = store_insert(p, s, ch->off, ch->place_bytes, now_ns / 1000000);
+	if (r < 0) {
 		/* Nothing could ever evict it: it goes at once, as a cache may. */
 		log_warn(
 			"store %s: no memory for the policy; an entry was evicted", s->entry->name);
@@ -301,11 +301,10 @@ void eng_store_adopted(void *arg, uint64_t off, const struct shm_item *item)
 	struct eng_store *s = eng_store_by_id(p->e, item->store_id);
 
 	CHECK(s != NULL);
-	store_add(s, 1, kv_bytes(item), shm_alloc_place_bytes(p->w.alloc, off));
-	int r = store_insert(p, s, off, p->e->now_ns / 1000000);
-	if (r == 0)
-		eng_expiry_set(p, s, off);
-	else
+	uint64_t place_bytes = shm_alloc_place_bytes(p->w.alloc, off);
+	store_add(s, 1, kv_bytes(item), place_bytes);
+	int r = store_insert(p, s, off, place_bytes, p->e->now_ns / 1000000);
+	if (r < 0)
 		p->adopt_error =
 			r; /* the engine ends: an entry that nobody can evict is not served */
 }

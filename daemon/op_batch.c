@@ -58,15 +58,11 @@ static void place_ahead(struct eng *e, const struct wire_request *it, uint32_t s
 			shm_item_bytes(it->key_bytes, it->value_bytes), skip);
 }
 
-int op_batch(struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a)
+static int batch_run(
+	struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a)
 {
 	bool quiet = r->how & WIRE_QUIET;
 
-	if (!batch_fits(e, r))
-		return OP_BAD;
-	eng_count(e, SHM_DC_requests, r->n_items - 1);
-	a->value = r->n_items;
-	batch_ahead(e, r);
 	for (uint32_t i = 0; i < r->n_items; i++) {
 		struct wire_answer one;
 		if (i + OP_PLACES_AHEAD < r->n_items)
@@ -83,4 +79,17 @@ int op_batch(struct eng *e, struct eng_conn *c, const struct wire_request *r, st
 				.idx = i, .status = one.status, .lsn = one.lsn, .value = one.value};
 	}
 	return 0;
+}
+
+int op_batch(struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a)
+{
+	if (!batch_fits(e, r))
+		return OP_BAD;
+	eng_count(e, SHM_DC_requests, r->n_items - 1);
+	a->value = r->n_items;
+	batch_ahead(e, r);
+	e->batch_wall_ns = eng_wall_ns();
+	int status = batch_run(e, c, r, a);
+	e->batch_wall_ns = 0;
+	return status;
 }

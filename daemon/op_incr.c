@@ -20,10 +20,9 @@ int op_incr(struct eng *e, struct eng_conn *c, const struct wire_request *r, str
 	in.initial = r->initial;
 	in.wrap = r->how & WIRE_WRAP;
 	in.must_exist = r->how & WIRE_MUST_EXIST;
-	in.set.now_wall_ns = eng_wall_ns();
+	in.set.now_wall_ns = e->batch_wall_ns ? e->batch_wall_ns : eng_wall_ns();
 	in.set.now_ms = (now_ns + 999999) / 1000000;
-	if (!status &&
-		op_expiry(store, r->ttl_ms, eng_clock_ns(), &in.set.ttl_ms, &in.set.expiry_ns))
+	if (!status && op_expiry(store, r->ttl_ms, now_ns, &in.set.ttl_ms, &in.set.expiry_ns))
 		status = HC_E_INVAL;
 	if (!status)
 		status = op_publish(p, store, &req, &in.set, &in, &ch);

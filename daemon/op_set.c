@@ -144,9 +144,9 @@ int op_set(struct eng *e, struct eng_conn *c, const struct wire_request *r, stru
 	set.value_bytes = r->value_bytes;
 	set.max_bytes = store->max_value_bytes;
 	set.flags = (uint32_t)r->flags;
-	set.now_wall_ns = eng_wall_ns();
+	set.now_wall_ns = e->batch_wall_ns ? e->batch_wall_ns : eng_wall_ns();
 	set.now_ms = (now_ns + 999999) / 1000000;
-	if (!status && op_expiry(store, r->ttl_ms, eng_clock_ns(), &set.ttl_ms, &set.expiry_ns))
+	if (!status && op_expiry(store, r->ttl_ms, now_ns, &set.ttl_ms, &set.expiry_ns))
 		status = HC_E_INVAL;
 	if (!status)
 		status = op_publish(p, store, &req, &set, NULL, &ch);

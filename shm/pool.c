@@ -25,13 +25,13 @@ static uint64_t kv_bytes(const struct shm_item *it)
 	return shm_lens_key(it->lens) + shm_lens_value(it->lens);
 }
 
-void pool_count_in(struct shm_wpool *w, uint64_t off)
+void pool_count_in(struct shm_wpool *w, uint64_t off, uint64_t place_bytes)
 {
 	uint64_t kv = kv_bytes(shm_pool_item(w, off));
 
 	w->n_entries++;
 	w->live_bytes += kv;
-	w->waste_bytes += shm_alloc_place_bytes(w->alloc, off) - kv;
+	w->waste_bytes += place_bytes - kv;
 }
 
 /* Unlinked: out of the accounts, into limbo. */
@@ -46,6 +46,7 @@ void pool_retire(struct shm_wpool *w, uint64_t off, struct shm_changed *ret)
 	w->waste_bytes -= place - kv;
 	ret->old_off = off;
 	ret->old_kv_bytes = kv;
+	ret->old_place_bytes = place;
 	ret->old_store_id = it->store_id;
 	shm_limbo_add(w, off, place);
 	STEP("engine:retired");
@@ -153,7 +154,7 @@ int shm_pool_move(struct shm_wpool *w, uint64_t off, uint64_t *ret_off)
 		/* rel:index.slot */
 		shm_store_rel(ref.slot, shm_word_make(shm_hash_tag(it->hash), to, 0));
 		STEP("move:published");
-		pool_count_in(w, to);
+		pool_count_in(w, to, place);
 		pool_retire(w, off, &gone);
 		w->waste_bytes += MUTANT(151); /* 151: a byte too much for each move */
 		*ret_off = to;

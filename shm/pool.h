@@ -118,7 +118,8 @@ struct shm_changed {
 	uint64_t off; /* where the entry is now, also with POOL_FULL; 0: nowhere */
 	uint64_t
 		old_off; /* what it replaced or removed, in limbo now (its note is still there); 0: nothing */
-	uint64_t old_kv_bytes; /* key and value bytes of that */
+	uint64_t old_kv_bytes;    /* key and value bytes of that */
+	uint64_t old_place_bytes; /* of its place */
 	uint64_t
 		place_bytes; /* of the new place; with POOL_FULL: what was wanted, if it is known */
 	uint64_t old_store_id; /* store of what went */

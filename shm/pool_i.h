@@ -13,7 +13,7 @@ enum {
 /* The next LSN, taken. */
 uint64_t pool_next_lsn(struct shm_wpool *w);
 /* A published item enters the accounts. */
-void pool_count_in(struct shm_wpool *w, uint64_t off);
+void pool_count_in(struct shm_wpool *w, uint64_t off, uint64_t place_bytes);
 /* An unlinked one leaves them, and waits in limbo; ret->old_* say what went. */
 void pool_retire(struct shm_wpool *w, uint64_t off, struct shm_changed *ret);
 

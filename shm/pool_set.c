@@ -93,7 +93,7 @@ static int publish(struct publish *p, struct shm_changed *ret)
 	STEP("set:published");
 	if (MUTANT(13))
 		fill(p, off, ret->lsn);
-	pool_count_in(w, off);
+	pool_count_in(w, off, ret->place_bytes);
 	if (p->ref.word)
 		pool_retire(w, shm_word_off(p->ref.word), ret);
 	shm_journal_finish(p->j, p->req, ret->lsn, 0, p->answer);
