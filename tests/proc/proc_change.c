@@ -409,7 +409,7 @@ TEST(each_verb_explains_itself)
 		check_says(&r, "  --socket PATH", NULL);
 		result_free(&r);
 	}
-	CHECK_EQ(n, 25);
+	CHECK(n >= 25);
 	result_free(&all);
 	all = run(NULL, ARGS("help", "incr", "--words"));
 	check_says(&all, "--initial N\n", NULL);
