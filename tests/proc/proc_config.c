@@ -5,10 +5,13 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include "../kit/t.h"
 #include "../kit/t_daemon.h"
+#include "../../daemon/admin.h"
 #include "hypercache.h"
 
 enum { LIMIT_MS = 20000, ARGS = 16 };
@@ -335,6 +338,72 @@ TEST(who_may_look_may_not_change)
 			CHECK(strstr(p->err.text, "denied: only root"));
 		t_proc_free(p);
 	}
+	t_daemon_stop(d);
+}
+
+/* Sends n bytes and a descriptor (-1: none) to the admin socket; the kind of the answer, 0: none came. */
+static int admin_send(const struct t_daemon *d, const void *bytes, size_t n, int fd)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {0};
+	struct iovec part = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = n};
+	struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1};
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	struct admin_answer a = {.kind = 0};
+	int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	CHECK(strlen(d->admin) < sizeof to.sun_path);
+	strcpy(to.sun_path, d->admin);
+	CHECK(sock >= 0 && connect(sock, (struct sockaddr *)&to, sizeof to) == 0);
+	if (fd >= 0) {
+		m.msg_control = control;
+		m.msg_controllen = sizeof control;
+		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof fd);
+		memcpy(CMSG_DATA(c), &fd, sizeof fd);
+	}
+	CHECK_EQ(sendmsg(sock, &m, 0), (ssize_t)n);
+	ssize_t got = recv(sock, &a, sizeof a, 0);
+	CHECK_EQ(close(sock), 0);
+	return got == (ssize_t)sizeof a ? a.kind : 0;
+}
+
+/* What a tool of another version, or nobody's tool, may send. */
+TEST(requests_that_make_no_sense_are_refused_and_change_nothing)
+{
+	struct t_daemon *d = t_daemon_start("stores: { a: {}, b: {} }", NULL);
+	struct admin_request good = {
+		.magic = ADMIN_ASK_MAGIC, .version = ADMIN_VERSION, .ask = ADMIN_SHOW};
+	struct admin_request rq = good;
+	int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC), pair[2];
+
+	CHECK(zero >= 0 && pipe2(pair, O_CLOEXEC) == 0);
+	CHECK_EQ(admin_send(d, &rq, sizeof rq, -1), ADMIN_DONE);
+	CHECK_EQ(admin_send(d, &rq, sizeof rq, zero),
+		ADMIN_DONE); /* it is closed, and that is all */
+	CHECK_EQ(admin_send(d, &rq, sizeof rq - 1, -1), ADMIN_BAD);
+	rq.version++;
+	CHECK_EQ(admin_send(d, &rq, sizeof rq, -1), ADMIN_BAD);
+	rq = good;
+	rq.ask = 99;
+	CHECK_EQ(admin_send(d, &rq, sizeof rq, -1), ADMIN_REFUSED);
+	rq.ask = ADMIN_DIFF;
+	strcpy(rq.text, "f.yaml");
+	CHECK_EQ(admin_send(d, &rq, sizeof rq, zero), ADMIN_REFUSED); /* no sealed memory */
+	CHECK_EQ(admin_send(d, &rq, sizeof rq, pair[0]), ADMIN_REFUSED);
+	rq.ask = ADMIN_STORE_DROP;
+	memset(rq.name, 'a', sizeof rq.name); /* has no end */
+	CHECK_EQ(admin_send(d, &rq, sizeof rq, -1), ADMIN_BAD);
+	rq.name[sizeof rq.name - 1] = 0;
+	CHECK_EQ(admin_send(d, &rq, sizeof rq, -1), ADMIN_REFUSED);
+	rq.ask = ADMIN_STORE_CREATE;
+	strcpy(rq.name, "x");
+	memset(rq.text, '\n', sizeof rq.text - 1);
+	CHECK_EQ(admin_send(d, &rq, sizeof rq, -1), ADMIN_REFUSED);
+	CHECK(close(zero) == 0 && close(pair[0]) == 0 && close(pair[1]) == 0);
+	CHECK_EQ(CLI(d, "config", "diff"), 0);
+	CHECK_STR(out, "nothing differs\n");
 	t_daemon_stop(d);
 }
 
