@@ -142,6 +142,9 @@ int sup_folder_socket(const char *socket_path);
  * dead daemon has left at the path is removed; a living one's is not: -EADDRINUSE. */
 int sup_socket_open(struct sup_socket *s, const char *path, int type, unsigned mode);
 void sup_socket_close(struct sup_socket *s);
+/* sup_main.c: of the clients' socket.  Does the configuration let anybody in but root and ourselves?  Who
+ * exactly, the engine asks. */
+unsigned sup_socket_mode(const struct config *c);
 
 /* sup_memory.c: makes and formats all segments.  0 or -errno; what was made stays for _close. */
 int sup_memory_make(struct sup *sup);

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include "atomic.h"
 #include "base/err.h"
 #include "log.h"
@@ -111,6 +112,8 @@ static void commit(struct sup *sup)
 		sup->places = c->places;
 	}
 	log_set_level(sup->config.log_level);
+	if (chmod(sup->listen.path, sup_socket_mode(&sup->config)) != 0) /* admin_uids may be new */
+		log_warn("the socket's mode cannot be changed: %s", strerror(errno));
 	STEP("sup:change-holds");
 }
 

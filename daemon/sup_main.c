@@ -104,13 +104,13 @@ static int signals_open(struct sup *sup)
 	return sup->signals >= 0 ? 0 : log_fail(err_new(-errno), "cannot catch signals");
 }
 
-/* Does the configuration let anybody in but root and ourselves?  Who exactly, the engine asks. */
-static bool others_may(const struct config *c)
+unsigned sup_socket_mode(const struct config *c)
 {
+	bool others = c->admin_uids.n > 0;
+
 	for (uint32_t i = 0; i < c->n_pools; i++)
-		if (c->pool[i].read.kind == CONFIG_RIGHTS_ANY || c->pool[i].read.n)
-			return true;
-	return c->admin_uids.n > 0;
+		others |= c->pool[i].read.kind == CONFIG_RIGHTS_ANY || c->pool[i].read.n;
+	return others ? 0666 : 0600;
 }
 
 static int sockets_open(struct sup *sup)
@@ -122,8 +122,7 @@ static int sockets_open(struct sup *sup)
 	if (r == 0)
 		r = sup_folder_socket(c->admin_socket);
 	if (r == 0)
-		r = sup_socket_open(
-			&sup->listen, c->socket, SOCK_STREAM, others_may(c) ? 0666 : 0600);
+		r = sup_socket_open(&sup->listen, c->socket, SOCK_STREAM, sup_socket_mode(c));
 	if (r == 0) /* who may is decided by SO_PEERCRED */
 		r = sup_socket_open(&sup->admin_listen, c->admin_socket, SOCK_SEQPACKET, 0666);
 	return err_fwd(r);

@@ -309,6 +309,24 @@ TEST(each_value_is_shown_with_where_it_comes_from)
 	t_daemon_stop(d);
 }
 
+/* The mode of the socket is the first thing that keeps others out. */
+TEST(whom_a_reload_lets_in_can_connect)
+{
+	struct t_daemon *d = t_daemon_start(
+		"pools: { main: { size: 8MiB, huge_pages: \"off\", read: owner } }", NULL);
+	struct stat st;
+
+	CHECK_EQ(stat(d->socket, &st), 0);
+	CHECK_EQ(st.st_mode & 0777, 0600);
+	t_daemon_configure(d, "admin_uids: [65534]\n"
+			      "pools: { main: { size: 8MiB, huge_pages: \"off\", read: owner } }");
+	CHECK_EQ(CLI(d, "reload"), 0);
+	CHECK_STR(out, "changed  admin_uids: none -> [65534]\n");
+	CHECK_EQ(stat(d->socket, &st), 0);
+	CHECK_EQ(st.st_mode & 0777, 0666);
+	t_daemon_stop(d);
+}
+
 TEST(who_may_look_may_not_change)
 {
 	if (geteuid() != 0)
