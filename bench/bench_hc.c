@@ -29,12 +29,12 @@ static _Noreturn void fail(const char *what, int r)
 }
 
 /* Bytes of a pool that holds all without evicting: slabs, the index and its growth, what is replaced and
- * still in limbo. */
+ * still in limbo; all that well below the pressure at which entries begin to go. */
 static uint64_t pool_bytes(const struct data *d)
 {
 	uint64_t each = 88 + KEY_BYTES + d->value_bytes + 16;
 
-	return d->keys * (each + each / 8 + 64) + (64ull << 20) + 128 * d->value_bytes;
+	return (d->keys * (each + each / 8 + 64) + 128 * d->value_bytes) / 3 * 4 + (64ull << 20);
 }
 
 static void session_open(struct session *s)

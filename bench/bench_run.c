@@ -15,6 +15,7 @@ enum {
 	COPY_BYTES = 4096, /* so long a value costs about as much as finding it */
 	WORD_BYTES = 32,
 	WARM_PART = 4, /* of a round's operations, one of so many is done before them */
+	KEY_SETS = 41, /* a prime: no job meets the same ones in every round */
 };
 
 /* One kind of one subject, or a mix of two. */
@@ -35,7 +36,8 @@ struct job {
 struct bench {
 	const struct plan *plan;
 	const struct run *run;
-	struct draws draws;
+	struct draws draws; /* KEY_SETS of them */
+	unsigned set_next;
 	struct job job[JOBS_MAX];
 	unsigned n_jobs;
 	struct work work;
@@ -179,11 +181,13 @@ static uint64_t mix_do(const struct bench *b, const struct job *j, void *session
 	return sum;
 }
 
+/* Keys that nobody has just been given: what one job has brought into the caches is of no use to the next. */
+static unsigned set_take(struct bench *b) { return b->set_next++ % KEY_SETS; }
+
 /* The table, the code and the server's are in the caches again, after others had them. */
-static void job_warm(struct bench *b, const struct job *j, unsigned round)
+static void job_warm(struct bench *b, const struct job *j)
 {
-	const uint8_t *key = draws_at(
-		&b->draws, (round + b->draws.rounds / 2 + 1) % b->draws.rounds);
+	const uint8_t *key = draws_at(&b->draws, set_take(b));
 
 	(void)j->kind->run(b->plan->session[j->subject], &b->work, key, j->n / WARM_PART + 1);
 }
@@ -202,9 +206,9 @@ static uint64_t chain_do(
 
 /* ns of one operation. */
 static double job_do(const struct bench *b, const struct job *j, void *session,
-	const struct work *w, unsigned round)
+	const struct work *w, unsigned set)
 {
-	const uint8_t *key = draws_at(&b->draws, round);
+	const uint8_t *key = draws_at(&b->draws, set);
 	uint64_t (*now)(void) = j->waits ? host_now_ns : host_thread_ns, sum, t = now();
 
 	if (j->set)
@@ -219,10 +223,10 @@ static double job_do(const struct bench *b, const struct job *j, void *session,
 	return (double)t / (double)j->n;
 }
 
-/* Times single calls, with the keys of another round. */
-static void job_sample(struct bench *b, struct job *j, unsigned round)
+/* Times single calls. */
+static void job_sample(struct bench *b, struct job *j)
 {
-	const uint8_t *key = draws_at(&b->draws, (round + 1) % b->draws.rounds);
+	const uint8_t *key = draws_at(&b->draws, set_take(b));
 	unsigned batch = j->kind->batch;
 	uint64_t n = j->n / batch / 8;
 	void *session = b->plan->session[j->subject];
@@ -253,7 +257,7 @@ static uint64_t served_ns(const struct bench *b, const struct job *j)
 /* ------------------------------------------------------------ the second worker */
 
 struct order {
-	uint16_t job, round;
+	uint16_t job, set;
 };
 
 /* Does what it is told until nobody tells it anything. */
@@ -268,7 +272,7 @@ static void second_main(struct bench *b, enum join how)
 			b->second[s] = b->plan->subject[s]->join(how);
 	while (read(b->second_in, &o, sizeof o) == (ssize_t)sizeof o) {
 		const struct job *j = &b->job[o.job];
-		double ns = job_do(b, j, b->second[j->subject], &b->second_work, o.round);
+		double ns = job_do(b, j, b->second[j->subject], &b->second_work, o.set);
 		if (write(b->second_out, &ns, sizeof ns) != (ssize_t)sizeof ns)
 			break;
 	}
@@ -333,15 +337,13 @@ static void second_end(struct bench *b)
 		subject_fail("second worker", "it failed");
 }
 
-/* With the keys of two other rounds: what was just done alone makes nothing easier. */
 static void both_do(struct bench *b, struct job *j, unsigned round)
 {
-	unsigned n = b->draws.rounds, ours = (round + 1 + n / 3) % n;
-	const struct order o = {(uint16_t)(j - b->job), (uint16_t)((round + 1 + 2 * n / 3) % n)};
+	const struct order o = {(uint16_t)(j - b->job), (uint16_t)set_take(b)};
 
 	if (write(b->to_second, &o, sizeof o) != (ssize_t)sizeof o)
 		subject_fail("second worker", "it is gone");
-	j->both_ns[0][round] = job_do(b, j, b->plan->session[j->subject], &b->work, ours);
+	j->both_ns[0][round] = job_do(b, j, b->plan->session[j->subject], &b->work, set_take(b));
 	if (read(b->from_second, &j->both_ns[1][round], sizeof(double)) != (ssize_t)sizeof(double))
 		subject_fail("second worker", "it is gone");
 }
@@ -367,11 +369,12 @@ static void rounds_do(struct bench *b)
 	for (unsigned round = 0; round < b->plan->rounds; round++) {
 		for (unsigned k = 0; k < b->n_jobs; k++) {
 			struct job *j = &b->job[(k + round) % b->n_jobs];
-			job_warm(b, j, round);
+			job_warm(b, j);
 			uint64_t served = served_ns(b, j);
-			j->ns[round] = job_do(b, j, b->plan->session[j->subject], &b->work, round);
+			j->ns[round] = job_do(
+				b, j, b->plan->session[j->subject], &b->work, set_take(b));
 			j->server_ns[round] = (double)(served_ns(b, j) - served) / (double)j->n;
-			job_sample(b, j, round);
+			job_sample(b, j);
 			if (b->run->workers != ONE)
 				both_do(b, j, round);
 		}
@@ -438,7 +441,7 @@ void run_do(const struct plan *plan, const struct run *run, FILE *out)
 	b->plan = plan;
 	b->run = run;
 	ticks_measure(b);
-	draws_make(&b->draws, &plan->data, plan->draws, plan->rounds, run->zipf);
+	draws_make(&b->draws, &plan->data, plan->draws, KEY_SETS, run->zipf);
 	work_init(&b->work, &plan->data);
 	jobs_make(b);
 	place(b);

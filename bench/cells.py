@@ -44,9 +44,9 @@ def workloads():
     for value_bytes in grid["value_bytes"]:
         for keys in grid["keys"]:
             name = f"{size_word(value_bytes)}-{count_word(keys)}"
-            if keys * value_bytes <= grid["max_bytes"] and name not in grid["not"]:
+            if keys * value_bytes <= grid["max_bytes"]:
                 table["cells"][name] = {"keys": keys, "value_bytes": value_bytes, "runs": grid["runs"],
-                                        "grid": True}
+                                        "subjects": grid["subjects"], "grid": True}
     for cell in table["cells"].values():
         cell.setdefault("subjects", table["subjects"])
     return table
@@ -78,8 +78,8 @@ class HugePages:
         if not os.path.exists(HUGE):
             return False
         each = cell["value_bytes"] + 250
-        tables = sum(s in cell["subjects"].split(",") for s in ("hc", "limit", "absl", "absl16"))
-        pages = (tables * cell["keys"] * each * 9 // 8 + 256 * cell["value_bytes"]) // HUGE_BYTES + 200
+        tables = 1.6 + sum(s in cell["subjects"].split(",") for s in ("limit", "absl", "absl16"))
+        pages = int(tables * cell["keys"] * each + 256 * cell["value_bytes"]) // HUGE_BYTES + 200
         self.before = int(read(HUGE)) if self.before is None else self.before
         if self.free() < pages and os.access(HUGE, os.W_OK):
             with open(HUGE, "w") as f:
