@@ -10,7 +10,15 @@
 #include "../kit/t_daemon.h"
 #include "hypercache.h"
 
-enum { OPS = 6000, KEYS = 40, DEATHS = 4, MAX = 300, CLIENT_MS = 30000, SHORT_MS = 200 };
+enum {
+	OPS = 6000,
+	KEYS = 40,
+	DEATHS = 4,
+	MAX = 300,
+	CLIENT_MS = 30000,
+	SHORT_MS = 200,
+	OP_MS = 1000
+};
 
 static void client_open(const struct t_daemon *d, struct hc **hc, struct hc_store **s)
 {
@@ -151,7 +159,7 @@ TEST(a_stopped_daemon_keeps_nobody_longer_than_asked)
 	pid_t engine = t_daemon_engine(d);
 	CHECK_EQ(kill(engine, SIGSTOP), 0);
 	for (uint64_t i = 0; i < 2 * 64; i++)
-		(void)submit_set(s, i, SHORT_MS);
+		(void)submit_set(s, i, OP_MS);
 	uint64_t begin_ns = t_now_ns();
 	while (unknown + unsent < 2 * 64) {
 		CHECK_EQ(hc_poll(hc, done, 2 * 64, (uint32_t)t_limit_ms(CLIENT_MS), &n), HC_OK);
