@@ -32,7 +32,7 @@
 #include "step.h"
 
 enum {
-	ENG_FRAGMENTED = 64,
+	ENG_FRAGMENTED = 128,
 	ENG_KEEP_TOUCHES = 8, /* of an entry that is not to go, when its policy proposes it */
 	ENG_WINDOW_ATTEMPT = 5,
 	ENG_WORTH_LEAST = 16, /* differences below it are chance */

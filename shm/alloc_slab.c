@@ -67,7 +67,8 @@ uint32_t shm_alloc_classes(struct shm_class *cls, uint64_t pool_bytes)
 		if (!choose_slab(bytes, lo, hi, &cls[n]) || cls[n].item_bytes > CLASS_BYTES_MAX)
 			break;
 		bytes = cls[n].item_bytes;
-		bytes += clamp(bytes / STEP_PART / SHM_UNIT * SHM_UNIT, SHM_UNIT, CLASS_BYTES_MAX);
+		uint64_t part = MUTANT(161) ? 3 : STEP_PART; /* 161: classes are far apart */
+		bytes += clamp(bytes / part / SHM_UNIT * SHM_UNIT, SHM_UNIT, CLASS_BYTES_MAX);
 		n++;
 	}
 	return n;
