@@ -164,7 +164,9 @@ READ_INLINE uint64_t look_ahead(const struct shm_map *m, uint64_t hash)
 {
 	uint64_t word = shm_load_acq(&pool_of(m)->table); /* acq:pool.table */
 
-	__builtin_prefetch(m->base + look_bucket_off(word, hash));
+	/* A number, not a pointer: nobody has bounded it yet, and a prefetch of anything does no harm. */
+	__builtin_prefetch(
+		(const void *)((uintptr_t)m->base + (uintptr_t)look_bucket_off(word, hash)));
 	return word;
 }
 
