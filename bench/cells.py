@@ -104,8 +104,11 @@ def read(path):
 
 
 def commit():
-    r = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
-    return r.stdout.strip() or "unknown"
+    """The tree's; "-dirty" if anything but the results themselves has changed."""
+    def git(*words):
+        return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True).stdout.strip()
+    dirty = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/bench/results.json", ":!/bench/*.svg")
+    return (git("describe", "--always") or "unknown") + ("-dirty" if dirty else "")
 
 
 def measure(build, cell, runs=None, rounds=None, huge=True, peers=True):
