@@ -214,8 +214,9 @@ int hc_get(struct hc_store *s, const void *key, size_t key_bytes, void *buf, siz
 
 /* ------------------------------------------------------------ views */
 
-/* opaque[]: whose it is, pin cell, pin word, whole pin generation */
-enum { V_THREAD = 0, V_CELL = 1, V_PIN = 2, V_GEN = 3 };
+/* opaque[]: whose it is, pin cell, pin word, whole pin generation, the item.  Its times stand in a line
+ * that a look-up does not touch, so they are read only if they are asked for. */
+enum { V_THREAD = 0, V_CELL = 1, V_PIN = 2, V_GEN = 3, V_ITEM = 4 };
 
 shm_u64 *hc_free_cell(struct hc_thread *th)
 {
@@ -239,12 +240,11 @@ READ_INLINE bool fill_view(
 	v->version = f->item->version;
 	v->flags = f->item->flags;
 	v->reserved = 0;
-	v->created_ns = f->item->created_ns;
-	v->modified_ns = f->item->modified_ns;
 	v->opaque[V_THREAD] = (uintptr_t)th;
 	v->opaque[V_CELL] = (uintptr_t)cell;
 	v->opaque[V_PIN] = f->pin;
 	v->opaque[V_GEN] = f->gen;
+	v->opaque[V_ITEM] = (uintptr_t)f->item;
 	if (!shm_read_ok(th->reader.pin_gen, f->gen)) {
 		shm_store_rel(cell, 0); /* rel:pin.word */
 		return false;
@@ -336,6 +336,24 @@ int hc_view_ok(const struct hc_view *v)
 	if (*th->fork_word == 0)
 		return HC_E_FORKED;
 	return shm_read_ok(th->reader.pin_gen, v->opaque[V_GEN]);
+}
+
+int hc_view_times(const struct hc_view *v, uint64_t *ret_created_ns, uint64_t *ret_modified_ns)
+{
+	shm_u64 *cell;
+	const struct hc_thread *th = view_thread(v, &cell);
+
+	if (!th || !ret_created_ns || !ret_modified_ns)
+		return HC_E_INVAL;
+	if (*th->fork_word == 0)
+		return HC_E_FORKED;
+	const struct shm_item *it = (const struct shm_item *)(uintptr_t)v->opaque[V_ITEM];
+	uint64_t created_ns = it->created_ns, modified_ns = it->modified_ns;
+	if (!shm_read_ok(th->reader.pin_gen, v->opaque[V_GEN]))
+		return HC_E_REVOKED;
+	*ret_created_ns = created_ns;
+	*ret_modified_ns = modified_ns;
+	return HC_OK;
 }
 
 int hc_view_release(struct hc_view *v)

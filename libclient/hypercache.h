@@ -245,9 +245,7 @@ struct hc_view {
 	uint64_t version;     /* grows with every mutation in the daemon */
 	uint32_t flags;       /* what the writer gave with hc_set_opts.flags */
 	uint32_t reserved;
-	uint64_t created_ns;  /* CLOCK_REALTIME of the entry's first set */
-	uint64_t modified_ns; /* CLOCK_REALTIME of its last set */
-	uint64_t opaque[4];   /* the library's */
+	uint64_t opaque[6];   /* the library's */
 };
 
 /* Finds a key and holds its entry in place: no byte is copied.
@@ -264,6 +262,12 @@ HC_API int hc_view(struct hc_store *s, const void *key, size_t key_bytes, struct
 /* 1: everything read through the view until now was right.  0: it was revoked,
  * what was read may be wrong.  Negative: HC_E_FORKED, HC_E_INVAL.  Any thread, no system call. */
 HC_API int hc_view_ok(const struct hc_view *v);
+
+/* When the entry of a held view was set first, and when last: ns of CLOCK_REALTIME.  HC_OK and both;
+ * HC_E_REVOKED, HC_E_FORKED, HC_E_INVAL: neither is changed.  Any thread, no system call; costs a cache
+ * line of its own. */
+HC_API int hc_view_times(const struct hc_view *v, uint64_t *ret_created_ns,
+	uint64_t *ret_modified_ns);
 
 /* Gives the view back, from any thread.  The bytes must not be read afterwards.
  * HC_OK; HC_E_REVOKED: it was given back, but had been revoked; HC_E_FORKED;
