@@ -38,9 +38,9 @@ enum {
 	CLIENT_MS = 30000,
 };
 
-static const char config[] =
-	"heartbeat: 100ms\nlimbo_cap: 512KiB\npools:\n  main: {size: 4MiB, huge_pages: \"off\"}\n"
-	"stores: {default: {}, cleared: {}}\n";
+static const char config[] = "heartbeat: 100ms\nlimbo_cap: 512KiB\npools:\n  main: {size: 4MiB, "
+                             "huge_pages: \"off\", " T_DAEMON_ALL "}\n"
+			     "stores: {default: {}, cleared: {}}\n";
 
 /* ------------------------------------------------------------------ values */
 

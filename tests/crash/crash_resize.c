@@ -182,8 +182,10 @@ TEST_LIMIT(a_supervisor_is_killed_while_it_makes_a_region, 120)
 		struct hc *hc = client(d, &s);
 		put_all(s, 1);
 		t_daemon_configure(d, POOL("20MiB"));
+		pid_t engine = t_daemon_engine(d);
 		(void)cli(d, "reload");
 		CHECK_EQ(t_proc_exit(d->proc, LIMIT_MS), 128 + SIGKILL);
+		t_daemon_wait_gone(engine);
 		(void)check_all(s, 1); /* reads go on */
 		hc_close(hc);
 		t_daemon_free(d);

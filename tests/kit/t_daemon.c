@@ -140,7 +140,7 @@ pid_t t_daemon_engine(const struct t_daemon *d)
 	return pid;
 }
 
-static void wait_gone(pid_t pid)
+void t_daemon_wait_gone(pid_t pid)
 {
 	if (!t_pid_gone(pid, T_DAEMON_STOP_MS))
 		t_fail(__FILE__, __LINE__, "the engine (pid %d) is still there", (int)pid);
@@ -187,7 +187,7 @@ void t_daemon_stop(struct t_daemon *d)
 	t_proc_signal(d->proc, SIGTERM);
 	CHECK_EQ(t_proc_exit(d->proc, T_DAEMON_STOP_MS), 0);
 	if (engine)
-		wait_gone(engine);
+		t_daemon_wait_gone(engine);
 	t_daemon_free(d);
 }
 
@@ -197,6 +197,6 @@ void t_daemon_kill(struct t_daemon *d)
 
 	t_proc_kill(d->proc, T_DAEMON_STOP_MS);
 	if (engine)
-		wait_gone(engine);
+		t_daemon_wait_gone(engine);
 	t_daemon_free(d);
 }

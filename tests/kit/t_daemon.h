@@ -59,6 +59,9 @@ pid_t t_daemon_kill_engine(struct t_daemon *d, int sig);
  * such line of the log is found once; needs log_level info, the default. */
 pid_t t_daemon_wait_engine(struct t_daemon *d, pid_t former);
 
+/* Waits until an engine that was running, and is to end by itself, is gone. */
+void t_daemon_wait_gone(pid_t engine);
+
 /* SIGTERM, waits for the end, checks that the exit status is 0 and that the engine is gone; frees. */
 void t_daemon_stop(struct t_daemon *d);
 
