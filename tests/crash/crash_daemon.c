@@ -39,7 +39,7 @@ enum {
 };
 
 static const char config[] = "heartbeat: 100ms\nlimbo_cap: 512KiB\npools:\n  main: {size: 4MiB, "
-                             "huge_pages: \"off\", " T_DAEMON_ALL "}\n"
+			     "huge_pages: \"off\", " T_DAEMON_ALL "}\n"
 			     "stores: {default: {}, cleared: {}}\n";
 
 /* ------------------------------------------------------------------ values */
