@@ -113,6 +113,7 @@ int config_fault_set(struct config_fault *f, int key, uint32_t idx, const char *
 
 	f->key = &config_keys[key];
 	f->idx = idx;
+	f->param = -1;
 	va_start(ap, fmt);
 	(void)vsnprintf(f->why, sizeof f->why, fmt, ap);
 	va_end(ap);

@@ -32,6 +32,8 @@ enum {
 	CONFIG_STORES_MAX = 64,
 	CONFIG_UIDS_MAX = 16,
 	CONFIG_RIGHTS_MAX = 16,
+	CONFIG_PARAMS_MAX = 8,   /* of one policy */
+	CONFIG_PARAM_BYTES = 24, /* of a parameter's name or value, with the final NUL */
 	CONFIG_NAME_BYTES = 32,  /* of a pool or store, with its final NUL: [A-Za-z0-9_.-]{1,31} */
 	CONFIG_TEXT_BYTES = 256, /* of a path or string, with its final NUL */
 	CONFIG_ERROR_BYTES = 1024, /* enough for every message of this module but for a long FILE */
@@ -62,6 +64,14 @@ struct config_rights {
 	} who[CONFIG_RIGHTS_MAX];
 };
 
+/* What a policy is told.  of[0, n) are used, the rest is 0. */
+struct config_params {
+	uint32_t n;
+	struct config_param {
+		char name[CONFIG_PARAM_BYTES], text[CONFIG_PARAM_BYTES];
+	} of[CONFIG_PARAMS_MAX];
+};
+
 /* Type -> the member's name, and the member. */
 #define CONFIG_MEMBER_flag(name) name
 #define CONFIG_MEMBER_u32(name) name
@@ -74,6 +84,8 @@ struct config_rights {
 #define CONFIG_MEMBER_name(name) name
 #define CONFIG_MEMBER_uids(name) name
 #define CONFIG_MEMBER_rights(name) name
+#define CONFIG_MEMBER_policy(name) name
+#define CONFIG_MEMBER_params(name) name
 
 #define CONFIG_CONSTANT_(constant, word) constant,
 #define CONFIG_FIELD_flag(name) bool name;
@@ -87,6 +99,8 @@ struct config_rights {
 #define CONFIG_FIELD_name(name) char name[CONFIG_NAME_BYTES];
 #define CONFIG_FIELD_uids(name) struct config_uids name;
 #define CONFIG_FIELD_rights(name) struct config_rights name;
+#define CONFIG_FIELD_policy(name) char name[CONFIG_NAME_BYTES];
+#define CONFIG_FIELD_params(name) struct config_params name;
 
 #define CONFIG_FIELD(name, type, ...) CONFIG_FIELD_##type(name)
 #define CONFIG_NONE(...)
@@ -164,6 +178,14 @@ bool config_rights_name(
 	const struct config_rights *r, uint32_t uid, const uint32_t *gid, size_t n_gids);
 /* The list as it stands in a file.  Returns `to`, terminated and cut to to_bytes. */
 const char *config_rights_format(const struct config_rights *r, char *to, size_t to_bytes);
+
+/* The values of the store's policy, once the configuration is resolved (pol.h). */
+struct pol_values;
+struct pol_values config_params_values(const struct config_store *s);
+/* A parameter of a policy in words: "a fraction, 0.001..0.5"; its default, "0.1".  Return `to`. */
+struct pol_param;
+const char *config_param_allowed(const struct pol_param *p, char *to, size_t to_bytes);
+const char *config_param_default(const struct pol_param *p, char to[CONFIG_PARAM_BYTES]);
 
 static inline uint64_t config_huge_page_bytes(const struct config_pool *p)
 {

@@ -2,6 +2,7 @@
 #include <string.h>
 #include "config.h"
 #include "config_value.h"
+#include "pol.h"
 
 enum { HELP_COLUMNS = 80 };
 
@@ -33,6 +34,23 @@ static void help_wrap(FILE *to, int indent, const char *text)
 	putc('\n', to);
 }
 
+static void help_policies(FILE *to)
+{
+	char allowed[192], def[CONFIG_PARAM_BYTES];
+
+	fputs("\nPolicies, and their parameters under policy_params:\n", to);
+	for (const struct pol_ops *const *o = pol_all(); *o; o++) {
+		fprintf(to, "\n  %s\n", (*o)->name);
+		help_wrap(to, 6, (*o)->meaning);
+		for (uint32_t i = 0; i < (*o)->n_params; i++) {
+			const struct pol_param *p = &(*o)->params[i];
+			fprintf(to, "    %s: %s\n", p->name, config_param_default(p, def));
+			help_wrap(to, 8, config_param_allowed(p, allowed, sizeof allowed));
+			help_wrap(to, 8, p->meaning);
+		}
+	}
+}
+
 void config_help(FILE *to)
 {
 	char allowed[192];
@@ -54,6 +72,7 @@ void config_help(FILE *to)
 			help_wrap(to, 6, k->meaning);
 		}
 	}
+	help_policies(to);
 }
 
 /* Text as roff takes it literally, each sentence on a line of its own. */
@@ -89,6 +108,32 @@ static void man_keys(FILE *to, enum config_scope scope)
 		fputs(".br\n", to);
 		fprintf(to, "Accepted: %s.\n", config_value_allowed(k, allowed, sizeof allowed));
 		fputs(k->live ? "Changed by a reload.\n" : "Changed by a new start only.\n", to);
+	}
+	fputs(".El\n", to);
+}
+
+static void man_policies(FILE *to)
+{
+	char allowed[192], def[CONFIG_PARAM_BYTES];
+
+	fputs(".Ss Policies\n"
+	      "What\n.Cm policy\nmay be, and with each its parameters under\n.Cm policy_params .\n"
+	      ".Bl -tag -width Ds\n",
+		to);
+	for (const struct pol_ops *const *o = pol_all(); *o; o++) {
+		fprintf(to, ".It Cm %s\n", (*o)->name);
+		man_text(to, (*o)->meaning);
+		if ((*o)->n_params)
+			fputs(".Bl -tag -width Ds -compact\n", to);
+		for (uint32_t i = 0; i < (*o)->n_params; i++) {
+			const struct pol_param *p = &(*o)->params[i];
+			fprintf(to, ".It Cm %s : Ar %s\n", p->name, config_param_default(p, def));
+			man_text(to, p->meaning);
+			fprintf(to, "Accepted: %s.\n",
+				config_param_allowed(p, allowed, sizeof allowed));
+		}
+		if ((*o)->n_params)
+			fputs(".El\n", to);
 	}
 	fputs(".El\n", to);
 }
@@ -130,6 +175,7 @@ void config_man(FILE *to)
 			fprintf(to, "These stand under\n.Ql %s\n", scopes[s].line);
 		man_keys(to, scopes[s].scope);
 	}
+	man_policies(to);
 	fputs(".Pp\n"
 	      "A name is 1 to 31 of the characters A-Z a-z 0-9 _ . and -, but not auto.\n"
 	      "A file that names no pool has one, main; a file that names no store has one, "

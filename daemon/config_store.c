@@ -30,6 +30,8 @@ int config_store_check(const struct config *c, uint32_t i, struct config_fault *
 	char have[CONFIG_NUMBER_BYTES], want[CONFIG_NUMBER_BYTES];
 	uint64_t most = value_most(c, s);
 
+	if (config_params_check(c, i, ret))
+		return 1;
 	if (types[s->type].ttl_ns && s->ttl_ns == 0)
 		return config_fault_set(ret, CONFIG_KEY_store_ttl, i,
 			"0 is for ever, and a store of this type lets everything expire; use a "
@@ -56,4 +58,5 @@ void config_store_fill(const struct config *c, struct config_store *s)
 		s->ttl_ns = 0;
 	if (s->max_value_bytes == CONFIG_AUTO)
 		s->max_value_bytes = value_most(c, s);
+	config_params_fill(s);
 }

@@ -22,6 +22,8 @@
  *              name      char NAME[]             the name of a pool or store
  *              uids      struct config_uids NAME max is the number of user ids
  *              rights    struct config_rights NAME   max is the number of users and groups
+ *              policy    char NAME[]              the name of an eviction policy, as pol.h has them
+ *              params    struct config_params NAME   what the store's policy takes, a mapping
  *   default  as it would stand in the file.  "auto" (u32, bytes, duration, path, name, rights) means that config_resolve()
  *            works it out; only a key whose default is auto accepts the word.
  *   when     LIVE: a reload changes it in the running daemon.  START: the daemon has to be started anew;
@@ -44,11 +46,6 @@
 #define CONFIG_CHOICES_huge_page_size(X) X(CONFIG_HUGE_2MIB, "2MiB") X(CONFIG_HUGE_1GIB, "1GiB")
 #define CONFIG_CHOICES_type(X)           X(CONFIG_TYPE_GENERAL, "general") X(CONFIG_TYPE_SESSION, "session") \
                                          X(CONFIG_TYPE_TTL, "ttl")
-#define CONFIG_CHOICES_policy(X) \
-	X(CONFIG_POLICY_S3_FIFO, "s3-fifo") X(CONFIG_POLICY_LRU, "lru") \
-	X(CONFIG_POLICY_SIEVE, "sieve") X(CONFIG_POLICY_W_TINYLFU, "w-tinylfu") \
-	X(CONFIG_POLICY_LFU, "lfu") X(CONFIG_POLICY_FIFO, "fifo") \
-	X(CONFIG_POLICY_TTL, "ttl")
 #define CONFIG_CHOICES_hardening(X)      X(CONFIG_HARDENING_NONE, "none") X(CONFIG_HARDENING_STRICT, "strict")
 #define CONFIG_CHOICES_lockdown(X)       X(CONFIG_LOCKDOWN_AUTO, "auto") X(CONFIG_LOCKDOWN_OFF, "off")
 
@@ -187,13 +184,10 @@
 		"evicts its own entries. auto: as the pool has.") \
 	STORE(max_entries, u32, "entries", "1", "4294967294", "auto", LIVE, \
 		"The most entries of the store; above it the store evicts its own. auto: as many as fit.") \
-	STORE(policy, enum, "", CONFIG_WORDS(policy), "", "s3-fifo", START, \
-		"What is evicted when the pool is full. s3-fifo: first in first out through a small and a " \
-		"main queue, with a memory of what was evicted (Yang and others, SOSP 2023). lru: what was used " \
-		"longest ago. sieve: what was not hit since the last look (Zhang and others, NSDI 2024). " \
-		"w-tinylfu: a newcomer stays if it is asked for more often than what would go (Einziger and others, " \
-		"2017). lfu: what is used least often, with ageing. fifo: what is oldest. ttl: nothing before its " \
-		"time is over; a full store refuses.")
+	STORE(policy, policy, "", "", "", "default", START, \
+		"What is evicted when the pool is full: one of the policies below. default: s3-fifo.") \
+	STORE(policy_params, params, "", "", "", "none", START, \
+		"What the policy is told, as {small: 20%}: its parameters below. What is left out has its default.")
 
 /* clang-format on */
 

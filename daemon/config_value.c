@@ -391,6 +391,10 @@ int config_value_parse(const struct config_key *k, const char *text, size_t n, v
 		return err_fwd(uids_parse(k, text, field, why));
 	case CONFIG_T_rights:
 		return err_fwd(config_rights_parse(k, text, field, why));
+	case CONFIG_T_policy:
+		return err_fwd(config_policy_parse(k, text, field, why));
+	case CONFIG_T_params:
+		return err_fwd(config_params_parse(k, text, field, why));
 	}
 	CHECK(!"a type of the table");
 }
@@ -502,6 +506,12 @@ void config_value_print(const struct config_key *k, const void *field, FILE *to)
 	case CONFIG_T_rights:
 		fputs(config_rights_format(field, list, sizeof list), to);
 		break;
+	case CONFIG_T_policy:
+		fputs(field, to);
+		break;
+	case CONFIG_T_params:
+		config_params_print(field, to);
+		break;
 	}
 }
 
@@ -558,6 +568,14 @@ const char *config_value_allowed(const struct config_key *k, char *to, size_t to
 			"a list of at most %s like [user:NAME, uid:N, group:NAME, gid:N], or any, "
 			"or owner%s",
 			k->max, or_auto);
+		break;
+	case CONFIG_T_policy:
+		(void)snprintf(
+			to, to_bytes, "a policy as `hypercache policies` lists them, or default");
+		break;
+	case CONFIG_T_params:
+		(void)snprintf(to, to_bytes,
+			"a mapping of the policy's parameters like {small: 20%%}, or none");
 		break;
 	}
 	return to;

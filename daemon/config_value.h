@@ -18,6 +18,8 @@ enum config_value_type {
 	CONFIG_T_name,
 	CONFIG_T_uids,
 	CONFIG_T_rights,
+	CONFIG_T_policy,
+	CONFIG_T_params,
 };
 
 enum config_scope { CONFIG_ROOT, CONFIG_POOL, CONFIG_STORE };
@@ -70,6 +72,15 @@ int config_digits_parse(const char **text, uint64_t *ret);
 int config_rights_parse(
 	const struct config_key *k, const char *text, void *field, char why[CONFIG_WHY_BYTES]);
 
+/* config_params.c: the value of a `policy` key and of a `params` key.  As config_value_parse(). */
+int config_policy_parse(
+	const struct config_key *k, const char *text, void *field, char why[CONFIG_WHY_BYTES]);
+int config_params_parse(
+	const struct config_key *k, const char *text, void *field, char why[CONFIG_WHY_BYTES]);
+/* One more parameter.  NULL, or what is wrong with it, static; *to is then unchanged. */
+const char *config_params_add(
+	struct config_params *to, const char *name, size_t n_name, const char *text, size_t n_text);
+void config_params_print(const struct config_params *v, FILE *to);
 /* A size with the largest unit that divides it, "65MiB".  Returns `to`. */
 enum { CONFIG_NUMBER_BYTES = 32 };
 const char *config_bytes_format(uint64_t bytes, char to[CONFIG_NUMBER_BYTES]);
@@ -92,6 +103,7 @@ const char *config_nearest(
 struct config_fault {
 	const struct config_key *key;
 	uint32_t idx;
+	int param; /* which of the store's policy_params; -1: the key itself */
 	char why[CONFIG_WHY_BYTES];
 };
 int config_check(const struct config *c, struct config_fault *ret);
@@ -113,6 +125,10 @@ int config_fault_set(struct config_fault *f, int key, uint32_t idx, const char *
  * once the pools are filled in. */
 int config_store_check(const struct config *c, uint32_t i, struct config_fault *ret);
 void config_store_fill(const struct config *c, struct config_store *s);
+
+/* config_params.c: the same about the policy of store i. */
+int config_params_check(const struct config *c, uint32_t i, struct config_fault *ret);
+void config_params_fill(struct config_store *s);
 
 /* A pool or store of that name with the table's defaults.  `name` fits. */
 void config_pool_init(struct config_pool *p, const char *name);

@@ -43,6 +43,7 @@ struct reader {
 	struct place section[N_SECTIONS];
 	struct place owner[CONFIG_OWNERS];
 	struct place key[CONFIG_OWNERS][CONFIG_N_KEYS];
+	struct place param[CONFIG_STORES_MAX][CONFIG_PARAMS_MAX]; /* of policy_params */
 };
 
 /* Where keys of one mapping go. */
@@ -230,6 +231,61 @@ static int list_read(struct reader *r, const struct target *t, const struct conf
 	return 0;
 }
 
+/* 0: ret_e is a key; 1: the mapping has ended. */
+static int key_next(struct reader *r, yaml_event_t *ret_e)
+{
+	int ret = event_next(r, ret_e);
+
+	if (ret < 0)
+		return err_fwd(ret);
+	if (ret_e->type == YAML_MAPPING_END_EVENT)
+		return 1;
+	if (ret_e->type != YAML_SCALAR_EVENT)
+		return fail(r, place_of(&ret_e->start_mark),
+			"a list or mapping cannot be a key; use \"key: value\"");
+	return 0;
+}
+
+static int param_refuse(struct reader *r, const struct target *t, const struct config_key *k,
+	const yaml_event_t *name, const char *problem)
+{
+	char all[CONFIG_QUOTE_BYTES + 64], q[CONFIG_QUOTE_BYTES];
+
+	(void)snprintf(all, sizeof all, "%s: %s",
+		config_quote(event_text(name), name->data.scalar.length, q), problem);
+	return err_fwd(fail_value(r, t, k, name, all));
+}
+
+/* {small: 20%}, after its start: texts, which wait for the whole file (config_params.c). */
+static int params_read(struct reader *r, const struct target *t, const struct config_key *k)
+{
+	struct config_params all = {.n = 0};
+	struct place *noted = r->param[t->owner - 1 - CONFIG_POOLS_MAX];
+
+	for (;;) {
+		_cleanup_event_ yaml_event_t name, value = {0};
+		int ret = key_next(r, &name);
+		if (ret < 0)
+			return err_fwd(ret);
+		if (ret)
+			break;
+		ret = event_next(r, &value);
+		if (ret < 0)
+			return err_fwd(ret);
+		if (value.type != YAML_SCALAR_EVENT || event_is_null(&value))
+			return err_fwd(
+				param_refuse(r, t, k, &name, "one value should stand behind it"));
+		if (all.n < CONFIG_PARAMS_MAX)
+			noted[all.n] = place_of(&name.start_mark);
+		const char *problem = config_params_add(&all, event_text(&name),
+			name.data.scalar.length, event_text(&value), value.data.scalar.length);
+		if (problem)
+			return err_fwd(param_refuse(r, t, k, &name, problem));
+	}
+	memcpy((char *)t->obj + k->offset, &all, sizeof all);
+	return 0;
+}
+
 static int value_read(struct reader *r, const struct target *t, const struct config_key *k)
 {
 	_cleanup_event_ yaml_event_t e;
@@ -242,6 +298,8 @@ static int value_read(struct reader *r, const struct target *t, const struct con
 	if (e.type == YAML_SEQUENCE_START_EVENT &&
 		(k->type == CONFIG_T_uids || k->type == CONFIG_T_rights))
 		return err_fwd(list_read(r, t, k));
+	if (e.type == YAML_MAPPING_START_EVENT && k->type == CONFIG_T_params)
+		return err_fwd(params_read(r, t, k));
 	return err_fwd(fail_value(r, t, k, &e,
 		e.type == YAML_SEQUENCE_START_EVENT
 			? "a list stands where one value should be"
@@ -294,21 +352,6 @@ static int place_note(
 			"%s%s is given twice; remove one of them (the first is in line %zu)",
 			prefix, event_text(e), first);
 	*noted = place_of(&e->start_mark);
-	return 0;
-}
-
-/* 0: ret_e is a key; 1: the mapping has ended. */
-static int key_next(struct reader *r, yaml_event_t *ret_e)
-{
-	int ret = event_next(r, ret_e);
-
-	if (ret < 0)
-		return err_fwd(ret);
-	if (ret_e->type == YAML_MAPPING_END_EVENT)
-		return 1;
-	if (ret_e->type != YAML_SCALAR_EVENT)
-		return fail(r, place_of(&ret_e->start_mark),
-			"a list or mapping cannot be a key; use \"key: value\"");
 	return 0;
 }
 
@@ -511,6 +554,9 @@ static int contradictions_refuse(struct reader *r)
 			section_names[f.key->scope == CONFIG_POOL ? SECTION_POOLS : SECTION_STORES],
 			f.key->scope == CONFIG_POOL ? r->c.pool[f.idx].name
 						    : r->c.store[f.idx].name);
+	if (f.param >= 0 && r->param[f.idx][f.param].line)
+		return fail(r, r->param[f.idx][f.param], "%s%s.%s: %s", prefix, f.key->name,
+			r->c.store[f.idx].policy_params.of[f.param].name, f.why);
 	return fail(r, at.line ? at : r->owner[owner], "%s%s: %s", prefix, f.key->name, f.why);
 }
 

@@ -293,6 +293,8 @@ int eng_sup_send_msg(struct eng *e, const struct sup_msg *m); /* the same, witho
 bool eng_sup_wants_end(struct eng *e, int wait_ms);
 
 /* eng_config.c */
+/* The store of that id in a configuration, or NULL. */
+const struct config_store *eng_config_store(const struct config *c, uint64_t id);
 void eng_config_start(struct eng *e);   /* before eng_store_open: the directory as configured */
 void eng_config_stores(struct eng *e);  /* behind it: what the stores are to know privately */
 void eng_config_adopted(struct eng *e); /* all pools are open: nothing of dropped stores is left */
@@ -300,8 +302,8 @@ void eng_config_take(struct eng *e, const struct sup_config_msg *m);
 void eng_config_tick(struct eng *e); /* an answer that did not fit */
 
 /* eng_store.c */
-/* The state of a policy for a store in that pool.  0, -ENOMEM, or -EINVAL: there is none of that name. */
-int eng_store_policy(struct eng *e, uint32_t pool_idx, const char *name, struct pol **ret);
+/* The state of a store's policy, as its configuration says.  0, -ENOMEM, or -EINVAL: there is none of that name. */
+int eng_store_policy(struct eng *e, const struct config_store *s, struct pol **ret);
 /* The store of directory entry i begins, with an empty policy, which it takes over. */
 void eng_store_add(struct eng *e, uint32_t i, struct pol *pol);
 /* The store has left the directory: its entries are void, and purged as those of a cleared one. */

@@ -22,7 +22,7 @@
 #include "step.h"
 #include "sup_control.h"
 
-static const struct config_store *wanted(const struct config *c, uint64_t id)
+const struct config_store *eng_config_store(const struct config *c, uint64_t id)
 {
 	for (uint32_t i = 0; i < c->n_stores; i++)
 		if (c->store[i].id == id)
@@ -80,7 +80,7 @@ void eng_config_start(struct eng *e)
 
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
 		uint64_t id = shm_load_rlx(&e->ctl->store[i].id);
-		const struct config_store *s = id ? wanted(e->config, id) : NULL;
+		const struct config_store *s = id ? eng_config_store(e->config, id) : NULL;
 		if (s) {
 			there |= UINT64_C(1) << (s - e->config->store);
 		} else if (id) {
@@ -149,8 +149,7 @@ static int prepare(struct eng *e, const struct config *next, struct prepared *p)
 		if (p->store[p->n].place == SHM_STORES_MAX)
 			return ADMIN_R_FULL;
 		taken |= UINT64_C(1) << p->store[p->n].place;
-		if (eng_store_policy(e, s->pool_idx, sup_control_policy(s), &p->store[p->n].pol) <
-			0)
+		if (eng_store_policy(e, s, &p->store[p->n].pol) < 0)
 			return ADMIN_R_NO_MEMORY;
 		p->n++;
 	}
@@ -168,7 +167,7 @@ static const struct eng_store *in_use(const struct eng *e, const struct config *
 {
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
 		const struct eng_store *s = &e->store[i];
-		if (s->id && !s->dropped && !wanted(next, s->id) &&
+		if (s->id && !s->dropped && !eng_config_store(next, s->id) &&
 			shm_load_rlx(&s->entry->counter[SHM_SC_entries]) &&
 			!MUTANT(180)) /* 180: whatever it holds, a store may go */
 			return s;
@@ -180,7 +179,7 @@ void eng_config_stores(struct eng *e)
 {
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
 		struct eng_store *s = &e->store[i];
-		const struct config_store *is = s->id ? wanted(e->config, s->id) : NULL;
+		const struct config_store *is = s->id ? eng_config_store(e->config, s->id) : NULL;
 		if (!is)
 			continue;
 		s->max_value_bytes = is->max_value_bytes;
@@ -197,7 +196,7 @@ static void apply(struct eng *e, const struct config *next, const struct prepare
 		e->pool[i].limbo_cap_bytes = next->pool[i].limbo_cap_bytes;
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
 		struct eng_store *s = &e->store[i];
-		const struct config_store *is = s->id ? wanted(next, s->id) : NULL;
+		const struct config_store *is = s->id ? eng_config_store(next, s->id) : NULL;
 		if (s->id && !is && !s->dropped) {
 			place_empty(e, i);
 			eng_store_drop(e, s);

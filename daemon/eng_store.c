@@ -20,12 +20,15 @@ static void store_add(struct eng_store *s, uint64_t entries, uint64_t kv_bytes, 
 	shm_count(&s->entry->counter[SHM_SC_place_bytes], places);
 }
 
-int eng_store_policy(struct eng *e, uint32_t pool_idx, const char *name, struct pol **ret)
+int eng_store_policy(struct eng *e, const struct config_store *s, struct pol **ret)
 {
 	/* 239: the configuration's policy is not asked for */
-	const struct pol_ops *ops = pol_find(MUTANT(239) ? "fifo" : name);
+	const struct pol_ops *ops = pol_find(MUTANT(239) ? "fifo" : s->policy);
 
-	return ops ? err_fwd(ops->new (ops, e->pool[pool_idx].bytes, ret)) : err_new(-EINVAL);
+	if (!ops)
+		return err_new(-EINVAL);
+	const struct pol_values values = config_params_values(s);
+	return err_fwd(ops->new (ops, e->pool[s->pool_idx].bytes, &values, ret));
 }
 
 void eng_store_add(struct eng *e, uint32_t i, struct pol *pol)
@@ -53,12 +56,13 @@ static int store_open_one(struct eng *e, uint32_t i)
 
 	if (id == 0)
 		return 0;
-	if (se->pool_idx >= SHM_POOLS_MAX || !e->pool[se->pool_idx].base ||
-		se->policy[sizeof se->policy - 1] != 0)
+	const struct config_store *s = eng_config_store(e->config, id);
+	if (se->pool_idx >= SHM_POOLS_MAX || !e->pool[se->pool_idx].base || !s ||
+		s->pool_idx != se->pool_idx)
 		return err_new(-EBADMSG);
-	int r = eng_store_policy(e, se->pool_idx, se->policy, &pol);
+	int r = eng_store_policy(e, s, &pol);
 	if (r == -EINVAL)
-		log_error("store %s: there is no eviction policy %s", se->name, se->policy);
+		log_error("store %s: there is no eviction policy %s", s->name, s->policy);
 	if (r < 0)
 		return err_fwd(r);
 	eng_store_add(e, i, pol);

@@ -28,3 +28,12 @@ const struct pol_ops *pol_find(const char *name)
 }
 
 const struct pol_ops *const *pol_all(void) { return all; }
+
+struct pol_values pol_defaults(const struct pol_ops *ops)
+{
+	struct pol_values v = {{0}};
+
+	for (uint32_t i = 0; i < ops->n_params; i++)
+		v.v[i] = ops->params[i].def;
+	return v;
+}

@@ -20,6 +20,9 @@
  * goes from the old place's note to the new one's; the old place's note becomes
  * POL_NONE, because hints may still name it while it is in limbo.
  *
+ * A policy is found by its name and made with the values of its parameters, which it lists itself: the
+ * configuration, its help and `hypercache policies` read that list.
+ *
  * Every call is O(1), amortised, without a system call but for growth of the
  * nodes and of the ghost.  The engine's own mistakes (a node that is not in use)
  * are CHECKed.  One thread.
@@ -28,6 +31,7 @@
 #define HC_DAEMON_POL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct pol; /* one store's policy state; begins with const struct pol_ops *ops */
@@ -42,13 +46,46 @@ struct pol_stats {
 	uint64_t private_bytes; /* memory of the policy itself */
 };
 
+/* How a parameter is written in the configuration, and what its number means to the policy. */
+enum pol_type {
+	POL_T_NUMBER,   /* itself */
+	POL_T_FRACTION, /* millionths */
+	POL_T_BYTES,
+	POL_T_DURATION, /* ns */
+};
+
+enum {
+	POL_PARAMS_MAX = 8,
+	POL_NAME_BYTES = 24, /* of a policy or a parameter, with the NUL: [a-z][a-z0-9_-]* */
+};
+
+struct pol_param {
+	const char *name;
+	enum pol_type type;
+	uint64_t min, max, def;
+	const char *unit;    /* of a NUMBER: "hits"; else "" */
+	const char *meaning; /* whole sentences */
+};
+
+/* One value for each parameter, in their order. */
+struct pol_values {
+	uint64_t v[POL_PARAMS_MAX];
+};
+
 struct pol_ops {
 	const char *name;    /* as in the configuration */
 	const char *meaning; /* one line of help */
 	bool keeps;          /* it evicts nothing: what does not fit is refused */
+	const struct pol_param *params;
+	uint32_t n_params; /* up to POL_PARAMS_MAX */
+	/* May be NULL.  NULL, or how values that are each in range contradict each other: "what is
+	 * wrong; what would be right", static. */
+	const char *(*check)(const struct pol_values *values);
 	/* A new state for a store that may hold up to about `bytes` (a hint for the first
-	 * sizes of private tables; they grow).  0 or -ENOMEM. */
-	int (*new)(const struct pol_ops *ops, uint64_t bytes, struct pol **ret);
+	 * sizes of private tables; they grow).  values: as check let them pass; NULL: the
+	 * defaults.  0 or -ENOMEM. */
+	int (*new)(const struct pol_ops *ops, uint64_t bytes, const struct pol_values *values,
+		struct pol **ret);
 	void (*free)(struct pol *p);
 	/* hash: the entry's; off: where it is, a multiple of 16 below 2^48; bytes: its place,
 	 * counted in whole units of 16.  *ret_node is never POL_NONE.  now_ms: the engine's
@@ -80,7 +117,9 @@ struct pol {
 
 /* The policies that are built in, by name; NULL: there is none of that name. */
 const struct pol_ops *pol_find(const char *name);
-/* All of them, NULL at the end. */
+/* All of them, NULL at the end; the first one is what a store has whose configuration names none. */
 const struct pol_ops *const *pol_all(void);
+/* The defaults of its parameters. */
+struct pol_values pol_defaults(const struct pol_ops *ops);
 
 #endif

@@ -81,11 +81,12 @@ static uint32_t first_used(const struct lfu *l, uint32_t from)
 	return 0;
 }
 
-static int lfu_new(const struct pol_ops *ops, uint64_t bytes, struct pol **ret)
+static int lfu_new(const struct pol_ops *ops, uint64_t bytes, const struct pol_values *values,
+	struct pol **ret)
 {
 	struct lfu *l = calloc(1, sizeof *l);
 
-	(void)bytes;
+	(void)bytes, (void)values;
 	if (!l)
 		return err_new(-ENOMEM);
 	l->pol.ops = ops;

@@ -42,11 +42,12 @@ static const struct queue *self_const(const struct pol *p)
 	return (const struct queue *)(const void *)p;
 }
 
-static int queue_new(const struct pol_ops *ops, uint64_t bytes, struct pol **ret)
+static int queue_new(const struct pol_ops *ops, uint64_t bytes, const struct pol_values *values,
+	struct pol **ret)
 {
 	struct queue *q = calloc(1, sizeof *q);
 
-	(void)bytes;
+	(void)bytes, (void)values;
 	if (!q)
 		return err_new(-ENOMEM);
 	q->pol.ops = ops;

@@ -12,7 +12,7 @@
  * way from small to main.  Shares are of the bytes that are there now: when main
  * holds more than 90 % of them, it is main's turn to give.  The ghost remembers
  * as many evictions from small as main has entries when it is full (90 % of all),
- * not counting those that have come back.
+ * not counting those that have come back.  These numbers are parameters.
  *
  * The walk that looks for a victim ends after MOVES_MAX moves with what is oldest
  * then, whatever its hits.
@@ -34,11 +34,21 @@
 
 enum {
 	FREQ_MAX = POL_MARK_MAX,
-	FREQ_PROMOTE = 2, /* hits that take an entry from small to main */
-	MAIN_PERCENT = 90,
+	PPM = 1000000,
 	MOVES_MAX = 64,
 	GHOST_FIRST_MAX = 1 << 16,
 	ENTRY_BYTES_GUESS = 1024, /* for the ghost's first size */
+};
+
+enum param { SMALL_PPM, PROMOTE, GHOST_PPM, N_PARAMS };
+
+static const struct pol_param params[N_PARAMS] = {
+	[SMALL_PPM] = {"small", POL_T_FRACTION, PPM / 1000, PPM / 2, PPM / 10, "",
+		"Part of the store that new entries pass through."},
+	[PROMOTE] = {"promote", POL_T_NUMBER, 1, FREQ_MAX, 2, "hits",
+		"How often an entry has to be hit there to stay."},
+	[GHOST_PPM] = {"ghost", POL_T_FRACTION, 0, PPM, PPM / 10 * 9, "",
+		"How many evictions are remembered, as a part of the number of entries."},
 };
 
 enum queue { SMALL = 1, MAIN = 2, QUEUES = 3 }; /* lists of pol_node.h */
@@ -48,6 +58,7 @@ struct s3fifo {
 	struct pol_nodes nodes;
 	struct pol_list queue[QUEUES]; /* [0]: not used */
 	struct pol_ghost ghost;
+	struct pol_values param;
 	struct pol_stats st;
 };
 
@@ -68,7 +79,8 @@ static void s3fifo_free(struct pol *p)
 	free(s);
 }
 
-static int s3fifo_new(const struct pol_ops *ops, uint64_t bytes, struct pol **ret)
+static int s3fifo_new(const struct pol_ops *ops, uint64_t bytes, const struct pol_values *values,
+	struct pol **ret)
 {
 	struct s3fifo *s = calloc(1, sizeof *s);
 	uint64_t guess = bytes / ENTRY_BYTES_GUESS;
@@ -76,6 +88,7 @@ static int s3fifo_new(const struct pol_ops *ops, uint64_t bytes, struct pol **re
 	if (!s)
 		return err_new(-ENOMEM);
 	s->pol.ops = ops;
+	s->param = values ? *values : pol_defaults(ops);
 	int r = pol_ghost_init(&s->ghost, guess < GHOST_FIRST_MAX ? guess : GHOST_FIRST_MAX);
 	if (r < 0) {
 		s3fifo_free(&s->pol);
@@ -151,7 +164,7 @@ static void s3fifo_remove(struct pol *p, uint32_t node, int evicted)
 
 	if (evicted && pol_node_list(n) == SMALL)
 		pol_ghost_add(&s->ghost, n->extra,
-			(s->queue[SMALL].n + s->queue[MAIN].n) * MAIN_PERCENT / 100);
+			(s->queue[SMALL].n + s->queue[MAIN].n) * s->param.v[GHOST_PPM] / PPM);
 	pol_list_pull(&s->nodes, &s->queue[pol_node_list(n)], node);
 	pol_node_free(&s->nodes, node);
 	s->st.removes++;
@@ -162,7 +175,9 @@ static enum queue giver(const struct s3fifo *s)
 {
 	const struct pol_list *small = &s->queue[SMALL], *main = &s->queue[MAIN];
 
-	if (!small->n || main->units * 100 > (small->units + main->units) * MAIN_PERCENT)
+	uint64_t main_ppm = PPM - s->param.v[SMALL_PPM];
+
+	if (!small->n || main->units * PPM > (small->units + main->units) * main_ppm)
 		return MAIN;
 	return SMALL;
 }
@@ -181,7 +196,7 @@ static void keep(struct s3fifo *s, uint32_t i)
 /* The entry to go next; POL_NONE: there is none. */
 static uint32_t propose(struct s3fifo *s)
 {
-	uint32_t promote = MUTANT(27) ? 1 : FREQ_PROMOTE;
+	uint32_t promote = MUTANT(27) ? 1 : (uint32_t)s->param.v[PROMOTE];
 
 	if (s->queue[SMALL].n + s->queue[MAIN].n == 0)
 		return POL_NONE;
@@ -245,6 +260,8 @@ static int s3fifo_verify(const struct pol *p)
 const struct pol_ops pol_s3fifo = {
 	.name = "s3-fifo",
 	.meaning = "keeps what is used again soon; quick to drop what is used once (S3-FIFO)",
+	.params = params,
+	.n_params = N_PARAMS,
 	.new = s3fifo_new,
 	.free = s3fifo_free,
 	.insert = s3fifo_insert,

@@ -8,7 +8,7 @@
  *                                              more often lately stays, the other goes
  *
  * All three lists are ordered by last use.  How often a key was asked for is told by a sketch
- * (pol_sketch.h), which counts inserts and hits.  Shares are of the bytes that are there now.  While
+ * (pol_sketch.h), which counts inserts and hits.  Shares (parameters) are of the bytes that are there now.  While
  * nobody asks for victims, the window's oldest move on without a contest.
  *
  * Memory: 24 bytes an entry (pol_node.h) and a sketch of 8 to 16.  A node's `extra` is the key's
@@ -28,8 +28,16 @@ enum {
 	PROBATION = 2,
 	PROTECTED = 3,
 	LISTS = 4,
-	WINDOW_PERCENT = 1,     /* of all */
-	PROTECTED_PERCENT = 80, /* of what is not in the window */
+	PPM = 1000000,
+};
+
+enum param { WINDOW_PPM, PROTECTED_PPM, N_PARAMS };
+
+static const struct pol_param params[N_PARAMS] = {
+	[WINDOW_PPM] = {"window", POL_T_FRACTION, PPM / 1000, PPM / 2, PPM / 100, "",
+		"Part of the store that new entries have without a contest."},
+	[PROTECTED_PPM] = {"protected", POL_T_FRACTION, PPM / 10, PPM / 100 * 99, PPM / 10 * 8, "",
+		"Part of the rest for what was hit there."},
 };
 
 struct tinylfu {
@@ -37,6 +45,7 @@ struct tinylfu {
 	struct pol_nodes nodes;
 	struct pol_list list[LISTS];
 	struct pol_sketch sketch;
+	struct pol_values param;
 	bool pressed; /* a victim was asked for since the last insert */
 	struct pol_stats st;
 };
@@ -64,7 +73,8 @@ static void relist(struct tinylfu *t, uint32_t i, uint32_t to)
 /* More than its share, and than one entry? */
 static bool window_is_over(const struct tinylfu *t)
 {
-	return t->list[WINDOW].n > 1 && t->list[WINDOW].units * 100 > units_of(t) * WINDOW_PERCENT;
+	return t->list[WINDOW].n > 1 &&
+	       t->list[WINDOW].units * PPM > units_of(t) * t->param.v[WINDOW_PPM];
 }
 
 static void protected_trim(struct tinylfu *t)
@@ -72,7 +82,7 @@ static void protected_trim(struct tinylfu *t)
 	const struct pol_list *q = &t->list[PROTECTED];
 
 	while (q->n > 1 &&
-		q->units * 100 > (units_of(t) - t->list[WINDOW].units) * PROTECTED_PERCENT)
+		q->units * PPM > (units_of(t) - t->list[WINDOW].units) * t->param.v[PROTECTED_PPM])
 		relist(t, q->oldest, PROBATION);
 }
 
@@ -85,7 +95,8 @@ static void tinylfu_free(struct pol *p)
 	free(self(p));
 }
 
-static int tinylfu_new(const struct pol_ops *ops, uint64_t bytes, struct pol **ret)
+static int tinylfu_new(const struct pol_ops *ops, uint64_t bytes, const struct pol_values *values,
+	struct pol **ret)
 {
 	struct tinylfu *t = calloc(1, sizeof *t);
 
@@ -93,6 +104,7 @@ static int tinylfu_new(const struct pol_ops *ops, uint64_t bytes, struct pol **r
 	if (!t)
 		return err_new(-ENOMEM);
 	t->pol.ops = ops;
+	t->param = values ? *values : pol_defaults(ops);
 	int r = pol_sketch_init(&t->sketch);
 	if (r < 0) {
 		tinylfu_free(&t->pol);
@@ -254,6 +266,8 @@ const struct pol_ops pol_tinylfu = {
 	.name = "w-tinylfu",
 	.meaning = "a new entry stays if it is asked for more often than what it would push out "
 		   "(W-TinyLFU)",
+	.params = params,
+	.n_params = N_PARAMS,
 	.new = tinylfu_new,
 	.free = tinylfu_free,
 	.insert = tinylfu_insert,

@@ -94,13 +94,6 @@ static void pool_entry_fill(struct shm_pool_entry *e, const struct config_pool *
 	shm_store_rel(&e->id, id); /* rel:entry.id */
 }
 
-const char *sup_control_policy(const struct config_store *s)
-{
-#define POLICY_NAME_(constant, word) [constant] = word,
-	static const char *const words[] = {CONFIG_CHOICES_policy(POLICY_NAME_)};
-	return words[s->policy];
-}
-
 void sup_control_store_put(struct shm_store_entry *e, const struct config_store *s)
 {
 	memcpy(e->name, s->name, sizeof s->name);
@@ -108,7 +101,7 @@ void sup_control_store_put(struct shm_store_entry *e, const struct config_store 
 	e->type = s->type;
 	shm_store_rlx(&e->sliding, s->sliding);
 	store_entry_update(e, s);
-	(void)snprintf(e->policy, sizeof e->policy, "%s", sup_control_policy(s));
+	(void)snprintf(e->policy, sizeof e->policy, "%s", s->policy);
 	shm_store_rel(&e->id, s->id); /* rel:entry.id */
 }
 

@@ -20,9 +20,6 @@
 int sup_control_format(struct shm_control *c, struct config *config, const struct sup_segment *self,
 	const struct sup_segment region[][SHM_REGIONS_MAX]);
 
-/* The word of its policy.  Static. */
-const char *sup_control_policy(const struct config_store *s);
-
 /* Fills an unused entry of the directory, all of whose bytes but the id's are its own to change; the id goes
  * last.  The engine calls it too, for stores that come later. */
 void sup_control_store_put(struct shm_store_entry *e, const struct config_store *s);

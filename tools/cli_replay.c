@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include "../daemon/config.h"
 #include "base/cleanup.h"
 #include "cli.h"
 #include "hypercache.h"
@@ -14,6 +15,35 @@ enum {
 	VALUE_BYTES = 64, /* where the trace has no sizes */
 };
 
+static void policy_print(const struct pol_ops *ops, bool is_default)
+{
+	char allowed[192], def[CONFIG_PARAM_BYTES];
+
+	printf("%-10s %s%s\n", ops->name, ops->meaning, is_default ? "; the default" : "");
+	for (uint32_t i = 0; i < ops->n_params; i++) {
+		const struct pol_param *p = &ops->params[i];
+		printf("%-10s   %s: %s  %s (%s)\n", "", p->name, config_param_default(p, def),
+			p->meaning, config_param_allowed(p, allowed, sizeof allowed));
+	}
+}
+
+static void params_json(struct json *j, const struct pol_ops *ops)
+{
+	char allowed[192], def[CONFIG_PARAM_BYTES];
+
+	json_begin(j, "params", '[');
+	for (uint32_t i = 0; i < ops->n_params; i++) {
+		const struct pol_param *p = &ops->params[i];
+		json_begin(j, NULL, '{');
+		json_string(j, "name", p->name);
+		json_string(j, "default", config_param_default(p, def));
+		json_string(j, "accepted", config_param_allowed(p, allowed, sizeof allowed));
+		json_string(j, "meaning", p->meaning);
+		json_end(j, '}');
+	}
+	json_end(j, ']');
+}
+
 int cli_policies(const struct cli *c)
 {
 	struct json j = {.to = stdout};
@@ -22,14 +52,14 @@ int cli_policies(const struct cli *c)
 		json_begin(&j, NULL, '[');
 	for (const struct pol_ops *const *o = pol_all(); *o; o++) {
 		if (!c->json) {
-			printf("%-10s %s%s\n", (*o)->name, (*o)->meaning,
-				o == pol_all() ? "; the default" : "");
+			policy_print(*o, o == pol_all());
 			continue;
 		}
 		json_begin(&j, NULL, '{');
 		json_string(&j, "name", (*o)->name);
 		json_string(&j, "meaning", (*o)->meaning);
 		json_bool(&j, "evicts", !(*o)->keeps);
+		params_json(&j, *o);
 		json_end(&j, '}');
 	}
 	if (c->json) {

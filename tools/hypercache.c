@@ -172,7 +172,8 @@ static const struct cli_verb verbs[] = {
 		1, 34, BIT(FORCE), cli_store},
 	{"pool", "list", "list pools", "In short; `hypercache stat` tells more.\n", 1, 1, 0,
 		cli_pool},
-	{"policies", "", "list the eviction policies", "Asks no daemon.\n", 0, 0, 0, cli_policies},
+	{"policies", "", "list the eviction policies and their parameters", "Asks no daemon.\n", 0,
+		0, 0, cli_policies},
 	{"replay", "TRACE", "run a trace of accesses",
 		"Through the daemon: --processes look each object up, and set it if it is not\n"
 		"there; a store of its own (store create) gives the clearest picture.  Prints the\n"

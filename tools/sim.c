@@ -64,7 +64,7 @@ int sim_new(const struct pol_ops *ops, uint64_t limit, bool by_bytes, struct sim
 	s->by_bytes = by_bytes;
 	s->n_places = OBJECTS_FIRST;
 	s->object = calloc(s->n_places, sizeof *s->object);
-	int r = s->object ? ops->new (ops, limit * SHM_UNIT, &s->pol) : -ENOMEM;
+	int r = s->object ? ops->new (ops, limit * SHM_UNIT, NULL, &s->pol) : -ENOMEM;
 	if (r < 0) {
 		sim_free(s);
 		return err_fwd(r);

@@ -105,7 +105,8 @@ TEST(what_cannot_be_replayed_is_said)
 	struct result r = run(NULL, ARGS("policies"));
 
 	CHECK_EQ(r.status, 0);
-	check_says(&r, "s3-fifo", "lru", "w-tinylfu", NULL);
+	check_says(&r, "s3-fifo", "small: 0.1", "0.001..0.5", "lru", "w-tinylfu", "window: 0.01",
+		NULL);
 	result_free(&r);
 	check_status(NULL, 2, ARGS("replay", "x.csv", "--simulate", "nonsense"));
 	check_status(NULL, 2, ARGS("replay", "x.csv", "--simulate", "ttl"));

@@ -21,7 +21,8 @@ enum { ROOM_POOL = 0, ROOM_KEY_BYTES = 16 };
 struct room {
 	struct eng *e;
 	struct eng_pool *p;
-	uint8_t *value; /* room_value_bytes of anything */
+	struct config *config; /* the engine's: of each store its id and its policy */
+	uint8_t *value;        /* room_value_bytes of anything */
 	uint64_t request;
 };
 
@@ -90,8 +91,13 @@ static inline void room_new(struct room *w, uint64_t bytes, uint32_t n_stores)
 	struct eng *e = calloc(1, sizeof *e);
 	struct shm_control *c = room_map(sizeof *c);
 
-	CHECK(e);
-	*w = (struct room){.e = e, .p = &e->pool[ROOM_POOL], .value = room_map(bytes)};
+	struct config *config = calloc(1, sizeof *config);
+
+	CHECK(e && config);
+	*w = (struct room){
+		.e = e, .p = &e->pool[ROOM_POOL], .config = config, .value = room_map(bytes)};
+	config->n_stores = n_stores;
+	e->config = config;
 	e->ctl = c;
 	e->journal = room_map(shm_journal_bytes(1));
 	e->journal->n_sessions = 1;
@@ -105,7 +111,8 @@ static inline void room_new(struct room *w, uint64_t bytes, uint32_t n_stores)
 	for (uint32_t i = 0; i < n_stores; i++) {
 		struct shm_store_entry *se = &c->store[i];
 		(void)snprintf(se->name, sizeof se->name, "s%u", i);
-		(void)snprintf(se->policy, sizeof se->policy, "s3-fifo");
+		config->store[i].id = 100 + i;
+		(void)snprintf(config->store[i].policy, sizeof config->store[i].policy, "s3-fifo");
 		shm_store_rlx(&se->id, 100 + i);
 	}
 	room_begin(w);
@@ -122,6 +129,7 @@ static inline void room_free(struct room *w)
 	CHECK_EQ(munmap(w->p->base, bytes), 0);
 	CHECK_EQ(munmap(w->e->journal, shm_journal_bytes(1)), 0);
 	CHECK_EQ(munmap(w->e->ctl, sizeof *w->e->ctl), 0);
+	free(w->config);
 	free(w->e);
 }
 

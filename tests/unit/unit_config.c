@@ -411,7 +411,7 @@ TEST(config_each_key_accepts_its_range_and_no_more)
 	int ranges = 0;
 
 	for (const struct config_key *k = config_keys; k < config_keys + CONFIG_N_KEYS; k++) {
-		unsigned char field[CONFIG_TEXT_BYTES] = {0};
+		unsigned char field[sizeof(struct config_params)] = {0};
 		CHECK(k->bytes && k->bytes <= sizeof field);
 		CHECK(config_value_parse(k, k->def, strlen(k->def), field, why) == 0);
 		CHECK(strlen(k->meaning) > 20 && k->meaning[strlen(k->meaning) - 1] == '.');

@@ -15,7 +15,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include "../../daemon/config.h"
 #include "../../daemon/pol.h"
 #include "../../daemon/pol_ghost.h"
 #include "../../shm/step.h"
@@ -28,7 +27,7 @@ static struct pol *s3fifo(uint64_t bytes)
 	struct pol *p = NULL;
 
 	CHECK(ops != NULL);
-	CHECK_EQ(ops->new (ops, bytes, &p), 0);
+	CHECK_EQ(ops->new (ops, bytes, NULL, &p), 0);
 	CHECK(p != NULL && p->ops == ops);
 	return p;
 }
@@ -74,16 +73,25 @@ TEST(unknown_names_are_not_found)
 	CHECK(n >= 1);
 }
 
-/* What the configuration offers is what there is, in one order. */
-TEST(the_configuration_knows_all_policies)
+/* Names fit the configuration, each default lies in its range, and the defaults do not contradict each other. */
+TEST(what_policies_say_of_themselves_is_whole)
 {
-#define POLICY_NAME_(constant, word) word,
-	static const char *const words[] = {CONFIG_CHOICES_policy(POLICY_NAME_)};
-	size_t n = 0;
-
-	for (const struct pol_ops *const *o = pol_all(); *o; o++, n++)
-		CHECK(n < sizeof words / sizeof *words && strcmp(words[n], (*o)->name) == 0);
-	CHECK_EQ(n, sizeof words / sizeof *words);
+	for (const struct pol_ops *const *o = pol_all(); *o; o++) {
+		const struct pol_values v = pol_defaults(*o);
+		struct pol *p = NULL;
+		CHECK((*o)->n_params <= POL_PARAMS_MAX && strlen((*o)->name) < POL_NAME_BYTES);
+		CHECK(!(*o)->check || (*o)->check(&v) == NULL);
+		for (uint32_t i = 0; i < (*o)->n_params; i++) {
+			const struct pol_param *a = &(*o)->params[i];
+			CHECK(a->min <= a->def && a->def <= a->max && v.v[i] == a->def);
+			CHECK(strlen(a->name) < POL_NAME_BYTES && strlen(a->meaning) > 10);
+			CHECK((a->type == POL_T_NUMBER) == (*a->unit != 0));
+			for (uint32_t k = 0; k < i; k++)
+				CHECK(strcmp((*o)->params[k].name, a->name) != 0);
+		}
+		CHECK_EQ((*o)->new (*o, 1 << 20, &v, &p), 0);
+		(*o)->free(p);
+	}
 }
 
 TEST(an_empty_policy_has_no_victim)

@@ -278,7 +278,7 @@ static void compare_at(const struct rules *rules, uint64_t limit, uint64_t bytes
 	m->limit = limit;
 	m->ops = pol_find(rules->name);
 	CHECK(m->ops != NULL);
-	CHECK_EQ(m->ops->new (m->ops, limit, &m->p), 0);
+	CHECK_EQ(m->ops->new (m->ops, limit, NULL, &m->p), 0);
 	CHECK_EQ(pol_sketch_init(&m->sketch), 0);
 	for (int i = 0; i < steps; i++) {
 		both_access(m, t_random_below(t_random_below(t_random_below(KEYS) + 1) + 1),

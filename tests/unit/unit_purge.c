@@ -7,6 +7,7 @@ enum { N_KEYS = 20000, POOL_BYTES = 16 << 20 };
 
 static struct t_pool t;
 static struct eng e;
+static struct config config;
 static struct eng_pool *p;
 static struct eng_store *s;
 static uint64_t request, last_off;
@@ -14,13 +15,14 @@ static uint64_t request, last_off;
 /* An engine without a loop, on the pool of the kit. */
 static void begin(bool scrub)
 {
-	struct shm_store_entry *se;
-
 	t_pool_new(&t, &(struct t_pool_opts){.pool_bytes = POOL_BYTES, .scrub = scrub});
 	CHECK_EQ(t_pool_start(&t), 0);
-	se = &t.ctl->store[T_POOL_STORE];
-	(void)snprintf(se->policy, sizeof se->policy, "s3-fifo");
+	config.store[0].id = shm_load_rlx(&t.ctl->store[T_POOL_STORE].id);
+	(void)snprintf(config.store[0].policy, sizeof config.store[0].policy, "s3-fifo");
+	config.store[0].pool_idx = T_POOL_IDX;
+	config.n_stores = 1;
 	memset(&e, 0, sizeof e);
+	e.config = &config;
 	e.ctl = t.ctl;
 	e.journal = t.journal;
 	e.may_barrier = !t.opts.full_fence;
