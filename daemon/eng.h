@@ -11,6 +11,7 @@
  *   eng_store.c    stores and pools, the policies' bookkeeping
  *   eng_hint.c     the clients' touch rings
  *   eng_purge.c    what cleared stores have left
+ *   eng_recent.c   what was counted lately
  *   eng_room.c     eviction, compaction, limbo, revocation
  *   eng_expiry.c   takes away what is over
  *   eng_resize.c   how large a pool is
@@ -55,6 +56,7 @@ enum {
 	ENG_GROW_CHAINS = 256,      /* of a growing index, moved by one turn */
 	ENG_EXPIRY_WORK = 256,      /* timers looked at by one turn, of all stores */
 	ENG_PRESSURE_VICTIMS = 256, /* evictions of one turn in the background, of each pool */
+	ENG_RECENT_BLOCKS = 128,    /* of clients, whose reads are added up by one turn */
 	ENG_VOID_CHAINS = 128,  /* of an index, looked through for cleared entries by one turn */
 	ENG_VOID_ENTRIES = 512, /* of them, removed by it */
 	ENG_VOID_LIMBO = 1024,  /* in limbo after them: swept */
@@ -178,6 +180,29 @@ struct eng_pool {
 	struct eng *e;
 };
 
+/* What was counted lately (eng_recent.c). */
+enum eng_recent_of {
+	ENG_RECENT_hits,
+	ENG_RECENT_misses,
+	ENG_RECENT_evicted,
+	ENG_RECENT_evicted_limit,
+	ENG_RECENT_refused_full,
+	ENG_RECENT_N
+};
+enum { ENG_RECENT_SAMPLES = 64 }; /* a second each: the oldest is more than a minute old */
+
+struct eng_recent {
+	uint64_t n;        /* samples ever taken; the last one stands at (n - 1) % SAMPLES */
+	uint64_t began_ns; /* the last one, or the one that is running */
+	bool running;
+	uint32_t pos; /* in eng.scan[]: the next session to be added up */
+	uint64_t at_ns[ENG_RECENT_SAMPLES];
+	struct eng_recent_store {
+		uint64_t hits, misses; /* of the sessions that are added up */
+		uint64_t sample[ENG_RECENT_SAMPLES][ENG_RECENT_N];
+	} store[SHM_STORES_MAX];
+};
+
 /* ------------------------------------------------------------------- engine */
 
 struct eng {
@@ -218,6 +243,8 @@ struct eng {
 	uint32_t look_pos, hint_scan;
 	uint64_t expiry_ms;    /* the last tick: what was over then is taken away */
 	uint32_t expiry_store; /* whose turn it is; SHM_STORES_MAX: all is done */
+
+	struct eng_recent recent;
 
 	struct eng_conn **conn; /* [max_conns] */
 	uint32_t n_conns, max_conns;
@@ -277,6 +304,9 @@ void eng_session_end(struct eng_session *s, enum eng_session_why why);
 void eng_session_look(struct eng_session *s);
 void eng_session_look_all(struct eng *e);
 void eng_session_tick(struct eng *e);
+/* What it has counted at directory entry i; it can lie, up to a limit. */
+void eng_session_reads(
+	const struct eng_session *s, uint32_t i, uint64_t *ret_hits, uint64_t *ret_misses);
 /* Directory entry i is about to belong to another store, with counters of 0: what living sessions
  * have counted there does not count. */
 void eng_session_reads_forget(struct eng *e, uint32_t i);
@@ -316,7 +346,19 @@ struct eng_store *eng_store_of(struct eng *e, uint64_t idx, uint64_t id); /* or 
 struct eng_store *eng_store_by_id(struct eng *e, uint64_t id);            /* or NULL */
 /* Is the time of the entry at off, live or just unlinked, over? */
 bool eng_store_expired(const struct eng_pool *p, uint64_t off, uint64_t now_ns);
-enum eng_lost { ENG_LOST_DELETED, ENG_LOST_EVICTED };
+/* Why an entry goes.  From ENG_LOST_LIMIT on it is evicted; the store's counter of that name counts it. */
+enum eng_lost {
+	ENG_LOST_DELETED,
+	ENG_LOST_EXPIRED,
+	ENG_LOST_LIMIT,
+	ENG_LOST_PRESSURE,
+	ENG_LOST_FULL, /* for a write of its own store; GIVEN: of another one */
+	ENG_LOST_GIVEN,
+	ENG_LOST_ASIDE,
+	ENG_LOST_SHRUNK,
+	ENG_LOST_INDEX,
+	ENG_LOST_N
+};
 /* Is the entry at off of before the last clear of its store? */
 bool eng_store_is_void(const struct eng_pool *p, uint64_t off);
 /* All entries of s have become void. */
@@ -339,6 +381,13 @@ void eng_store_weigh(struct eng *e); /* each tick: what more memory is worth to 
 /* Gives the policies what the clients' touch rings hold; looks at about n_blocks rings. */
 void eng_hint_drain(struct eng *e, uint32_t n_blocks);
 
+/* eng_recent.c */
+void eng_recent_start(struct eng *e); /* the sample before all others */
+void eng_recent_tick(struct eng *e);  /* a sample is due */
+bool eng_recent_turn(struct eng *e);  /* a part of one; true: there is more */
+void eng_recent_again(struct eng *e); /* a session's counts have gone to the totals */
+void eng_recent_store_begins(struct eng *e, uint32_t i); /* with counters of 0 */
+
 /* eng_purge.c */
 bool eng_purge_is_due(const struct eng *e); /* there are void entries */
 /* Removes void entries of p: a bounded step.  How many; *ret_more: a further one is worth while. */
@@ -356,15 +405,15 @@ uint64_t eng_room_sweep(struct eng *e);
 void eng_room_turn(struct eng *e); /* end of a turn: limbo that got long */
 void eng_room_tick(struct eng *e);
 /* Removes the entry at off.  True: it was there. */
-bool eng_room_unlink(struct eng_pool *p, uint64_t off);
 bool eng_room_remove(struct eng_pool *p, uint64_t off, enum eng_lost how);
 /* The chain of a key of s has no free slot; the entry at off is in it.  True: try again. */
 bool eng_room_chain(struct eng_pool *p, struct eng_store *s, uint64_t off);
 
 /* Evicts about `want` bytes of places for s (NULL: for no store's write), at most `most` entries, of
  * whichever stores have more than they are guaranteed; last of all of s itself.  Sweeps when it is
- * worth a scan.  Bytes. */
-uint64_t eng_room_evict(struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t most);
+ * worth a scan.  why: FULL is GIVEN to who is not s.  Bytes. */
+uint64_t eng_room_evict(
+	struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t most, enum eng_lost why);
 /* Evicts entries of s alone: about `want` bytes, at most `most`.  How many. */
 uint32_t eng_room_evict_own(struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t most);
 

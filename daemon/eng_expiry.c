@@ -39,7 +39,7 @@ static void expiry_due(struct eng_pool *p, struct eng_store *s, uint32_t note)
 
 	if (!eng_store_expired(p, off, p->e->now_ns))
 		eng_expiry_set(p, s, off, note);
-	else if (eng_room_unlink(p, off))
+	else if (eng_room_remove(p, off, ENG_LOST_EXPIRED))
 		STEP("expiry:unlinked");
 	else /* no private memory for limbo: nothing can be unlinked now */
 		(void)wheel_set(&s->wheel, note, p->e->now_ns / 1000000 + RETRY_MS);

@@ -189,6 +189,7 @@ static int claim_life(struct eng *e)
 		return err_fwd(r);
 	eng_count(e, SHM_DC_engine_starts, 1);
 	eng_gauge(e, SHM_DC_loop, eng_loop_kind(e->loop));
+	eng_gauge(e, SHM_DC_tick_ns, e->config->heartbeat_ns);
 	shm_store_rlx(&e->ctl->engine_gen, shm_load_rlx(&e->ctl->engine_gen) + 1);
 	shm_store_rlx(&e->ctl->state, SHM_ENGINE_ADOPTING);
 	shm_store_rlx(&e->ctl->heartbeat_ns, eng_clock_ns());
@@ -310,9 +311,11 @@ static void main_tick(void *arg, int result)
 
 	(void)result;
 	shm_store_rlx(&e->ctl->heartbeat_ns, e->now_ns);
+	eng_gauge(e, SHM_DC_tick_ns, e->config->heartbeat_ns);
 	eng_hint_drain(e, ENG_HINT_BLOCKS);
 	eng_expiry_tick(e);
 	eng_store_weigh(e);
+	eng_recent_tick(e);
 	eng_resize_tick(e);
 	eng_room_tick(e);
 	eng_session_tick(e);
@@ -333,6 +336,7 @@ static bool main_turn_end(struct eng *e, bool purging)
 	if (e->sets_since_drain >= ENG_HINT_SETS)
 		eng_hint_drain(e, ENG_HINT_BLOCKS_TURN);
 	more |= eng_expiry_turn(e);
+	more |= eng_recent_turn(e);
 	more |= eng_pressure_turn(e);
 	more |= eng_resize_turn(e);
 	eng_room_turn(e);
@@ -447,6 +451,7 @@ static int main_run(struct eng *e)
 	}
 	give_up_calls(e);
 	eng_session_serve(e);
+	eng_recent_start(e);
 	shm_store_rlx(&e->ctl->state, SHM_ENGINE_SERVING);
 	r = eng_sup_start(e);
 	if (r == 0)

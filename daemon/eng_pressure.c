@@ -76,19 +76,16 @@ void eng_pressure_trim(struct eng_pool *p, struct eng_store *s, uint64_t written
 {
 	uint64_t bytes = above(s, SHM_SC_place_bytes, &s->entry->limit_bytes);
 	uint64_t entries = above(s, SHM_SC_entries, &s->entry->limit_entries);
-	uint32_t n = 0;
 
 	if (MUTANT(156)) /* 156: a store's limits are only shown */
 		return;
 	if ((entries || bytes) && !MUTANT(241)) /* 241: victims are chosen without the last hits */
 		eng_hint_drain(p->e, ENG_HINT_BLOCKS_LIMIT);
 	if (entries)
-		n += eng_room_evict_own(p, s, UINT64_MAX, 1);
+		(void)eng_room_evict_own(p, s, UINT64_MAX, 1);
 	bytes = bytes ? above(s, SHM_SC_place_bytes, &s->entry->limit_bytes) : 0;
 	if (bytes)
-		n += eng_room_evict_own(p, s, bytes < written ? bytes : written, UINT32_MAX);
-	if (n)
-		shm_count(&s->entry->counter[SHM_SC_evicted_limit], n);
+		(void)eng_room_evict_own(p, s, bytes < written ? bytes : written, UINT32_MAX);
 }
 
 /* What a reload has put above its limits goes in parts. */
@@ -108,7 +105,6 @@ static bool trim_turn(struct eng *e)
 			continue;
 		uint32_t n = eng_room_evict_own(
 			&e->pool[s->pool_idx], s, entries ? UINT64_MAX : bytes, most);
-		shm_count(&s->entry->counter[SHM_SC_evicted_limit], n);
 		more |= n == ENG_PRESSURE_VICTIMS;
 	}
 	return more;
@@ -151,7 +147,8 @@ bool eng_pressure_write(
 	if (p->w.limbo.bytes < bytes + size(p) / ENG_ROOM_SHARE) {
 		eng_hint_drain(p->e, ENG_HINT_BLOCKS);
 		p->keep_off = from ? shm_pool_find(&p->w, from) : 0;
-		(void)eng_room_evict(p, s, bytes + size(p) / ENG_ROOM_SHARE, ENG_VICTIMS);
+		(void)eng_room_evict(
+			p, s, bytes + size(p) / ENG_ROOM_SHARE, ENG_VICTIMS, ENG_LOST_PRESSURE);
 		p->keep_off = 0;
 	}
 	if (p->w.limbo.n)
@@ -180,7 +177,7 @@ static bool pool_turn(struct eng_pool *p)
 	eng_hint_drain(p->e, ENG_HINT_BLOCKS); /* what has just been read is to stay */
 	uint64_t end = mark(p, SHM_PRESSURE_END);
 	uint64_t want = in_use - end < share ? in_use - end : share;
-	uint64_t got = eng_room_evict(p, NULL, want, ENG_PRESSURE_VICTIMS);
+	uint64_t got = eng_room_evict(p, NULL, want, ENG_PRESSURE_VICTIMS, ENG_LOST_PRESSURE);
 	if (got == 0)
 		return false; /* all that is left is guaranteed: a tick looks again */
 	p->e->dirty = true;

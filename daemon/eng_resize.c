@@ -125,7 +125,8 @@ static bool make_free(struct eng_pool *p)
 
 	if (spare < 2 * row) {
 		eng_hint_drain(p->e, ENG_HINT_BLOCKS);
-		done = eng_room_evict(p, NULL, 2 * row - spare, ENG_PRESSURE_VICTIMS) > 0;
+		done = eng_room_evict(
+			       p, NULL, 2 * row - spare, ENG_PRESSURE_VICTIMS, ENG_LOST_SHRUNK) > 0;
 	}
 	if (p->w.limbo.n)
 		done |= eng_room_sweep(p->e) > 0;

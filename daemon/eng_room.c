@@ -119,11 +119,6 @@ bool eng_room_remove(struct eng_pool *p, uint64_t off, enum eng_lost how)
 	return true;
 }
 
-bool eng_room_unlink(struct eng_pool *p, uint64_t off)
-{
-	return eng_room_remove(p, off, ENG_LOST_EVICTED);
-}
-
 /* May what takes so many bytes of store s go for a write of `writer`, or for nobody's? */
 static bool may_take(const struct eng_store *s, const struct eng_store *writer, uint64_t bytes)
 {
@@ -170,7 +165,7 @@ static struct eng_store *giver(struct eng_pool *p, struct eng_store *s, uint64_t
 /* Unlinks victims of s.  writer: who may take below the guarantee.  Returns their bytes.  A void victim
  * is nobody's, and is no victim of a store that has to become smaller. */
 static uint64_t evict_from(struct eng_pool *p, struct eng_store *s, const struct eng_store *writer,
-	uint64_t want, uint32_t *n, uint32_t most)
+	uint64_t want, uint32_t *n, uint32_t most, enum eng_lost why)
 {
 	uint64_t off, got = 0, now_ms = p->e->now_ns / 1000000;
 	uint32_t kept = 0, n_void = 0;
@@ -189,7 +184,7 @@ static uint64_t evict_from(struct eng_pool *p, struct eng_store *s, const struct
 			s->pol->ops->touch(s->pol, *shm_alloc_note(p->w.alloc, off), now_ms);
 			continue;
 		}
-		if (!eng_room_unlink(p, off))
+		if (!eng_room_remove(p, off, why))
 			break; /* no private memory for limbo: nothing can be unlinked now */
 		n_void += is_void;
 		*n += !is_void;
@@ -202,22 +197,25 @@ uint32_t eng_room_evict_own(struct eng_pool *p, struct eng_store *s, uint64_t wa
 {
 	uint32_t n = 0;
 
-	(void)evict_from(p, s, s, want, &n, most);
+	(void)evict_from(p, s, s, want, &n, most, ENG_LOST_LIMIT);
 	return n;
 }
 
-uint64_t eng_room_evict(struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t most)
+uint64_t eng_room_evict(
+	struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t most, enum eng_lost why)
 {
 	struct eng_store *from;
 	uint64_t got = 0, tried = 0;
 	uint32_t n = 0;
 
 	while (got < want && n < most && (from = giver(p, s, tried)) != NULL) {
-		got += evict_from(p, from, NULL, want - got, &n, most);
+		bool given = why == ENG_LOST_FULL && from != s && !MUTANT(321); /* 321: his own */
+		got += evict_from(
+			p, from, NULL, want - got, &n, most, given ? ENG_LOST_GIVEN : why);
 		tried |= 1ull << from->idx;
 	}
 	if (s && got < want) /* nobody has more than he is guaranteed: the writer's own go */
-		got += evict_from(p, s, s, want - got, &n, most);
+		got += evict_from(p, s, s, want - got, &n, most, why);
 	if (n)
 		STEP("room:evicted");
 	return got;
@@ -225,7 +223,7 @@ uint64_t eng_room_evict(struct eng_pool *p, struct eng_store *s, uint64_t want, 
 
 static bool room_evict(struct eng_pool *p, struct eng_store *s, uint64_t want)
 {
-	if (eng_room_evict(p, s, want, ENG_VICTIMS) == 0)
+	if (eng_room_evict(p, s, want, ENG_VICTIMS, ENG_LOST_FULL) == 0)
 		return false;
 	(void)eng_room_sweep(p->e);
 	return true;
@@ -257,7 +255,7 @@ static void room_move(struct eng_pool *p, const struct eng_store *writer, uint64
 	if (*shm_alloc_note(p->w.alloc, off) == POL_NONE)
 		return; /* in limbo already, and pinned */
 	if (eng_store_is_void(p, off)) {
-		(void)eng_room_unlink(p, off);
+		(void)eng_room_remove(p, off, ENG_LOST_ASIDE);
 		return;
 	}
 	const struct eng_store *s = eng_store_by_id(p->e, shm_pool_item(&p->w, off)->store_id);
@@ -265,7 +263,7 @@ static void room_move(struct eng_pool *p, const struct eng_store *writer, uint64
 	if (r == 0)
 		eng_store_moved(p, off, to);
 	else if (r == POOL_FULL && off != p->keep_off && may_take(s, writer, bytes))
-		(void)eng_room_unlink(p, off);
+		(void)eng_room_remove(p, off, ENG_LOST_ASIDE);
 }
 
 static bool room_compact(struct eng_pool *p, const struct eng_store *writer, uint64_t bytes)
@@ -375,7 +373,8 @@ bool eng_room_chain(struct eng_pool *p, struct eng_store *s, uint64_t off)
 
 	if (room_grow(p))
 		return true;
-	return may_take(of, s, shm_alloc_place_bytes(p->w.alloc, off)) && eng_room_unlink(p, off);
+	return may_take(of, s, shm_alloc_place_bytes(p->w.alloc, off)) &&
+	       eng_room_remove(p, off, ENG_LOST_INDEX);
 }
 
 void eng_room_tick(struct eng *e)

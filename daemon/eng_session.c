@@ -136,8 +136,7 @@ static uint64_t fold_one(const shm_u64 *x, uint64_t room)
 	return v < room || MUTANT(57) ? v : room; /* 57: a client's counts are believed */
 }
 
-/* What the client has counted at directory entry i; it can lie up to FOLD_MAX. */
-static void session_reads(
+void eng_session_reads(
 	const struct eng_session *s, uint32_t i, uint64_t *ret_hits, uint64_t *ret_misses)
 {
 	const struct shm_block *b = (const struct shm_block *)(const void *)(s->seg + 1);
@@ -159,7 +158,7 @@ static void session_fold(struct eng_session *s)
 		uint64_t hits, misses;
 		if (!s->e->store[i].id)
 			continue;
-		session_reads(s, i, &hits, &misses);
+		eng_session_reads(s, i, &hits, &misses);
 		shm_count(&s->e->store[i].entry->counter[SHM_SC_folded_hits], hits);
 		shm_count(&s->e->store[i].entry->counter[SHM_SC_folded_misses], misses);
 	}
@@ -172,7 +171,7 @@ void eng_session_reads_forget(struct eng *e, uint32_t i)
 	for (uint32_t n = 0; n < e->n_scan; n++) {
 		const struct eng_session *s = &e->session[e->scan_slot[n]];
 		uint64_t hits, misses;
-		session_reads(s, i, &hits, &misses);
+		eng_session_reads(s, i, &hits, &misses);
 		shm_count(&se->counter[SHM_SC_folded_hits], -hits);
 		shm_count(&se->counter[SHM_SC_folded_misses], -misses);
 	}
@@ -200,6 +199,7 @@ void eng_session_end(struct eng_session *s, enum eng_session_why why)
 	if (why == ENG_ENDED_DEAD)
 		eng_count(e, SHM_DC_sessions_dead, 1);
 	scan_remove(s);
+	eng_recent_again(e);
 	pins_void(e, s->slot);
 	STEP("session:unscanned");
 	if (s->conn)

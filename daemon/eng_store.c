@@ -40,6 +40,7 @@ void eng_store_add(struct eng *e, uint32_t i, struct pol *pol)
 		.pool_idx = se->pool_idx,
 		.pol = pol,
 		.entry = se};
+	eng_recent_store_begins(e, i);
 	wheel_init(&e->store[i].wheel, e->now_ns / 1000000);
 	shm_store_rlx(&se->counter[SHM_SC_entries], 0);
 	shm_store_rlx(&se->counter[SHM_SC_live_bytes], 0);
@@ -181,6 +182,16 @@ static bool store_take(struct eng_pool *p, struct eng_store *s, const struct shm
 	return true;
 }
 
+static const enum shm_store_counter evicted_by[ENG_LOST_N] = {
+	[ENG_LOST_LIMIT] = SHM_SC_evicted_limit,
+	[ENG_LOST_PRESSURE] = SHM_SC_evicted_pressure,
+	[ENG_LOST_FULL] = SHM_SC_evicted_full,
+	[ENG_LOST_GIVEN] = SHM_SC_evicted_given,
+	[ENG_LOST_ASIDE] = SHM_SC_evicted_aside,
+	[ENG_LOST_SHRUNK] = SHM_SC_evicted_shrunk,
+	[ENG_LOST_INDEX] = SHM_SC_evicted_index,
+};
+
 void eng_store_lost(
 	struct eng_pool *p, const struct shm_changed *ch, enum eng_lost how, uint64_t now_ns)
 {
@@ -192,16 +203,17 @@ void eng_store_lost(
 	bool was_void = store_take(p, s, ch);
 	if (*note != POL_NONE) {
 		wheel_drop(&s->wheel, *note);
-		s->pol->ops->remove(
-			s->pol, *note, how == ENG_LOST_EVICTED && !expired && !was_void);
+		s->pol->ops->remove(s->pol, *note, how >= ENG_LOST_LIMIT && !expired && !was_void);
 	}
 	*note = POL_NONE;
 	if (was_void)
 		return;
 	if (expired) {
 		shm_count(&s->entry->counter[SHM_SC_expired], 1);
-	} else if (how == ENG_LOST_EVICTED) {
+	} else if (how >= ENG_LOST_LIMIT) {
 		shm_count(&s->entry->counter[SHM_SC_evicted], 1);
+		if (!MUTANT(320)) /* 320: nobody asks why */
+			shm_count(&s->entry->counter[evicted_by[how]], 1);
 		shm_count(&p->w.entry->counter[SHM_PC_evicted_entries], 1);
 	}
 }
@@ -254,7 +266,7 @@ int eng_store_got(
 		/* Nothing could ever evict it: it goes at once, as a cache may. */
 		log_warn(
 			"store %s: no memory for the policy; an entry was evicted", s->entry->name);
-		(void)eng_room_unlink(p, ch->off);
+		(void)eng_room_remove(p, ch->off, ENG_LOST_INDEX);
 	}
 	return r;
 }

@@ -136,6 +136,7 @@
 	BOUND("entries in limbo before the turn ends with a sweep", ENG_LIMBO_ENTRIES, "") \
 	BOUND("chains of a growing index moved in a turn", ENG_GROW_CHAINS, "") \
 	BOUND("timers of entries looked at in a turn", ENG_EXPIRY_WORK, "") \
+	BOUND("clients' blocks whose reads are added up in a turn", ENG_RECENT_BLOCKS, "") \
 	BOUND("chains of an index looked through for cleared entries in a turn", ENG_VOID_CHAINS, "") \
 	BOUND("of them, entries removed", ENG_VOID_ENTRIES, "") \
 	BOUND("entries in limbo before a turn that removes some ends with a sweep", ENG_VOID_LIMBO, "") \

@@ -91,8 +91,10 @@ void op_written(struct eng_pool *p, struct eng_store *store, const struct shm_re
 	if (status) {
 		if (status < 0 && status != HC_E_NOT_NUMBER)
 			shm_count(&store->entry->counter[SHM_SC_set_refused], 1);
-		if (status == HC_E_FULL)
+		if (status == HC_E_FULL) {
 			shm_count(&p->w.entry->counter[SHM_PC_alloc_failed], 1);
+			shm_count(&store->entry->counter[SHM_SC_refused_full], 1);
+		}
 		op_refuse_for(e, req, a, status, status > 0 ? ch->lsn : 0);
 		return;
 	}

@@ -9,41 +9,14 @@
 #include "../daemon/sup_host.h"
 #include "atomic.h"
 #include "cli.h"
+#include "health.h"
 #include "hypercache_admin.h"
 
 enum { LABEL_COLUMNS = 20 };
 
-/* What the tables need of one store. */
-struct store_sum {
-	uint64_t hits, misses;
-};
-
 static uint64_t daemon_counter(const struct hypercache_admin *a, uint32_t i)
 {
 	return shm_load_rlx(&a->ctl->counter[i]);
-}
-
-static struct store_sum store_sum(const struct hypercache_admin *a, uint32_t idx)
-{
-	const struct shm_store_entry *e = &a->ctl->store[idx];
-	struct store_sum sum = {
-		.hits = shm_load_rlx(&e->counter[SHM_SC_folded_hits]),
-		.misses = shm_load_rlx(&e->counter[SHM_SC_folded_misses]),
-	};
-
-	for (uint32_t i = 0; i < a->n_sessions; i++) {
-		uint64_t hits, misses;
-		hypercache_admin_reads(&a->session[i], idx, &hits, &misses);
-		sum.hits += hits;
-		sum.misses += misses;
-	}
-	return sum;
-}
-
-/* Hits of all reads, 0..1; negative: there were none. */
-static double ratio(const struct store_sum *s)
-{
-	return s->hits + s->misses ? (double)s->hits / (double)(s->hits + s->misses) : -1;
 }
 
 static bool pool_used(const struct hypercache_admin *a, uint32_t i)
@@ -64,51 +37,6 @@ static const char *backing_name(uint32_t backing)
 
 /* -------------------------------------------------------------------- daemon */
 
-/* Does the kernel say that somebody stopped the engine (SIGSTOP, a debugger)?  False too where its
- * number means another process or none: in another pid namespace. */
-static bool engine_stopped(int32_t pid)
-{
-	char path[32], line[512];
-	const char *end;
-
-	(void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	FILE *f = pid > 0 ? fopen(path, "re") : NULL;
-	if (!f)
-		return false;
-	bool read = fgets(line, sizeof line, f) != NULL;
-	(void)fclose(f);
-	end = read ? strstr(line, "(hypercached-eng) ") : NULL;
-	if (!end)
-		return false;
-	end += strlen("(hypercached-eng) ");
-	return *end == 'T' || *end == 't';
-}
-
-/* In one word what the engine does, from its own word and state, and from its parent. */
-static const char *engine_state(const struct hypercache_admin *a)
-{
-	uint32_t word = shm_load32_rlx(&a->ctl->eng_word);
-
-	if (engine_stopped(a->answer.engine_pid))
-		return "stopped by a signal";
-	if (a->answer.engine == ADMIN_ENGINE_STOPPING)
-		return "stopping";
-	if (a->answer.engine == ADMIN_ENGINE_WAITING)
-		return "dead";
-	if (word == 0 || (word & SHM_FUTEX_OWNER_DIED))
-		return "starting";
-	switch (shm_load_rlx(&a->ctl->state)) {
-	case SHM_ENGINE_ADOPTING:
-		return "adopting";
-	case SHM_ENGINE_SERVING:
-		return "serving";
-	case SHM_ENGINE_ENDED:
-		return "ended";
-	default:
-		return "starting";
-	}
-}
-
 /* The word of the configuration (key io) for how it waits; "" before it has said so. */
 static const char *loop_name(const struct hypercache_admin *a)
 {
@@ -116,20 +44,6 @@ static const char *loop_name(const struct hypercache_admin *a)
 	uint64_t kind = daemon_counter(a, SHM_DC_loop);
 
 	return kind < sizeof words / sizeof *words ? words[kind] : "another loop";
-}
-
-/* Age of the engine's last turn, ns, whatever time namespace we are in; 0 if it is ahead of us. */
-static uint64_t heartbeat_age_ns(const struct hypercache_admin *a)
-{
-	int64_t now = (int64_t)sup_host_mono_ns() - sup_host_time_off_ns();
-	int64_t then = (int64_t)shm_load_rlx(&a->ctl->heartbeat_ns) - (int64_t)a->ctl->time_off_ns;
-
-	return now > then ? (uint64_t)(now - then) : 0;
-}
-
-static bool has_beaten(const struct hypercache_admin *a)
-{
-	return shm_load_rlx(&a->ctl->heartbeat_ns) != 0;
 }
 
 static uint64_t up_ns(const struct hypercache_admin *a)
@@ -154,9 +68,9 @@ static void daemon_print(const struct hypercache_admin *a)
 		a->answer.daemon_pid, cli_time(up_ns(a), up));
 	printf("%-*s%s\n", LABEL_COLUMNS, "socket",
 		cli_text(a->answer.socket, sizeof a->answer.socket, socket, sizeof socket));
-	if (has_beaten(a))
-		(void)cli_time(heartbeat_age_ns(a), age);
-	printf("%-*s%s", LABEL_COLUMNS, "engine", engine_state(a));
+	if (hypercache_has_beaten(a))
+		(void)cli_time(hypercache_heartbeat_age_ns(a), age);
+	printf("%-*s%s", LABEL_COLUMNS, "engine", hypercache_engine_state(a));
 	if (a->answer.engine_pid)
 		printf(", process %d", a->answer.engine_pid);
 	printf(", generation %" PRIu64 ", %u restarts", shm_load_rlx(&a->ctl->engine_gen),
@@ -165,7 +79,8 @@ static void daemon_print(const struct hypercache_admin *a)
 		printf(" (%u crashes in a row)", a->answer.crashes);
 	if (*loop_name(a))
 		printf(", waits with %s", loop_name(a));
-	printf("\n%-*s%s%s\n", LABEL_COLUMNS, "last heartbeat", age, has_beaten(a) ? " ago" : "");
+	printf("\n%-*s%s%s\n", LABEL_COLUMNS, "last heartbeat", age,
+		hypercache_has_beaten(a) ? " ago" : "");
 	printf("%-*s%" PRIu64 "\n", LABEL_COLUMNS, "LSN", shm_load_rlx(&a->ctl->lsn));
 	printf("%-*s%" PRIu64 " of at most %u, each with %u threads that may read\n", LABEL_COLUMNS,
 		"sessions", daemon_counter(a, SHM_DC_sessions), a->ctl->n_sessions,
@@ -215,31 +130,87 @@ static void pool_print(const struct hypercache_admin *a, uint32_t idx)
 
 /* -------------------------------------------------------------------- stores */
 
+/* "98.76 %", or "-". */
+static const char *ratio_text(struct hypercache_reads r, char to[CLI_TEXT_BYTES])
+{
+	double ratio = hypercache_hit_ratio(r);
+
+	(void)snprintf(to, CLI_TEXT_BYTES, ratio < 0 ? "-" : "%.2f %%", 100 * ratio);
+	return to;
+}
+
+/* Those that are not well, and why. */
+static void health_print(const struct hypercache_admin *a)
+{
+	char name[SHM_NAME_BYTES], why[HYPERCACHE_HEALTH_WHY_BYTES];
+	enum hypercache_health h = hypercache_health_engine(a, why);
+
+	if (h != HYPERCACHE_OK) {
+		printf("\n%s: %s\n", hypercache_health_word(h), why);
+		return;
+	}
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
+		const struct shm_store_entry *e = &a->ctl->store[i];
+		if (!store_used(a, i))
+			continue;
+		h = hypercache_health_store(a, i, why);
+		if (h != HYPERCACHE_OK)
+			printf("\nstore %s, %s: %s\n",
+				cli_text(e->name, sizeof e->name, name, sizeof name),
+				hypercache_health_word(h), why);
+	}
+}
+
+static const uint32_t windows_s[] = {1, 10, 60};
+enum { N_WINDOWS = sizeof windows_s / sizeof *windows_s };
+
+/* One store's health and hit ratios, a line each. */
+static void store_lines_print(const struct hypercache_admin *a, uint32_t i)
+{
+	char why[HYPERCACHE_HEALTH_WHY_BYTES], text[CLI_TEXT_BYTES];
+	enum hypercache_health h = hypercache_health_store(a, i, why);
+
+	printf("\n%-*s%s%s%s\n", LABEL_COLUMNS, "health", hypercache_health_word(h),
+		*why ? ": " : "", why);
+	for (int k = 0; k <= N_WINDOWS; k++) {
+		struct hypercache_reads r = k < N_WINDOWS
+		                                    ? hypercache_reads_lately(a, i, windows_s[k])
+		                                    : hypercache_reads(a, i);
+		char label[CLI_TEXT_BYTES] = "hit ratio, all";
+		if (k < N_WINDOWS)
+			(void)snprintf(
+				label, sizeof label, "hit ratio, %" PRIu32 " s", windows_s[k]);
+		printf("%-*s%s of %" PRIu64 " reads\n", LABEL_COLUMNS, label, ratio_text(r, text),
+			r.hits + r.misses);
+	}
+}
+
 /* only: a directory entry; SHM_STORES_MAX: all. */
 static void stores_print(const struct hypercache_admin *a, uint32_t only)
 {
-	printf("\n%-16s %-10s %10s %11s %10s %10s %10s %12s %12s %7s\n", "store", "pool", "entries",
-		"bytes", "sets", "evicted", "expired", "hits", "misses", "ratio");
+	printf("\n%-16s %-10s %10s %11s %10s %10s %10s %12s %12s %8s %7s  %s\n", "store", "pool",
+		"entries", "bytes", "sets", "evicted", "expired", "hits", "misses", "ratio", "10 s",
+		"health");
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
 		const struct shm_store_entry *e = &a->ctl->store[i];
 		char name[SHM_NAME_BYTES], pool[SHM_NAME_BYTES] = "?", size[CLI_TEXT_BYTES];
-		char hit_ratio[CLI_TEXT_BYTES] = "-";
+		char all[CLI_TEXT_BYTES], lately[CLI_TEXT_BYTES], why[HYPERCACHE_HEALTH_WHY_BYTES];
 		if (!store_used(a, i) || (only < SHM_STORES_MAX && i != only))
 			continue;
-		struct store_sum sum = store_sum(a, i);
+		struct hypercache_reads sum = hypercache_reads(a, i);
 		if (e->pool_idx < SHM_POOLS_MAX)
 			(void)cli_text(
 				a->ctl->pool[e->pool_idx].name, SHM_NAME_BYTES, pool, sizeof pool);
-		if (ratio(&sum) >= 0)
-			(void)snprintf(hit_ratio, sizeof hit_ratio, "%.2f %%", 100 * ratio(&sum));
 		printf("%-16s %-10s %10" PRIu64 " %11s %10" PRIu64 " %10" PRIu64 " %10" PRIu64
-		       " %12" PRIu64 " %12" PRIu64 " %7s\n",
+		       " %12" PRIu64 " %12" PRIu64 " %8s %7s  %s\n",
 			cli_text(e->name, sizeof e->name, name, sizeof name), pool,
 			shm_load_rlx(&e->counter[SHM_SC_entries]),
 			cli_size(shm_load_rlx(&e->counter[SHM_SC_live_bytes]), size),
 			shm_load_rlx(&e->counter[SHM_SC_sets]),
 			shm_load_rlx(&e->counter[SHM_SC_evicted]),
-			shm_load_rlx(&e->counter[SHM_SC_expired]), sum.hits, sum.misses, hit_ratio);
+			shm_load_rlx(&e->counter[SHM_SC_expired]), sum.hits, sum.misses,
+			ratio_text(sum, all), ratio_text(hypercache_reads_lately(a, i, 10), lately),
+			hypercache_health_word(hypercache_health_store(a, i, why)));
 	}
 }
 
@@ -315,9 +286,16 @@ static void counters_json(const struct hypercache_admin *a, struct json *j,
 	json_end(j, '}');
 }
 
+static void health_json(
+	struct json *j, enum hypercache_health h, const char why[HYPERCACHE_HEALTH_WHY_BYTES])
+{
+	json_string(j, "health", hypercache_health_word(h));
+	json_string(j, "health_why", why);
+}
+
 static void daemon_json(const struct hypercache_admin *a, struct json *j)
 {
-	char version[CLI_TEXT_BYTES];
+	char version[CLI_TEXT_BYTES], why[HYPERCACHE_HEALTH_WHY_BYTES];
 
 	version_text(a->ctl->version, version);
 	json_begin(j, "daemon", '{');
@@ -331,15 +309,16 @@ static void daemon_json(const struct hypercache_admin *a, struct json *j)
 	counters_json(a, j, SHM_SCOPE_DAEMON, a->ctl->counter);
 	json_end(j, '}');
 	json_begin(j, "engine", '{');
-	json_string(j, "state", engine_state(a));
+	json_string(j, "state", hypercache_engine_state(a));
 	json_i64(j, "pid", a->answer.engine_pid);
 	json_u64(j, "generation", shm_load_rlx(&a->ctl->engine_gen));
 	json_u64(j, "restarts", a->answer.engine_restarts);
 	json_u64(j, "crashes_in_a_row", a->answer.crashes);
-	if (has_beaten(a))
-		json_double(j, "heartbeat_age_s", (double)heartbeat_age_ns(a) / 1e9);
+	if (hypercache_has_beaten(a))
+		json_double(j, "heartbeat_age_s", (double)hypercache_heartbeat_age_ns(a) / 1e9);
 	json_u64(j, "lsn", shm_load_rlx(&a->ctl->lsn));
 	json_string(j, "io", loop_name(a));
+	health_json(j, hypercache_health_engine(a, why), why);
 	json_end(j, '}');
 }
 
@@ -365,8 +344,8 @@ static void pool_json(const struct hypercache_admin *a, struct json *j, uint32_t
 static void store_json(const struct hypercache_admin *a, struct json *j, uint32_t idx)
 {
 	const struct shm_store_entry *e = &a->ctl->store[idx];
-	char name[SHM_NAME_BYTES], policy[SHM_NAME_BYTES];
-	struct store_sum sum = store_sum(a, idx);
+	char name[SHM_NAME_BYTES], policy[SHM_NAME_BYTES], why[HYPERCACHE_HEALTH_WHY_BYTES];
+	struct hypercache_reads sum = hypercache_reads(a, idx);
 
 	json_begin(j, NULL, '{');
 	json_string(j, "name", cli_text(e->name, sizeof e->name, name, sizeof name));
@@ -376,8 +355,16 @@ static void store_json(const struct hypercache_admin *a, struct json *j, uint32_
 	json_u64(j, "default_ttl_ms", shm_load_rlx(&e->default_ttl_ns) / 1000000);
 	json_u64(j, "hits", sum.hits);
 	json_u64(j, "misses", sum.misses);
-	if (ratio(&sum) >= 0)
-		json_double(j, "hit_ratio", ratio(&sum));
+	if (hypercache_hit_ratio(sum) >= 0)
+		json_double(j, "hit_ratio", hypercache_hit_ratio(sum));
+	for (int k = 0; k < N_WINDOWS; k++) {
+		char label[CLI_TEXT_BYTES];
+		double lately = hypercache_hit_ratio(hypercache_reads_lately(a, idx, windows_s[k]));
+		(void)snprintf(label, sizeof label, "hit_ratio_%" PRIu32 "s", windows_s[k]);
+		if (lately >= 0)
+			json_double(j, label, lately);
+	}
+	health_json(j, hypercache_health_store(a, idx, why), why);
 	counters_json(a, j, SHM_SCOPE_STORE, e->counter);
 	json_end(j, '}');
 }
@@ -421,6 +408,7 @@ static int store_stat(const struct cli *c, const struct hypercache_admin *a)
 		json_finish(&j);
 	} else {
 		stores_print(a, i);
+		store_lines_print(a, i);
 		store_counters_print(a, i);
 	}
 	return CLI_DONE;
@@ -443,6 +431,7 @@ int cli_stat(const struct cli *c)
 			if (pool_used(&a, i))
 				pool_print(&a, i);
 		stores_print(&a, SHM_STORES_MAX);
+		health_print(&a);
 		if (c->verbose)
 			counters_print(&a);
 	}

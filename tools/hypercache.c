@@ -135,6 +135,8 @@ static const struct cli_verb verbs[] = {
 	{"stat", "", "show the daemon, its pools and stores",
 		"Read from shared memory: it works while the engine hangs or is dead.\n"
 		"--store shows one store, with all that is counted of it.\n"
+		"Health is ok, pressure (entries go before their time) or degraded (something\n"
+		"does not work), with the reason.\n"
 		"--verbose shows all counters and what they mean.  A pool adds up:\n"
 		"limit = live + overhead + free + limbo + unusable.\n",
 		0, 0, BIT(STORE) | BIT(VERBOSE), cli_stat},

@@ -35,7 +35,8 @@
 	X(adopt_dropped, "entries", C, "entries that an adopting engine dropped because they were damaged") \
 	X(loop, "kind", G, "the engine waits with: 1 io_uring, 2 io_uring-plain, 3 epoll") \
 	X(requests_denied, "requests", C, "requests refused because their user may not do that") \
-	X(purge_turn_ns, "ns", G, "longest turn of the loop while cleared entries were removed")
+	X(purge_turn_ns, "ns", G, "longest turn of the loop while cleared entries were removed") \
+	X(tick_ns, "ns", G, "time between two heartbeats, as configured")
 
 /* [W: eng, relaxed; R: all] in shm_pool_entry.counter[].  limit = live + overhead + free +
  * limbo + unusable, each counted on its own. */
@@ -63,7 +64,8 @@
 
 /* [W: eng, relaxed; R: all] in shm_store_entry.counter[].  Hits and misses are
  * counted by the readers themselves (l_client.h); those of dead sessions are
- * folded into the two folded_ words here. */
+ * folded into the two folded_ words here.  What ends in _1s, _10s or _60s is how much
+ * a number has grown in about so many seconds (eng_recent.c). */
 #define SHM_STORE_COUNTERS(X) \
 	X(entries, "entries", G, "live entries") \
 	X(live_bytes, "bytes", G, "keys and values of live entries") \
@@ -79,7 +81,23 @@
 	X(evicted_limit, "entries", C, "of evicted: because the store was above its own limit") \
 	X(not_admitted, "requests", C, "new keys not kept, under pressure: worth less than the victim") \
 	X(cleared, "entries", C, "entries that clears made void") \
-	X(void_entries, "entries", G, "of them, those that still take memory")
+	X(void_entries, "entries", G, "of them, those that still take memory") \
+	X(evicted_pressure, "entries", C, "of evicted: because the pool had reached a threshold") \
+	X(evicted_full, "entries", C, "of evicted: no room for a write of this store") \
+	X(evicted_given, "entries", C, "of evicted: no room for a write of another store") \
+	X(evicted_aside, "entries", C, "of evicted: stood where pages in a row were needed") \
+	X(evicted_shrunk, "entries", C, "of evicted: because the pool was made smaller") \
+	X(evicted_index, "entries", C, "of evicted: no place in the index or the policy") \
+	X(refused_full, "requests", C, "of set_refused: there was no room") \
+	X(hits_1s, "reads", G, "hits of the last second, or between two heartbeats") \
+	X(misses_1s, "reads", G, "misses of the same time") \
+	X(hits_10s, "reads", G, "hits of the last 10 seconds") \
+	X(misses_10s, "reads", G, "misses of the last 10 seconds") \
+	X(hits_60s, "reads", G, "hits of the last minute") \
+	X(misses_60s, "reads", G, "misses of the last minute") \
+	X(evicted_60s, "entries", G, "evicted in the last minute") \
+	X(evicted_limit_60s, "entries", G, "evicted_limit of the last minute") \
+	X(refused_full_60s, "requests", G, "refused_full of the last minute")
 
 /* [W: cli, relaxed; R: eng, tools] in shm_block.counter[]: one thread's own.  Hits, misses and
  * bytes stand per store in shm_block.store[]; their sums are not counted again. */

@@ -209,6 +209,19 @@ static inline uint64_t room_places(const struct room *w, uint32_t store)
 	return room_counter(w, store, SHM_SC_place_bytes);
 }
 
+/* What was evicted of a store, by reason: their sum, which is the whole. */
+static inline uint64_t room_evicted_reasons(const struct room *w, uint32_t store)
+{
+	static const enum shm_store_counter reasons[] = {SHM_SC_evicted_limit,
+		SHM_SC_evicted_pressure, SHM_SC_evicted_full, SHM_SC_evicted_given,
+		SHM_SC_evicted_aside, SHM_SC_evicted_shrunk, SHM_SC_evicted_index};
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
+		sum += room_counter(w, store, reasons[i]);
+	return sum;
+}
+
 static inline void room_print(void *arg, const struct shm_fsck_finding *f)
 {
 	(void)arg;
@@ -235,6 +248,7 @@ static inline void room_check(struct room *w)
 		s->pol->ops->stats(s->pol, &ps);
 		CHECK_EQ(ps.entries, room_counter(w, i, SHM_SC_entries));
 		CHECK_EQ(ps.bytes, room_places(w, i));
+		CHECK_EQ(room_evicted_reasons(w, i), room_counter(w, i, SHM_SC_evicted));
 		entries += ps.entries;
 		live += room_counter(w, i, SHM_SC_live_bytes);
 	}

@@ -243,6 +243,45 @@ TEST(under_pressure_a_new_key_has_to_be_worth_its_victim)
 	room_free(&w);
 }
 
+/* ------------------------------------------------------------ reasons */
+
+/* Nothing of a store has gone for another reason than this. */
+static void check_only(uint32_t store, enum shm_store_counter reason)
+{
+	CHECK(room_counter(&w, store, reason) > 0);
+	CHECK_EQ(room_counter(&w, store, reason), room_counter(&w, store, SHM_SC_evicted));
+}
+
+TEST(each_eviction_has_its_reason)
+{
+	room_new(&w, POOL_MIB * ROOM_MIB, 3);
+	set_store(1, 0, 0, 100);
+	for (uint64_t key = 0; key < 500; key++)
+		CHECK_EQ(room_set(&w, 1, key, 300), 0);
+	check_only(1, SHM_SC_evicted_limit);
+	CHECK_EQ(room_counter(&w, 1, SHM_SC_evicted), 400);
+	for (uint64_t key = 0; key < 60000; key++)
+		CHECK_EQ(room_set(&w, 0, key, 300), 0);
+	check_only(0, SHM_SC_evicted_full);
+	/* Whoever has its guarantee takes from who has more, and who gives did not want the room. */
+	uint64_t own = room_counter(&w, 0, SHM_SC_evicted_full);
+	set_store(2, 4 << 20, 0, 0);
+	for (uint64_t key = 0; key < 5000; key++)
+		CHECK_EQ(room_set(&w, 2, key, 300), 0);
+	CHECK_EQ(room_counter(&w, 2, SHM_SC_evicted), 0);
+	CHECK_EQ(room_counter(&w, 0, SHM_SC_evicted_full), own);
+	CHECK(room_counter(&w, 0, SHM_SC_evicted_given) > 1000);
+	uint64_t before = room_counter(&w, 0, SHM_SC_evicted);
+	set_thresholds(50, 60, 70, 80);
+	room_turn(&w);
+	CHECK(room_counter(&w, 0, SHM_SC_evicted_pressure) > 1000);
+	CHECK_EQ(room_counter(&w, 0, SHM_SC_evicted_pressure),
+		room_counter(&w, 0, SHM_SC_evicted) - before);
+	CHECK_EQ(room_counter(&w, 1, SHM_SC_evicted_limit), 400);
+	room_check(&w);
+	room_free(&w);
+}
+
 /* ------------------------------------------------------------ moving */
 
 /* A pool full of small entries that are all worth something: a large one costs its own size of them,
