@@ -54,7 +54,7 @@ static const char *hc_begin(const struct setup *of)
 {
 	setup = *of;
 	if (!setup.socket && host_daemon_start(&host_daemon, setup.bindir, pool_bytes(&setup.data),
-				     setup.huge) != 0)
+				     setup.huge, "") != 0)
 		subject_fail("hc", "no daemon");
 	return NULL;
 }

@@ -233,7 +233,8 @@ void host_folder_remove(const char *folder)
 
 /* ------------------------------------------------------------ a daemon */
 
-static int config_write(const struct host_daemon *d, const char *path, uint64_t bytes, bool huge)
+static int config_write(
+	const struct host_daemon *d, const char *path, uint64_t bytes, bool huge, const char *pool)
 {
 	FILE *f = fopen(path, "we");
 
@@ -241,8 +242,8 @@ static int config_write(const struct host_daemon *d, const char *path, uint64_t 
 		return -1;
 	fprintf(f, "socket: \"%s\"\nadmin_socket: \"%s/a\"\ndata_dir: \"%s/data\"\n", d->socket,
 		d->dir, d->dir);
-	fprintf(f, "log_level: warn\npools:\n  main:\n    size: %lluMiB\n    huge_pages: %s\n",
-		(unsigned long long)(bytes + (1 << 20) - 1) >> 20, huge ? "try" : "off");
+	fprintf(f, "log_level: warn\npools:\n  main:\n    size: %lluMiB\n    huge_pages: %s\n%s",
+		(unsigned long long)(bytes + (1 << 20) - 1) >> 20, huge ? "try" : "off", pool);
 	fprintf(f, "stores:\n  default:\n    pool: main\n");
 	return fclose(f);
 }
@@ -284,7 +285,8 @@ static int ready_wait(int fd)
 	return -1;
 }
 
-int host_daemon_start(struct host_daemon *d, const char *bindir, uint64_t pool_bytes, bool huge)
+int host_daemon_start(
+	struct host_daemon *d, const char *bindir, uint64_t pool_bytes, bool huge, const char *pool)
 {
 	char config[HOST_TEXT_BYTES + 32];
 	int out[2];
@@ -293,7 +295,7 @@ int host_daemon_start(struct host_daemon *d, const char *bindir, uint64_t pool_b
 	host_folder_make(d->dir);
 	(void)snprintf(d->socket, sizeof d->socket, "%.90s/s", d->dir);
 	(void)snprintf(config, sizeof config, "%s/c.yaml", d->dir);
-	if (config_write(d, config, pool_bytes, huge) != 0 || pipe2(out, O_CLOEXEC) != 0)
+	if (config_write(d, config, pool_bytes, huge, pool) != 0 || pipe2(out, O_CLOEXEC) != 0)
 		return fprintf(stderr, "bench: %s: %s\n", config, strerror(errno)), -1;
 	pid_t self = getpid();
 	(void)fflush(NULL);

@@ -68,9 +68,10 @@ struct host_daemon {
 	char socket[HOST_TEXT_BYTES];
 };
 
-/* Starts bindir/hypercached with a pool of these bytes, and waits until it is ready.  It ends with this
- * process, whatever ends that.  0; -1 and said so. */
-int host_daemon_start(struct host_daemon *d, const char *bindir, uint64_t pool_bytes, bool huge);
+/* Starts bindir/hypercached with a pool of these bytes, and waits until it is ready.  pool: further lines of
+ * the pool's configuration, or "".  It ends with this process, whatever ends that.  0; -1 and said so. */
+int host_daemon_start(struct host_daemon *d, const char *bindir, uint64_t pool_bytes, bool huge,
+	const char *pool);
 /* SIGTERM, waits for the end, removes the folder.  0: it ended with status 0. */
 int host_daemon_stop(struct host_daemon *d);
 

@@ -277,8 +277,9 @@ static uint64_t next_bytes(const struct shm_wpool *w)
 	return shm_index_bytes(log2, shm_index_overflow(log2));
 }
 
-/* In a pool that fills up, a larger table is taken while there still is a run for it:
- * later it would have to be made by eviction. */
+/* In a pool that fills up, a larger table is taken while there still is a run for it: later it would
+ * have to be made by eviction.  But only if the pool, full of entries such as it has, will want it: of
+ * entries of a KiB the larger table would be 2 % of all there is. */
 static bool growth_is_wise(const struct shm_wpool *w)
 {
 	struct shm_alloc_stats s;
@@ -286,7 +287,11 @@ static bool growth_is_wise(const struct shm_wpool *w)
 	if (w->n_entries <= EARLY_PER_BUCKET * n_buckets(&w->cur) || w->n_entries & EARLY_MASK)
 		return false;
 	shm_alloc_stats(w->alloc, &s);
-	return s.free_page_bytes < EARLY_TABLES * next_bytes(w);
+	if (s.free_page_bytes >= EARLY_TABLES * next_bytes(w))
+		return false;
+	uint64_t full = w->n_entries * (s.total_bytes / SHM_PAGE) /
+	                ((s.total_bytes - s.free_page_bytes) / SHM_PAGE);
+	return full > ENTRIES_PER_BUCKET * n_buckets(&w->cur);
 }
 
 /* Once there was no room for it, a growth stays due until clearly fewer entries are left: the

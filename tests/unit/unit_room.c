@@ -73,9 +73,16 @@ static uint64_t size_of(uint32_t store, uint32_t phase)
 	}
 }
 
+static uint64_t moved(void)
+{
+	return shm_load_rlx(&w.e->ctl->pool[ROOM_POOL].counter[SHM_PC_moved_entries]);
+}
+
+/* An entry that moves may leave pages of its own for a place in a slab, which is smaller by less than a page:
+ * its store has less then, and has lost nothing. */
 static void write_and_compare(uint32_t store, uint64_t key, uint64_t bytes)
 {
-	uint64_t before[STORES]; /* live bytes: what moves may have another place */
+	uint64_t before[STORES], moved_before = moved(); /* live bytes */
 
 	for (uint32_t i = 0; i < STORES; i++)
 		before[i] = room_counter(&w, i, SHM_SC_live_bytes);
@@ -89,7 +96,7 @@ static void write_and_compare(uint32_t store, uint64_t key, uint64_t bytes)
 		uint64_t now = room_places(&w, i);
 		uint64_t promised = shm_load_rlx(&w.e->ctl->store[i].guaranteed_bytes);
 		if (i != store && room_counter(&w, i, SHM_SC_live_bytes) < before[i] &&
-			now < promised)
+			now + (moved() - moved_before) * SHM_PAGE < promised)
 			t_fail(__FILE__, __LINE__,
 				"store %u lost something, has %llu bytes, and is guaranteed %llu: "
 				"store %u wrote",
@@ -121,8 +128,7 @@ TEST_LIMIT(no_write_takes_another_store_below_its_guarantee, 120)
 	for (uint32_t i = 0; i < STORES; i++)
 		CHECK(room_counter(&w, i, SHM_SC_evicted) > 100);
 	printf("  refused: %llu of 160000, moved: %llu\n", (unsigned long long)refused,
-		(unsigned long long)shm_load_rlx(
-			&w.e->ctl->pool[ROOM_POOL].counter[SHM_PC_moved_entries]));
+		(unsigned long long)moved());
 	room_free(&w);
 }
 
