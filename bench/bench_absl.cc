@@ -185,6 +185,6 @@ const struct kind kinds_16[] = {
 } // namespace
 
 extern "C" const struct subject subject_absl = {"absl", kinds_any, 2, true, any::begin, any::fill,
-	any::join, any::leave, any::end, nullptr};
+	any::join, any::leave, any::end, nullptr, nullptr};
 extern "C" const struct subject subject_absl16 = {"absl16", kinds_16, 2, true, only_16::begin,
-	only_16::fill, only_16::join, only_16::leave, only_16::end, nullptr};
+	only_16::fill, only_16::join, only_16::leave, only_16::end, nullptr, nullptr};

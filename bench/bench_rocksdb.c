@@ -2,8 +2,11 @@
  * entries, which are compacted before anything is measured. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <rocksdb/c.h>
 #include "bench_subject.h"
+
+enum { SETTLE_TRIES = 10000 }; /* of a ms */
 
 static struct data data;
 static char folder[2 * SUBJECT_TEXT_BYTES];
@@ -114,6 +117,27 @@ static uint64_t run_set(void *session, const struct work *w, const uint8_t *key,
 	return sum;
 }
 
+/* Flushes and compactions of the last puts, on threads of this process. */
+static void rocksdb_settle(void)
+{
+	static const char *const under_way[] = {"rocksdb.num-running-flushes",
+		"rocksdb.num-running-compactions", "rocksdb.mem-table-flush-pending",
+		"rocksdb.compaction-pending"};
+	const struct timespec pause = {.tv_nsec = 1000000};
+	uint64_t n = 1;
+
+	for (unsigned tries = 0; n != 0 && tries < SETTLE_TRIES; tries++) {
+		n = 0;
+		for (size_t i = 0; i < sizeof under_way / sizeof *under_way; i++) {
+			uint64_t value = 0;
+			if (rocksdb_property_int(db, under_way[i], &value) == 0)
+				n += value;
+		}
+		if (n)
+			(void)nanosleep(&pause, NULL);
+	}
+}
+
 static const struct kind kinds[] = {
 	{"rocksdb_get", "RocksDB get, from its cache", 1, 8, KIND_GET, run_get},
 	{"rocksdb_set", "RocksDB put, no log", 1, 32, KIND_WRITES | KIND_SET, run_set},
@@ -128,4 +152,5 @@ const struct subject subject_rocksdb = {
 	.join = rocksdb_join,
 	.leave = rocksdb_leave,
 	.end = rocksdb_end,
+	.settle = rocksdb_settle,
 };

@@ -362,6 +362,13 @@ static void place(const struct bench *b)
 					b->plan->subject[s]->word, pid[n - 1]);
 }
 
+/* Nobody's background work is to be another's cost. */
+static void settle(const struct bench *b, const struct job *j)
+{
+	if (b->plan->subject[j->subject]->settle)
+		b->plan->subject[j->subject]->settle();
+}
+
 static void rounds_do(struct bench *b)
 {
 	for (unsigned k = 0; k < b->n_jobs; k++) /* the first time is not like the others */
@@ -377,6 +384,7 @@ static void rounds_do(struct bench *b)
 			job_sample(b, j);
 			if (b->run->workers != ONE)
 				both_do(b, j, round);
+			settle(b, j);
 		}
 	}
 }

@@ -69,6 +69,8 @@ struct subject {
 	void *(*join)(enum join how);
 	void (*leave)(void *session);
 	void (*end)(void);
+	/* NULL, or waits until it has done in the background what its kinds left to do: others run next. */
+	void (*settle)(void);
 	/* Processes that serve it, at most PIDS_MAX; their number. */
 	size_t (*pids)(int ret[PIDS_MAX]);
 };

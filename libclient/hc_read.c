@@ -32,22 +32,46 @@ READ_INLINE void note_hit(struct hc_thread *th, uint64_t pin)
 	th->n_hits++;
 }
 
-/* Leaves a hint for each hit that was noted, unless some of its item were left a moment ago.
+/* Is there room in the ring for as many hints as are given together?  The engine does not tell each thread how
+ * far it has read; but it looks into all rings at each heartbeat, and counts the hints that it drains between
+ * two: as long as both words stay, ours are there still. */
+static bool hints_room(struct hc_thread *th, uint64_t head)
+{
+	if (head - th->hint_from <= SHM_HINTS - HC_HITS)
+		return true;
+	const struct shm_control *ctl = th->hc->ctl;
+	uint64_t drained = shm_load_rlx(&ctl->counter[SHM_DC_hints]) +
+	                   shm_load_rlx(&ctl->heartbeat_ns);
+	if (drained == th->hints_drained)
+		return false;
+	th->hints_drained = drained;
+	th->hint_from = head;
+	return true;
+}
+
+/* Leaves a hint for each of the last hits that were noted, unless some of its item were left a moment ago.
  * Returns `result`, so that a read may end with it. */
 static __attribute__((noinline)) int hints_give(struct hc_thread *th, int result)
 {
 	struct shm_block *b = th->reader.block;
-	uint64_t head = shm_load_rlx(&b->hint_head);
-	uint64_t n = th->n_hits < HC_HITS ? th->n_hits : HC_HITS;
+	uint64_t head = shm_load_rlx(&b->hint_head), end = th->n_hits;
+	uint64_t n = end < HC_HITS ? end : HC_HITS;
 
 	th->n_hits = 0;
+	th->hits_until = HC_HITS;
 	if (n == 0 || MUTANT(220)) /* 220: nobody hears of hits */
 		return result;
+	if (!hints_room(th, head)) {
+		th->hits_until = HC_HITS_FULL;
+		shm_count(&b->counter[SHM_BC_hints_left_out], end);
+		return result;
+	}
 	th->n_given += n;
 	if (th->n_given % HC_HITS < n)
 		th->filter[th->n_given / HC_HITS % HC_FILTER] = 0;
-	for (uint64_t i = 0; i < n; i++) {
-		uint64_t word = th->hit[i] << HINT_SHIFT >> HINT_SHIFT; /* without the generation */
+	for (uint64_t i = end - n; i < end; i++) {
+		/* without the generation */
+		uint64_t word = th->hit[i % HC_HITS] << HINT_SHIFT >> HINT_SHIFT;
 		uint32_t unit = (uint32_t)(word >> SHM_WORD_OFF_SHIFT);
 		uint32_t at = unit * 0x9e3779b1u >> HC_FILTER_SHIFT;
 		uint64_t given = th->filter[at] ^ word, times = given >> SHM_WORD_TOP_SHIFT;
@@ -59,6 +83,7 @@ static __attribute__((noinline)) int hints_give(struct hc_thread *th, int result
 		shm_store_rlx(&b->hint[head++ % SHM_HINTS], word);
 	}
 	shm_store_rel(&b->hint_head, head); /* rel:hint.head */
+	shm_count(&b->counter[SHM_BC_hints_left_out], end - n);
 	return result;
 }
 
@@ -188,7 +213,7 @@ READ_INLINE int get_first(struct hc_store *s, const void *key, size_t key_bytes,
 	if (ret_bytes)
 		*ret_bytes = f.value_bytes;
 	int r = f.value_bytes <= buf_bytes ? HC_OK : HC_TOO_SMALL;
-	return __builtin_expect(th->n_hits < HC_HITS, 1) ? r : hints_give(th, r);
+	return __builtin_expect(th->n_hits < th->hits_until, 1) ? r : hints_give(th, r);
 }
 
 /* Of a key whose hash is more than a few instructions. */
@@ -296,7 +321,7 @@ READ_INLINE int view_first(
 		    0))
 		return view_any(s, key, key_bytes, ret);
 	count_hit(th, s, &f);
-	return __builtin_expect(th->n_hits < HC_HITS, 1) ? HC_OK : hints_give(th, HC_OK);
+	return __builtin_expect(th->n_hits < th->hits_until, 1) ? HC_OK : hints_give(th, HC_OK);
 }
 
 /* Of a key whose hash is more than a few instructions. */

@@ -105,7 +105,8 @@
 	X(retries, "times", C, "a slot or table changed under a look-up, which began again") \
 	X(views, "calls", C, "views taken") \
 	X(expired_seen, "reads", C, "misses because the entry found had expired") \
-	X(damage_seen, "times", C, "look-ups that met damage in shared memory")
+	X(damage_seen, "times", C, "look-ups that met damage in shared memory") \
+	X(hints_left_out, "hints", C, "hits that left no hint, because the ring of hints was full")
 
 #define X_DAEMON_(n, u, k, m) SHM_DC_##n,
 #define X_POOL_(n, u, k, m) SHM_PC_##n,
