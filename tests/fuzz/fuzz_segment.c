@@ -63,7 +63,10 @@ static void engine_start(void)
 	config_defaults(&config);
 	log_open(2, CONFIG_LOG_ERROR, "engine");
 	heritage.channel_fd = -1;
-	(void)snprintf(p.ctl->store[T_POOL_STORE].policy, SHM_NAME_BYTES, "s3-fifo");
+	config.store[0].id = shm_load_rlx(&p.ctl->store[T_POOL_STORE].id);
+	(void)snprintf(config.store[0].policy, sizeof config.store[0].policy, "s3-fifo");
+	config.store[0].pool_idx = T_POOL_IDX;
+	config.n_stores = 1;
 	e = (struct eng){
 		.h = &heritage, .config = &config, .ctl = p.ctl, .journal = p.journal, .now_ns = 1};
 	e.session = calloc(SESSIONS, sizeof *e.session);
