@@ -289,7 +289,11 @@ static int data_dir_fill(
 			"use an absolute path");
 		return err_new(-EINVAL);
 	}
-	return err_fwd(path_fill(CONFIG_KEY_data_dir, c->data_dir, a, below, ret_err, err_bytes));
+	int r = path_fill(CONFIG_KEY_data_dir, c->data_dir, a, below, ret_err, err_bytes);
+	if (r < 0)
+		return err_fwd(r);
+	return err_fwd(path_fill(
+		CONFIG_KEY_crash_dir, c->crash_dir, c->data_dir, "images", ret_err, err_bytes));
 }
 
 static void rights_fill(struct config *c, const struct config_env *env)

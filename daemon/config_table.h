@@ -122,6 +122,21 @@
 		"The longest wait before an engine that crashed again is started again; the waits grow up to it.") \
 	ROOT(restart_limit, u32, "crashes", "1", "1000", "10", LIVE, \
 		"Crashes of the engine in a row after which the supervisor gives up and ends.") \
+	ROOT(hang_timeout, duration, "", "0", "1h", "10s", LIVE, \
+		"How long the engine may give no sign of life (see heartbeat; four of them at least) before it is " \
+		"killed, and the next one takes its memory over. 0: never, as for work with a debugger.") \
+	ROOT(pool_crash_limit, u32, "crashes", "1", "16", "3", LIVE, \
+		"Crashes of the engine at work on the same pool, within pool_crash_time, after which that pool starts " \
+		"empty: something in it may be what kills engines. Kills from outside do not count.") \
+	ROOT(pool_crash_time, duration, "", "1s", "7d", "10m", LIVE, \
+		"See pool_crash_limit.") \
+	ROOT(crash_dir, path, "", "2", "255", "auto", START, \
+		"The folder for images of pools that had to start empty; `hypercache fsck FILE` looks at one. They hold " \
+		"what the pool held. auto: images in data_dir.") \
+	ROOT(crash_images, u32, "images", "0", "1000", "2", LIVE, \
+		"How many of them are kept; the oldest goes for a new one. 0: none.") \
+	ROOT(crash_images_size, bytes, "", "1MiB", "16TiB", "4GiB", LIVE, \
+		"What they may take together. An image that alone may need more is not kept.") \
 	ROOT(log_level, enum, "", CONFIG_WORDS(log_level), "", "info", LIVE, \
 		"The least important kind of message that is written to the log.") \
 	POOL(size, bytes, "", "4MiB", "1TiB", "64MiB", LIVE, \

@@ -312,7 +312,7 @@ static int fail_unknown(struct reader *r, const struct target *t, const yaml_eve
 {
 	const char *names[CONFIG_N_KEYS + N_SECTIONS], *text = event_text(e);
 	size_t n = e->data.scalar.length, n_names = 0, at = 0;
-	char list[320], q[CONFIG_QUOTE_BYTES];
+	char list[800], q[CONFIG_QUOTE_BYTES];
 	struct place where = place_of(&e->start_mark);
 
 	(void)config_quote(text, n, q);

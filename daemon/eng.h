@@ -31,6 +31,7 @@
 #include "pool.h"
 #include "wheel.h"
 #include "wire.h"
+#include "step.h"
 
 #define ENG_NS_PER_S 1000000000ull
 
@@ -60,7 +61,8 @@ enum {
 	ENG_VOID_CHAINS = 128,  /* of an index, looked through for cleared entries by one turn */
 	ENG_VOID_ENTRIES = 512, /* of them, removed by it */
 	ENG_VOID_LIMBO = 1024,  /* in limbo after them: swept */
-	ENG_VOID_STEPS = 16,    /* such looks by an attempt to make room */
+	ENG_VERIFY_BYTES = 128 << 10, /* of entries, verified behind an adoption by one turn */
+	ENG_VOID_STEPS = 16,          /* such looks by an attempt to make room */
 };
 #define ENG_VOID_BYTES (64ull << 20) /* of removed entries, before a scan of the pins */
 #define ENG_IN_TOTAL_BYTES \
@@ -173,10 +175,12 @@ struct eng_pool {
 	uint32_t pressure;   /* enum shm_pressure that was reached; END: none */
 	uint32_t limbo_left; /* entries that the last sweep had to leave: pinned */
 	uint64_t n_void; /* entries of before a clear of their store: void_entries of all stores */
-	uint64_t void_bytes;   /* their places */
-	uint64_t purge_cursor; /* shm_pool_find_void */
-	uint64_t purge_bytes;  /* removed since the last sweep for it */
-	int adopt_error;       /* -errno: an adopted entry could not be given to its policy */
+	uint64_t void_bytes;    /* their places */
+	uint64_t purge_cursor;  /* shm_pool_find_void */
+	uint64_t verify_cursor; /* shm_pool_find_damaged */
+	uint64_t n_damaged;     /* found by it */
+	uint64_t purge_bytes;   /* removed since the last sweep for it */
+	int adopt_error;        /* -errno: an adopted entry could not be given to its policy */
 	struct eng *e;
 };
 
@@ -256,6 +260,18 @@ struct eng {
 	bool quit; /* told to end, or the supervisor is gone */
 	uint64_t quit_ns;
 };
+
+/* What the engine is about to work on, for whoever looks after its death: sup_crash.c.  The next turn
+ * begins with none. */
+static inline void eng_at(struct eng *e, uint32_t pool_idx)
+{
+	if (!MUTANT(340)) /* 340: nobody knows which pool kills engines */
+		shm_store_rlx(&e->journal->at_pool, pool_idx + 1);
+}
+
+/* eng_verify.c: checksums behind an adoption. */
+void eng_verify_begin(struct eng *e);
+bool eng_verify_turn(struct eng *e); /* true: there is more */
 
 /* eng_main.c */
 uint64_t eng_clock_ns(void);  /* CLOCK_MONOTONIC, by which readers judge too (rule P29) */

@@ -59,6 +59,7 @@ bool eng_expiry_turn(struct eng *e)
 		struct eng_store *s = &e->store[e->expiry_store];
 		if (!s->id)
 			continue;
+		eng_at(e, s->pool_idx);
 		for (; work < ENG_EXPIRY_WORK; work++) {
 			uint32_t note = POL_NONE;
 			int r = wheel_next(&s->wheel, e->expiry_ms, &note);

@@ -45,6 +45,7 @@ static bool hint_obey(struct eng *e, const struct eng_session *from, uint64_t wo
 	uint32_t note = *shm_alloc_note(p->w.alloc, off);
 	if (note == POL_NONE)
 		return false;
+	eng_at(e, (uint32_t)pool_idx);
 	struct shm_item *it = shm_pool_item(&p->w, off);
 	struct eng_store *s = eng_store_by_id(e, it->store_id);
 	if (!MUTANT(55)) /* 55: reads do not count */

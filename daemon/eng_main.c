@@ -2,9 +2,10 @@
  *
  *   heritage read and checked                 STEP engine:started
  *   last words                                panic_open
- *   control, journal, pools mapped
+ *   control, journal mapped
  *   the one writer's lock                     rule P22: from here on nobody else writes
  *   life word, generation, ADOPTING
+ *   pools mapped
  *   sessions of the heritage, mapped          rule P16
  *   the journal's intent decided              rule P23: before anything moves
  *   pins scanned, pools opened                rule P15
@@ -134,7 +135,7 @@ static void main_process(struct eng *e)
 
 /* ---------------------------------------------------------------- taking over */
 
-static int map_all(struct eng *e)
+static int map_control(struct eng *e)
 {
 	void *m;
 	int r = eng_map_segment(e->h->control_fd, sizeof(struct shm_control), SHM_KIND_CONTROL, &m);
@@ -147,13 +148,17 @@ static int map_all(struct eng *e)
 	if (r < 0)
 		return err_fwd(r);
 	e->journal = m;
-	if (e->journal->n_sessions < e->config->max_clients)
-		return err_new(-EBADMSG);
+	return e->journal->n_sessions < e->config->max_clients ? err_new(-EBADMSG) : 0;
+}
+
+static int map_pools(struct eng *e)
+{
 	for (uint32_t i = 0; i < e->config->n_pools; i++) {
 		struct eng_pool *p = &e->pool[i];
-		r = eng_map_pool(e, i, &p->base, &p->bytes);
+		eng_at(e, i);
+		int r = eng_map_pool(e, i, &p->base, &p->bytes);
 		if (r < 0)
-			return err_fwd(r);
+			return log_fail(r, "pool %u cannot be mapped", i);
 		p->e = e;
 		p->n_regions = shm_load32_rlx(&e->ctl->pool[i].n_regions);
 		p->limbo_cap_bytes = e->config->pool[i].limbo_cap_bytes;
@@ -236,6 +241,7 @@ static int open_pool(struct eng *e, uint32_t i)
 	struct eng_pool *p = &e->pool[i];
 	bool told = false;
 
+	eng_at(e, i);
 	for (;;) {
 		e->now_ns = eng_clock_ns();
 		int r = shm_pool_open(&p->w, p->base, e->ctl, i, scan_for, eng_store_adopted, p);
@@ -321,8 +327,10 @@ static void main_tick(void *arg, int result)
 	eng_session_tick(e);
 	eng_config_tick(e);
 	eng_conn_tick(e);
-	for (uint32_t i = 0; i < e->config->n_pools; i++)
+	for (uint32_t i = 0; i < e->config->n_pools; i++) {
+		eng_at(e, i);
 		(void)shm_pool_grow_step(&e->pool[i].w, ENG_GROW_CHAINS);
+	}
 	e->purging |= eng_purge_is_due(e); /* a step that could not go on is tried again */
 	eng_loop_timer(e->loop, e->config->heartbeat_ns, &e->tick_wait);
 }
@@ -337,12 +345,15 @@ static bool main_turn_end(struct eng *e, bool purging)
 		eng_hint_drain(e, ENG_HINT_BLOCKS_TURN);
 	more |= eng_expiry_turn(e);
 	more |= eng_recent_turn(e);
+	more |= eng_verify_turn(e);
 	more |= eng_pressure_turn(e);
 	more |= eng_resize_turn(e);
 	eng_room_turn(e);
-	for (uint32_t i = 0; i < e->config->n_pools; i++)
+	for (uint32_t i = 0; i < e->config->n_pools; i++) {
+		eng_at(e, i);
 		if (e->pool[i].w.next.t)
 			more |= shm_pool_grow_step(&e->pool[i].w, ENG_GROW_CHAINS);
+	}
 	if (purging) /* since before this turn: a clear is answered before its work begins */
 		eng_purge_turn(e);
 	if (e->dropping)
@@ -373,6 +384,7 @@ static int main_serve(struct eng *e)
 		more = main_turn_end(e, purging);
 		if (purging)
 			eng_purge_timed(e);
+		shm_store_rlx(&e->journal->at_pool, 0);
 	}
 	return 0;
 }
@@ -433,11 +445,13 @@ static int main_run(struct eng *e)
 	int r = main_loop_new(e);
 
 	if (r == 0)
-		r = map_all(e);
+		r = map_control(e);
 	if (r == 0)
 		r = lock_take(e);
 	if (r == 0)
 		r = claim_life(e);
+	if (r == 0)
+		r = map_pools(e);
 	if (r == 0)
 		r = adopt_all(e);
 	if (r < 0)
@@ -452,6 +466,8 @@ static int main_run(struct eng *e)
 	give_up_calls(e);
 	eng_session_serve(e);
 	eng_recent_start(e);
+	eng_verify_begin(e);
+	shm_store_rlx(&e->journal->at_pool, 0);
 	shm_store_rlx(&e->ctl->state, SHM_ENGINE_SERVING);
 	r = eng_sup_start(e);
 	if (r == 0)

@@ -191,7 +191,9 @@ bool eng_pressure_turn(struct eng *e)
 	bool more = trim_turn(e);
 
 	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
-		if (e->pool[i].base)
+		if (e->pool[i].base) {
+			eng_at(e, i);
 			more |= pool_turn(&e->pool[i]);
+		}
 	return more;
 }

@@ -74,6 +74,7 @@ void eng_purge_turn(struct eng *e)
 		bool pool_more = false;
 		if (!p->base || !p->n_void || MUTANT(101)) /* 101: what was cleared stays */
 			continue;
+		eng_at(e, i);
 		(void)eng_purge_step(p, &pool_more);
 		if (p->purge_bytes >= step_bytes(p) || p->n_void == 0 ||
 			p->w.limbo.n >= p->limbo_left + ENG_VOID_LIMBO) {

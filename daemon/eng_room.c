@@ -88,6 +88,7 @@ uint64_t eng_room_sweep(struct eng *e)
 		struct eng_pool *p = &e->pool[i];
 		if (!p->base || p->w.limbo.n == 0)
 			continue;
+		eng_at(e, i);
 		freed += room_sweep_pool(e, p);
 		revoked |= room_revoke(e, p);
 	}
@@ -380,8 +381,10 @@ bool eng_room_chain(struct eng_pool *p, struct eng_store *s, uint64_t off)
 void eng_room_tick(struct eng *e)
 {
 	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
-		if (e->pool[i].base)
+		if (e->pool[i].base) {
+			eng_at(e, i);
 			(void)room_grow(&e->pool[i]);
+		}
 	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++) {
 		if (e->pool[i].base && e->pool[i].w.limbo.n) {
 			(void)eng_room_sweep(e);

@@ -314,6 +314,10 @@ void eng_store_weigh(struct eng *e)
 void eng_store_adopted(void *arg, uint64_t off, const struct shm_item *item)
 {
 	struct eng_pool *p = arg;
+	if (!item) {
+		shm_store_rlx(&p->e->ctl->heartbeat_ns, eng_clock_ns());
+		return;
+	}
 	struct eng_store *s = eng_store_by_id(p->e, item->store_id);
 
 	CHECK(s != NULL);

@@ -107,6 +107,15 @@
 	KEY("crashes of the engine in a row", "restart_limit", "", \
 		"the daemon ends with status 3", \
 		"proc_daemon.after_restart_limit_crashes_in_a_row_it_gives_up") \
+	KEY("crashes of the engine at work on one pool", "pool_crash_limit", "within pool_crash_time", \
+		"the pool starts empty", \
+		"crash_pool.a_pool_that_kills_engines_starts_empty_and_the_other_stays") \
+	KEY("images of pools that had to start empty", "crash_images", "and crash_images_size together", \
+		"the oldest goes; one that alone is too large is not kept", \
+		"crash_pool.images_have_a_number_and_a_size") \
+	KEY("an engine without a sign of life", "hang_timeout", "", \
+		"killed; the next one goes on", \
+		"crash_pool.an_engine_that_is_stopped_is_killed_and_another_goes_on") \
 	FIXED("pools", CONFIG_POOLS_MAX, "", \
 		"the configuration is refused, with its line", \
 		"unit_config.config_each_bad_file_gives_its_message") \
@@ -141,6 +150,7 @@
 	BOUND("of them, entries removed", ENG_VOID_ENTRIES, "") \
 	BOUND("entries in limbo before a turn that removes some ends with a sweep", ENG_VOID_LIMBO, "") \
 	BOUND("bytes of removed entries before a scan of the pins", ENG_VOID_BYTES, "bytes") \
+	BOUND("entries verified behind an adoption in a turn", ENG_VERIFY_BYTES, "bytes, and one value") \
 	BOUND("such looks by an attempt to make room", ENG_VOID_STEPS, "")
 
 /* clang-format on */

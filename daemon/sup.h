@@ -7,6 +7,7 @@
  *   sup_control  first bytes of the segments     sup_life     the word that says we live
  *   sup_memory   all segments, made and given up together
  *   sup_notify   what a service manager is told
+ *   sup_crash    engines that crash again and again at the same pool
  *   sup_ask      what tools ask for           sup_change   a new configuration, on its way to the engine
  *
  * One thread, one poll(2), no timer when nothing is due: an idle supervisor does not
@@ -27,6 +28,7 @@
 #include "admin.h"
 #include "config_source.h"
 #include "heritage.h"
+#include "layout/l_journal.h"
 #include "sup_segment.h"
 
 enum {
@@ -37,7 +39,9 @@ enum {
 	SUP_STATUS_CRASHES = 3, /* exit status: the engine crashed restart_limit times in a row */
 	SUP_FDS_SPARE = 256,    /* descriptors that are not a client's */
 	SUP_FDS_CLIENT = 3,     /* socket, memfd, pidfd */
-	SUP_POLL_FDS = 4 + ADMIN_CONNECTIONS,
+	SUP_POLL_FDS = 5 + ADMIN_CONNECTIONS,
+	SUP_BLAMES_MAX = 16, /* of config.pool_crash_limit */
+	SUP_HANG_BEATS = 4,  /* heartbeats that an engine has at least, whatever hang_timeout is */
 };
 
 /* A session that the engine gave us, so that its successors find its pins (rule P16). */
@@ -58,9 +62,28 @@ struct sup_engine {
 	uint32_t n_started;
 	uint32_t crashes; /* in a row */
 	uint64_t started_ns, ready_ns,
-		restart_ns; /* CLOCK_MONOTONIC; restart_ns: when the next is due */
+		restart_ns;        /* CLOCK_MONOTONIC; restart_ns: when the next is due */
+	uint64_t beat, beat_at_ns; /* the heartbeat that was seen last, and when it was new */
+	uint64_t suspect_ns;       /* it is late: if there is none by then it hangs; 0: it is not */
+	bool killed;               /* by us */
 	bool reply_waits; /* `reply` did not fit into the channel: nothing more is read before it does */
 	struct sup_msg reply;
+};
+
+/* When engines crashed at work on a pool. */
+struct sup_blame {
+	uint32_t n;
+	uint64_t at_ns[SUP_BLAMES_MAX]; /* CLOCK_MONOTONIC, ascending */
+};
+
+/* The image of pools that will start empty, while a child writes it. */
+struct sup_image {
+	pid_t pid; /* 0: none */
+	int pidfd;
+	int dir;        /* the folder */
+	uint32_t pools; /* bits */
+	uint64_t deadline_ns;
+	char name[128], part[128]; /* in the folder: finished, and until then */
 };
 
 /* A tool that is being answered. */
@@ -116,6 +139,11 @@ struct sup {
 		grown[SHM_POOLS_MAX]; /* regions to come with a change that is on its way */
 	struct shm_control *ctl; /* mapping of the control segment; NULL: there is no memory now */
 	uint64_t ctl_bytes;
+	struct shm_control *born; /* heap: what of it never changes, for sup_memory_mend() */
+	struct shm_journal *jrn;  /* mapping of the journal's header */
+	uint64_t jrn_bytes;
+	struct sup_blame blame[SHM_POOLS_MAX];
+	struct sup_image image;
 	int lock_fd;     /* heritage.lock_fd */
 	int panic_fd;    /* heritage.panic_fd */
 	int pressure_fd; /* heritage.pressure_fd */
@@ -137,6 +165,8 @@ void sup_folder_of(const char *path, char ret_dir[CONFIG_TEXT_BYTES]);
 /* Creates the folder that a socket is to lie in, if there is none, and checks that nobody but us and
  * root may change what is in it (or that it is sticky).  0 or -errno. */
 int sup_folder_socket(const char *socket_path);
+/* The folder of images, created if there is none.  Its descriptor, or -errno. */
+int sup_folder_images(const char *dir);
 
 /* sup_socket.c: binds and listens.  type: SOCK_STREAM or SOCK_SEQPACKET; mode: of the path.  What a
  * dead daemon has left at the path is removed; a living one's is not: -EADDRINUSE. */
@@ -166,6 +196,11 @@ bool sup_memory_is_closed(const struct sup *sup);
 /* Tells whoever maps them that they are dead, and gives them and all sessions up. */
 void sup_memory_abandon(struct sup *sup);
 void sup_memory_close(struct sup *sup);
+/* Behind an engine's death: what the supervisor wrote into the segments and nobody changes is made as it was, loudly,
+ * if a dying engine scribbled over it. */
+void sup_memory_mend(struct sup *sup);
+/* The directory names one more region. */
+void sup_memory_born(struct sup *sup, uint32_t pool_idx, uint32_t region_idx);
 
 /* sup_engine.c: starts an engine on what we hold.  0 or -errno. */
 int sup_engine_start(struct sup *sup);
@@ -175,6 +210,18 @@ void sup_engine_on_due(struct sup *sup, uint64_t now_ns);
 /* Begins the end: tells the engine to finish. */
 void sup_engine_stop(struct sup *sup);
 void sup_engine_kill(struct sup *sup, const char *why);
+/* When a look is due whether the engine is alive; UINT64_MAX: never. */
+uint64_t sup_engine_watch_due(const struct sup *sup);
+
+/* sup_crash.c: counts a death, with what the engine was at work on.  Bits of the pools that have met their
+ * limit by it: they are to start empty. */
+uint32_t sup_crash_count(struct sup *sup, bool of_itself, uint64_t now_ns);
+/* They do: at once, or when an image is written (sup->image.pid: until then no engine is started). */
+void sup_crash_begin(struct sup *sup, uint32_t pools, uint64_t now_ns);
+void sup_crash_empty(struct sup *sup, uint32_t pools);
+void sup_crash_on_image(struct sup *sup); /* its pidfd is readable */
+void sup_crash_on_due(struct sup *sup, uint64_t now_ns);
+void sup_crash_close(struct sup *sup);
 
 /* sup_session.c: 0, or -EINVAL: the message makes no sense (nothing was kept; fds are closed). */
 int sup_session_put(struct sup *sup, const struct sup_msg *m, int *fds, uint32_t n_fds);

@@ -151,3 +151,72 @@ void sup_control_pool_format(struct shm_segment *seg, const struct shm_control *
 	header_fill(seg, SHM_KIND_POOL, pool_idx << 8 | region_idx, c->seg.daemon_id, s);
 	header_publish(seg);
 }
+
+/* ---------------------------------------------------------------------- mending */
+
+/* Words [from, to) of *at as in *was.  Bytes that differed. */
+static uint64_t mend(void *at, const void *was, size_t from, size_t to)
+{
+	uint64_t n = 0;
+
+	for (size_t i = from; i < to; i += sizeof(uint64_t)) {
+		shm_u64 *word = (shm_u64 *)(void *)((uint8_t *)at + i);
+		const shm_u64 *right = (const shm_u64 *)(const void *)((const uint8_t *)was + i);
+		if (shm_load_rlx(word) == shm_load_rlx(right))
+			continue;
+		shm_store_rlx(word, shm_load_rlx(right));
+		n += sizeof(uint64_t);
+	}
+	return n;
+}
+
+uint64_t sup_control_mend(struct shm_control *c, const struct shm_control *born)
+{
+	uint64_t n = mend(c, born, 0, offsetof(struct shm_control, sup_word)) +
+	             mend(c, born, offsetof(struct shm_control, hash_seed),
+			     offsetof(struct shm_control, counter)) +
+	             mend(c, born, offsetof(struct shm_control, desc), sizeof *c);
+
+	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++) {
+		void *e = &c->pool[i];
+		const void *was = &born->pool[i];
+		n += mend(e, was, 0, offsetof(struct shm_pool_entry, max_value_bytes));
+		n += mend(e, was, offsetof(struct shm_pool_entry, n_regions),
+			offsetof(struct shm_pool_entry, wanted_bytes));
+		n += mend(e, was, offsetof(struct shm_pool_entry, region),
+			offsetof(struct shm_pool_entry, counter));
+		n += mend(e, was, offsetof(struct shm_pool_entry, backing_why),
+			sizeof(struct shm_pool_entry));
+	}
+	return n;
+}
+
+/* The header as header_fill() would make it, but for the time. */
+static uint64_t header_mend(struct shm_segment *seg, uint32_t kind, uint32_t instance,
+	const struct shm_control *c, const struct sup_segment *s)
+{
+	struct shm_segment was = {.created_ns = seg->created_ns};
+	uint64_t created_ns = seg->created_ns;
+
+	header_fill(&was, kind, instance, c->seg.daemon_id, s);
+	was.created_ns = created_ns;
+	shm_store_rlx(&was.magic, SHM_MAGIC);
+	return mend(seg, &was, 0, sizeof was);
+}
+
+uint64_t sup_control_journal_mend(
+	struct shm_journal *j, const struct shm_control *c, const struct sup_segment *s)
+{
+	uint64_t n = header_mend(&j->seg, SHM_KIND_JOURNAL, 0, c, s);
+
+	if (j->n_sessions == c->n_sessions)
+		return n;
+	j->n_sessions = c->n_sessions;
+	return n + sizeof j->n_sessions;
+}
+
+uint64_t sup_control_pool_mend(struct shm_segment *seg, const struct shm_control *c,
+	uint32_t pool_idx, uint32_t region_idx, const struct sup_segment *s)
+{
+	return header_mend(seg, SHM_KIND_POOL, pool_idx << 8 | region_idx, c, s);
+}

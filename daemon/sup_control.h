@@ -37,4 +37,12 @@ void sup_control_journal_format(
 void sup_control_pool_format(struct shm_segment *seg, const struct shm_control *c,
 	uint32_t pool_idx, uint32_t region_idx, const struct sup_segment *s);
 
+/* What was written at the beginning and never changes, made as it was: the directory's from a copy, a
+ * header anew.  Bytes that differed; 0: all was right. */
+uint64_t sup_control_mend(struct shm_control *c, const struct shm_control *born);
+uint64_t sup_control_journal_mend(
+	struct shm_journal *j, const struct shm_control *c, const struct sup_segment *s);
+uint64_t sup_control_pool_mend(struct shm_segment *seg, const struct shm_control *c,
+	uint32_t pool_idx, uint32_t region_idx, const struct sup_segment *s);
+
 #endif

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "atomic.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/err.h"
@@ -173,6 +174,10 @@ int sup_engine_start(struct sup *sup)
 	e->state = ADMIN_ENGINE_STARTING;
 	e->n_started++;
 	e->ready_ns = 0;
+	e->killed = false;
+	e->beat = sup->ctl ? shm_load_rlx(&sup->ctl->heartbeat_ns) : 0;
+	e->beat_at_ns = e->started_ns;
+	e->suspect_ns = 0;
 	e->reply_waits = false;
 	log_debug("engine %d started, the %u. on this memory, with %u sessions", pid, e->n_started,
 		h->n_sessions);
@@ -367,6 +372,8 @@ void sup_engine_on_death(struct sup *sup)
 		return;
 	}
 	now_ns = sup_host_mono_ns();
+	bool of_itself = e->killed || how.si_code == CLD_EXITED || how.si_status != SIGKILL;
+	uint32_t empty = sup_crash_count(sup, of_itself, now_ns);
 	if (e->ready_ns && now_ns - e->ready_ns >= ms_ns(SUP_SERVED_MS))
 		e->crashes = 0;
 	e->crashes++;
@@ -384,6 +391,10 @@ void sup_engine_on_death(struct sup *sup)
 			 "begins "
 			 "with empty memory, and clients have to open new sessions");
 		sup_memory_abandon(sup);
+	} else {
+		sup_memory_mend(sup);
+		if (empty)
+			sup_crash_begin(sup, empty, now_ns);
 	}
 	e->restart_ns = now_ns + backoff_ns(sup);
 	log_warn("another engine follows in %.0f ms (crash %u of %u in a row)",
@@ -408,11 +419,58 @@ static int restart(struct sup *sup)
 	return err_fwd(sup_engine_start(sup));
 }
 
+/* ---------------------------------------------------------------------- hang */
+
+static uint64_t hang_ns(const struct sup *sup)
+{
+	uint64_t least = SUP_HANG_BEATS * sup->config.heartbeat_ns;
+
+	return sup->config.hang_timeout_ns > least ? sup->config.hang_timeout_ns : least;
+}
+
+uint64_t sup_engine_watch_due(const struct sup *sup)
+{
+	const struct sup_engine *e = &sup->engine;
+
+	if (e->pid == 0 || e->killed || sup->stop_ns || sup->config.hang_timeout_ns == 0)
+		return UINT64_MAX;
+	return e->suspect_ns ? e->suspect_ns : e->beat_at_ns + hang_ns(sup);
+}
+
+/* A heartbeat that is late is looked at once more: it may be we who did not run, because all of us were
+ * stopped, or the machine had other things to do. */
+static void watch(struct sup *sup, uint64_t now_ns)
+{
+	struct sup_engine *e = &sup->engine;
+	char why[96];
+
+	if (now_ns < sup_engine_watch_due(sup) ||
+		MUTANT(342)) /* 342: an engine that hangs, hangs */
+		return;
+	uint64_t beat = shm_load_rlx(&sup->ctl->heartbeat_ns);
+	if (beat != e->beat) {
+		e->beat = beat;
+		e->beat_at_ns = beat > e->beat_at_ns && beat < now_ns ? beat : now_ns;
+		e->suspect_ns = 0;
+		if (now_ns < sup_engine_watch_due(sup))
+			return;
+	}
+	if (!e->suspect_ns) {
+		e->suspect_ns = now_ns + 2 * sup->config.heartbeat_ns;
+		return;
+	}
+	(void)snprintf(why, sizeof why, "it has given no sign of life for %.1f s (hang_timeout)",
+		(double)(now_ns - e->beat_at_ns) / 1e9);
+	sup_engine_kill(sup, why);
+}
+
 void sup_engine_on_due(struct sup *sup, uint64_t now_ns)
 {
 	struct sup_engine *e = &sup->engine;
 
-	if (e->pid == 0 && !sup->over && now_ns >= e->restart_ns && restart(sup) < 0)
+	watch(sup, now_ns);
+	if (e->pid == 0 && !sup->image.pid && !sup->over && now_ns >= e->restart_ns &&
+		restart(sup) < 0)
 		e->restart_ns = now_ns + sup->config.restart_backoff_max_ns;
 }
 
@@ -423,6 +481,7 @@ void sup_engine_kill(struct sup *sup, const char *why)
 	if (e->pid == 0)
 		return;
 	log_error("engine %d is killed: %s", e->pid, why);
+	e->killed = true;
 	(void)syscall(SYS_pidfd_send_signal, e->pidfd, SIGKILL, NULL, 0);
 }
 

@@ -77,6 +77,18 @@ int sup_folder_socket(const char *socket_path)
 	return r < 0 ? err_fwd(r) : err_fwd(folder_check(dir));
 }
 
+int sup_folder_images(const char *dir)
+{
+	int r = folder_make(dir, 0700);
+
+	if (r == 0)
+		r = folder_check(dir);
+	if (r < 0)
+		return err_fwd(r);
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd >= 0 ? fd : err_new(-errno);
+}
+
 int sup_folder_lock(const char *dir)
 {
 	char path[CONFIG_TEXT_BYTES + 8], pid[24] = "";

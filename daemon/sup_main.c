@@ -34,6 +34,7 @@ static void sup_init(struct sup *sup, const struct config *config,
 	sup->listen.fd = sup->admin_listen.fd = -1;
 	sup->control.fd = sup->journal.fd = -1;
 	sup->engine.pidfd = sup->engine.channel = -1;
+	sup->image.pidfd = sup->image.dir = -1;
 	for (int i = 0; i < SHM_POOLS_MAX; i++)
 		for (int r = -1; r < SHM_REGIONS_MAX; r++)
 			(r < 0 ? &sup->grown[i] : &sup->region[i][r])->fd = -1;
@@ -165,8 +166,11 @@ static int due_ms(const struct sup *sup, uint64_t now_ns)
 {
 	uint64_t at_ns = UINT64_MAX;
 
-	if (sup->engine.pid == 0)
+	if (sup->image.pid)
+		earlier(&at_ns, sup->image.pidfd >= 0 ? sup->image.deadline_ns : now_ns + 10000000);
+	else if (sup->engine.pid == 0)
 		earlier(&at_ns, sup->engine.restart_ns);
+	earlier(&at_ns, sup_engine_watch_due(sup));
 	if (sup->stop_ns)
 		earlier(&at_ns, sup->stop_ns);
 	if (sup->admin_pause_ns > now_ns)
@@ -190,6 +194,7 @@ static void on_due(struct sup *sup)
 		sup_engine_kill(sup, "it was told to end and did not");
 		sup->stop_ns = UINT64_MAX;
 	}
+	sup_crash_on_due(sup, now_ns);
 	sup_engine_on_due(sup, now_ns);
 }
 
@@ -212,7 +217,7 @@ static void on_signal(struct sup *sup)
 }
 
 /* What is polled for, in this order; descriptors of -1 are skipped by poll(2). */
-enum { P_SIGNALS, P_CHANNEL, P_DEATH, P_LISTEN, P_ADMIN };
+enum { P_SIGNALS, P_CHANNEL, P_DEATH, P_LISTEN, P_IMAGE, P_ADMIN };
 
 static void poll_fill(const struct sup *sup, struct pollfd p[SUP_POLL_FDS], uint64_t now_ns)
 {
@@ -224,6 +229,7 @@ static void poll_fill(const struct sup *sup, struct pollfd p[SUP_POLL_FDS], uint
 	p[P_DEATH] = (struct pollfd){.fd = e->pidfd, .events = POLLIN};
 	p[P_LISTEN] = (struct pollfd){
 		.fd = sup->admin_pause_ns > now_ns ? -1 : sup->admin_listen.fd, .events = POLLIN};
+	p[P_IMAGE] = (struct pollfd){.fd = sup->image.pidfd, .events = POLLIN};
 	for (int i = 0; i < ADMIN_CONNECTIONS; i++)
 		p[P_ADMIN + i] = (struct pollfd){
 			.fd = sup->admin[i].fd, .events = sup_admin_events(&sup->admin[i])};
@@ -247,6 +253,8 @@ static void sup_run(struct sup *sup)
 			sup_engine_on_channel(sup, p[P_CHANNEL].revents);
 		if (p[P_DEATH].revents)
 			sup_engine_on_death(sup);
+		if (p[P_IMAGE].revents)
+			sup_crash_on_image(sup);
 		if (p[P_LISTEN].revents)
 			sup_admin_accept(sup, sup_host_mono_ns()); /* poll may have lasted */
 		on_due(sup);
@@ -261,6 +269,7 @@ static void sup_fini(struct sup *sup)
 	sup_socket_close(&sup->listen);
 	for (int i = 0; i < ADMIN_CONNECTIONS; i++)
 		sup_admin_close(&sup->admin[i]);
+	sup_crash_close(sup);
 	sup_session_close_all(sup);
 	free(sup->session);
 	free(sup->change.lines);

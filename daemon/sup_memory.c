@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include "atomic.h"
@@ -101,7 +102,8 @@ static int segments_format(struct sup *sup)
 	if (r < 0)
 		return log_fail(r, "cannot map the journal");
 	sup_control_journal_format(map, sup->ctl, &sup->journal);
-	(void)munmap(map, bytes);
+	sup->jrn = map;
+	sup->jrn_bytes = bytes;
 	for (uint32_t i = 0; i < sup->config.n_pools; i++) {
 		r = sup_segment_map(&sup->region[i][0], SHM_PAGE, &map, &bytes);
 		if (r < 0)
@@ -109,6 +111,10 @@ static int segments_format(struct sup *sup)
 		sup_control_pool_format(map, sup->ctl, i, 0, &sup->region[i][0]);
 		(void)munmap(map, bytes);
 	}
+	sup->born = malloc(sizeof *sup->born);
+	if (!sup->born)
+		return log_fail(err_new(-ENOMEM), "no memory for a copy of the directory");
+	memcpy(sup->born, sup->ctl, sizeof *sup->born);
 	r = sup_life_claim(&sup->ctl->sup_word);
 	return r < 0 ? log_fail(r, "this kernel has no robust futexes") : 0;
 }
@@ -140,6 +146,44 @@ int sup_memory_make(struct sup *sup)
 	return err_fwd(r);
 }
 
+void sup_memory_born(struct sup *sup, uint32_t pool_idx, uint32_t region_idx)
+{
+	struct shm_pool_entry *was = &sup->born->pool[pool_idx];
+
+	was->region[region_idx] = sup->ctl->pool[pool_idx].region[region_idx];
+	shm_store32_rlx(&was->n_regions, region_idx + 1);
+}
+
+/* Bytes of the headers that were not as they were made. */
+static uint64_t headers_mend(struct sup *sup)
+{
+	uint64_t n = sup_control_journal_mend(sup->jrn, sup->ctl, &sup->journal), bytes;
+	void *map;
+
+	for (uint32_t p = 0; p < sup->config.n_pools; p++) {
+		for (uint32_t r = 0; r < SHM_REGIONS_MAX && sup->region[p][r].fd >= 0; r++) {
+			if (sup_segment_map(&sup->region[p][r], SHM_PAGE, &map, &bytes) < 0)
+				continue;
+			n += sup_control_pool_mend(map, sup->ctl, p, r, &sup->region[p][r]);
+			(void)munmap(map, bytes);
+		}
+	}
+	return n;
+}
+
+void sup_memory_mend(struct sup *sup)
+{
+	if (!sup->ctl || MUTANT(343)) /* 343: a directory that was scribbled over stays so */
+		return;
+	uint64_t n = sup_control_mend(sup->ctl, sup->born) + headers_mend(sup);
+	STEP("sup:mended");
+	if (n)
+		log_error("%llu bytes of the directory and of headers were not as they were made: "
+			  "the "
+			  "engine scribbled over them; they are as before",
+			(unsigned long long)n);
+}
+
 bool sup_memory_is_closed(const struct sup *sup)
 {
 	bool closed = sup_segment_is_closed(&sup->control) || sup_segment_is_closed(&sup->journal);
@@ -154,6 +198,11 @@ void sup_memory_close(struct sup *sup)
 	if (sup->ctl)
 		(void)munmap(sup->ctl, sup->ctl_bytes);
 	sup->ctl = NULL;
+	if (sup->jrn)
+		(void)munmap(sup->jrn, sup->jrn_bytes);
+	sup->jrn = NULL;
+	free(sup->born);
+	sup->born = NULL;
 	for (int i = 0; i < SHM_POOLS_MAX; i++)
 		for (int r = 0; r < SHM_REGIONS_MAX; r++)
 			sup_segment_close(&sup->region[i][r]);

@@ -181,6 +181,7 @@ static void region_publish(struct sup *sup, uint32_t idx)
 			e->name);
 	/* rel:pool.regions: region[r] is whole. */
 	shm_store32_rel(&e->n_regions, r + 1);
+	sup_memory_born(sup, idx, r);
 	log_info("pool %s: another %llu MiB of %s", e->name,
 		(unsigned long long)(sup->region[idx][r].bytes >> 20), sup->region[idx][r].why);
 	STEP("sup:region-published");

@@ -60,10 +60,12 @@ struct shm_wpool {
 	uint64_t index_bytes;        /* the runs of cur and next */
 	uint64_t unusable_bytes;     /* given up by adoption */
 	struct shm_limbo limbo;
-	bool scrub; /* what is given back is overwritten first (SHM_POOL_SCRUB) */
+	bool unverified; /* adopted, and not all checksums have been looked at: the caller ends that */
+	bool scrub;      /* what is given back is overwritten first (SHM_POOL_SCRUB) */
 };
 
-/* Tells the engine about each entry that adoption found good. */
+/* Tells the engine about each entry that adoption found good; and, with item NULL, now and then that
+ * it goes on: for a sign of life. */
 typedef void shm_pool_each(void *arg, uint64_t off, const struct shm_item *item);
 /* Barrier and scan of all sessions' pins (shm_scan_pins), now.  The set stays the caller's. */
 typedef const struct shm_pinset *shm_pool_scan(void *arg);
@@ -212,6 +214,14 @@ bool shm_pool_grow_step(struct shm_wpool *w, uint32_t chains);
 /* Bytes of the run that a due growth of the index waits for, 0: none.  The engine
  * may make room for it (shm_alloc_window); the index serves on with longer chains. */
 uint64_t shm_pool_grow_wants(const struct shm_wpool *w);
+
+/* Checksums behind an adoption: goes on from *cursor (0: the beginning) through about so many bytes of entries, and
+ * moves it; 0 again: all was looked at.  Returns how many damaged ones were found, at most max: their places in
+ * off; when it is max, the cursor stands still and the caller unlinks them first. */
+uint32_t shm_pool_find_damaged(
+	struct shm_wpool *w, uint64_t *cursor, uint64_t bytes, uint64_t *off, uint32_t max);
+/* Has the item, whose lengths were checked, its checksum? */
+bool shm_pool_item_is_whole(const struct shm_item *it);
 
 /* Limbo, for pool.c and index_write.c: room for n more entries is reserved before
  * anything is unlinked, so that retiring cannot fail.  0 or -ENOMEM. */

@@ -26,7 +26,17 @@ struct adopt {
 	shm_pool_each *each;
 	void *arg;
 	uint64_t dropped;
+	uint64_t looked; /* slots, in all */
 };
+
+enum { ADOPT_BEAT = 65536 }; /* slots after which the caller hears that it goes on */
+#define SCRUB_BEAT_BYTES (64ull << 20)
+
+static void beat(struct adopt *a)
+{
+	if (++a->looked % ADOPT_BEAT == 0 && a->each)
+		a->each(a->arg, 0, NULL);
+}
 
 /* ------------------------------------------------------------ checking items */
 
@@ -55,6 +65,7 @@ static void check_one(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, u
 {
 	struct adopt *a = arg;
 
+	beat(a);
 	if (!item_fits(a->w, word, chain, log2))
 		drop(a, slot);
 }
@@ -69,6 +80,7 @@ static void claim_one(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, u
 
 	(void)chain;
 	(void)log2;
+	beat(a);
 	if (!pool_is_current(w->ctl, it)) {
 		/* rel:index.slot: void since its store was cleared or dropped */
 		shm_store_rel(slot, 0);
@@ -84,28 +96,6 @@ static void claim_one(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, u
 	w->waste_bytes += shm_alloc_place_bytes(w->alloc, off) - kv;
 	if (a->each)
 		a->each(a->arg, off, it);
-}
-
-/* ------------------------------------------------------------ format */
-
-static int format(struct shm_wpool *w)
-{
-	struct shm_pool *p = w->hdr;
-
-	memset(&p->pool_id, 0, sizeof *p - offsetof(struct shm_pool, pool_id));
-	p->pool_id = shm_load_rlx(&w->entry->id);
-	p->formatted = w->entry->region[0].bytes;
-	p->n_classes = shm_alloc_classes(p->cls, w->bytes);
-	int r = shm_alloc_new(
-		w->base, w->entry->region, shm_load32_rlx(&w->entry->n_regions), true, &w->alloc);
-	if (r < 0)
-		return r;
-	if (shm_index_create(w, INDEX_LOG2_MIN, &w->cur) != 0)
-		return -EINVAL;
-	STEP("format:table");
-	shm_store_rel(&p->table, w->cur.word); /* rel:pool.table: the pool is formatted */
-	STEP("format:done");
-	return 0;
 }
 
 /* ------------------------------------------------------------ adopt */
@@ -190,11 +180,17 @@ static int attach_tables(struct shm_wpool *w, uint64_t *dropped)
 /* Overwrites free memory, but for what holds zeroes already: reading costs half. */
 static void scrub_free(void *arg, uint64_t off, uint64_t bytes)
 {
-	struct shm_wpool *w = arg;
-	const uint8_t *at = w->base + off;
+	struct adopt *a = arg;
+	struct shm_wpool *w = a->w;
 
-	if (at[0] || memcmp(at, at + 1, bytes - 1) != 0)
-		shm_limbo_scrub(w, off, bytes);
+	for (uint64_t n; bytes; off += n, bytes -= n) {
+		const uint8_t *at = w->base + off;
+		n = bytes < SCRUB_BEAT_BYTES ? bytes : SCRUB_BEAT_BYTES;
+		if (at[0] || memcmp(at, at + 1, n - 1) != 0)
+			shm_limbo_scrub(w, off, n);
+		if (n == SCRUB_BEAT_BYTES && a->each)
+			a->each(a->arg, 0, NULL);
+	}
 }
 
 static int adopt(struct shm_wpool *w, struct adopt *a)
@@ -227,9 +223,35 @@ static int adopt(struct shm_wpool *w, struct adopt *a)
 	/* Pages that had to be given up (their descriptors contradicted each other) are free now. */
 	(void)shm_alloc_adopt_end(w->alloc);
 	if (w->scrub && !MUTANT(87)) /* 87: what the last engine unlinked stays readable */
-		shm_alloc_walk_free(w->alloc, scrub_free, w);
+		shm_alloc_walk_free(w->alloc, scrub_free, a);
 	shm_count(&w->ctl->counter[SHM_DC_adopt_dropped], a->dropped);
+	w->unverified = w->n_entries > 0;
 	STEP("adopt:done");
+	return 0;
+}
+
+/* ------------------------------------------------------------ format */
+
+static int format(struct shm_wpool *w, struct adopt *a)
+{
+	struct shm_pool *p = w->hdr;
+	bool again = p->formatted != 0; /* it held entries, and had to start empty */
+
+	memset(&p->pool_id, 0, sizeof *p - offsetof(struct shm_pool, pool_id));
+	p->pool_id = shm_load_rlx(&w->entry->id);
+	p->formatted = w->entry->region[0].bytes;
+	p->n_classes = shm_alloc_classes(p->cls, w->bytes);
+	int r = shm_alloc_new(
+		w->base, w->entry->region, shm_load32_rlx(&w->entry->n_regions), true, &w->alloc);
+	if (r < 0)
+		return r;
+	if (w->scrub && again)
+		shm_alloc_walk_free(w->alloc, scrub_free, a);
+	if (shm_index_create(w, INDEX_LOG2_MIN, &w->cur) != 0)
+		return -EINVAL;
+	STEP("format:table");
+	shm_store_rel(&p->table, w->cur.word); /* rel:pool.table: the pool is formatted */
+	STEP("format:done");
 	return 0;
 }
 
@@ -253,7 +275,7 @@ int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, uint
 	if (shm_load_rlx(&w->entry->counter[SHM_PC_changes]) & 1)
 		shm_pool_change(w);
 	/* acq:pool.table */
-	int r = shm_load_acq(&w->hdr->table) == 0 ? format(w) : adopt(w, &a);
+	int r = shm_load_acq(&w->hdr->table) == 0 ? format(w, &a) : adopt(w, &a);
 	if (r < 0)
 		shm_pool_close(w);
 	else

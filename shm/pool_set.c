@@ -117,7 +117,8 @@ static int begin(struct publish *p, struct shm_changed *ret, const struct shm_it
 	}
 	if (p->ref.word)
 		old = shm_pool_item(p->w, shm_word_off(p->ref.word));
-	if (old && pool_is_live(old, p->set.key.epoch, p->set.now_ms * NS_PER_MS))
+	if (old && pool_is_live(old, p->set.key.epoch, p->set.now_ms * NS_PER_MS) &&
+		(!p->w->unverified || shm_pool_item_is_whole(old)))
 		*ret_old = old;
 	p->live = *ret_old != NULL;
 	p->created_ns = p->live ? old->created_ns : p->set.now_wall_ns;

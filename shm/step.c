@@ -20,6 +20,7 @@ static const char *seen[SEEN_MAX];
 static int n_seen, record_fd = -1;
 static char kill_name[NAME_BYTES], kill_once[PATH_BYTES];
 static long kill_nth, kill_passes;
+static int hang_there;
 
 static void record(const char *name)
 {
@@ -41,8 +42,11 @@ static void kill_here(const char *name)
 		return;
 	if (kill_nth && ++kill_passes != kill_nth)
 		return;
-	if (unlink(kill_once) == 0)
-		raise(SIGKILL);
+	if (unlink(kill_once) != 0)
+		return;
+	while (hang_there)
+		__asm__ volatile(""); /* bare: a loop that stays */
+	raise(SIGKILL);
 }
 
 void step_from_env(void)
@@ -56,10 +60,11 @@ void step_from_env(void)
 	if (strncmp(order, "record:", 7) == 0) {
 		record_fd = open(order + 7, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
 		shm_step_hook = record_fd >= 0 ? record : NULL;
-	} else if (strncmp(order, "kill:", 5) == 0) {
+	} else if (strncmp(order, "kill:", 5) == 0 || strncmp(order, "hang:", 5) == 0) {
 		/* NAME itself holds one colon: kill:module:moment:NTH:ONCE */
 		char mod[NAME_BYTES / 2], moment[NAME_BYTES / 2];
-		if (sscanf(order, "kill:%31[^:]:%31[^:]:%ld:%511s", mod, moment, &kill_nth,
+		hang_there = order[0] == 'h';
+		if (sscanf(order + 5, "%31[^:]:%31[^:]:%ld:%511s", mod, moment, &kill_nth,
 			    kill_once) == 4) {
 			(void)snprintf(kill_name, sizeof kill_name, "%s:%s", mod, moment);
 			shm_step_hook = kill_here;

@@ -13,6 +13,7 @@
  *                                if unlink(ONCE) succeeds: so exactly one
  *                                process of a tree dies, exactly once.  NTH 0: at
  *                                the first pass after somebody has made ONCE again
+ *   HC_STEP=hang:NAME:NTH:ONCE   the same, but it loops there for ever
  *   HC_MUTANT=n                  switches planted bug n on (tests/README.md lists them)
  *
  * Only the daemon, the command line and tests obey the environment; the library

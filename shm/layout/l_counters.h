@@ -36,7 +36,8 @@
 	X(loop, "kind", G, "the engine waits with: 1 io_uring, 2 io_uring-plain, 3 epoll") \
 	X(requests_denied, "requests", C, "requests refused because their user may not do that") \
 	X(purge_turn_ns, "ns", G, "longest turn of the loop while cleared entries were removed") \
-	X(tick_ns, "ns", G, "time between two heartbeats, as configured")
+	X(tick_ns, "ns", G, "time between two heartbeats, as configured") \
+	X(unverified, "pools", G, "adopted, their checksums not yet all looked at")
 
 /* [W: eng, relaxed; R: all] in shm_pool_entry.counter[].  limit = live + overhead + free +
  * limbo + unusable, each counted on its own. */
@@ -60,7 +61,8 @@
 	X(pressures, "times", C, "times that eviction in the background was begun") \
 	X(moved_entries, "entries", C, "entries moved to other places to make room") \
 	X(hole_bytes, "bytes", G, "of the regions: given back to the system, not in limit_bytes") \
-	X(squeezes, "times", C, "steps smaller because the system was short of memory")
+	X(squeezes, "times", C, "steps smaller because the system was short of memory") \
+	X(emptied, "times", C, "started empty because engines crashed at it again and again")
 
 /* [W: eng, relaxed; R: all] in shm_store_entry.counter[].  Hits and misses are
  * counted by the readers themselves (l_client.h); those of dead sessions are

@@ -25,6 +25,8 @@
  * answer, and sends the unanswered again, in order, on a new connection.
  * Result of request n: result[n % SHM_RESULTS], if its request word says n.
  *
+ * at_pool says where an engine that died was at work: the supervisor counts crashes by it.
+ *
  * Invariants:
  *   I15  intent.state is NONE or SET; when SET its slot lies in a TABLE run, or is a store's epoch
  */
@@ -102,12 +104,14 @@ struct shm_journal {
 	uint32_t pad0;            /* [W: none] */
 	uint64_t frames_off;      /* [W: sup at create; R: eng] bytes; WAL staging frames */
 	uint64_t frames_bytes;    /* [W: sup at create; R: eng] 0: no durable store */
-	uint8_t pad1[3880];       /* [W: none] reserved: zero until a minor says otherwise */
+	shm_u64 at_pool;          /* [W: eng; R: sup] 1 + index of the pool that it is at work on; 0: none */
+	uint8_t pad1[3872];       /* [W: none] reserved: zero until a minor says otherwise */
 };
 SHM_SIZE(shm_journal, 4096);
 SHM_AT(shm_journal, intent, 64);
 SHM_AT(shm_journal, n_sessions, 192);
 SHM_AT(shm_journal, frames_off, 200);
 SHM_AT(shm_journal, frames_bytes, 208);
+SHM_AT(shm_journal, at_pool, 216);
 
 #endif

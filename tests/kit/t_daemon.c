@@ -1,6 +1,8 @@
 /* t_daemon.c - a hypercached of the test's own (t_daemon.h). */
 #include "t_daemon.h"
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -138,6 +140,28 @@ pid_t t_daemon_engine(const struct t_daemon *d)
 		t_fail(__FILE__, __LINE__, "the supervisor (pid %d) has no engine",
 			(int)d->proc->pid);
 	return pid;
+}
+
+int t_daemon_segment(const struct t_daemon *d, const char *name)
+{
+	char dir[64], path[512], want[128], is[256];
+	const struct dirent *e;
+	int fd = -1;
+
+	(void)snprintf(dir, sizeof dir, "/proc/%d/fd", (int)d->proc->pid);
+	int n = snprintf(want, sizeof want, "/memfd:hypercache-%s (deleted)", name);
+	DIR *fds = opendir(dir);
+	while (fds && fd < 0 && (e = readdir(fds))) {
+		(void)snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+		if (readlink(path, is, sizeof is) == n && memcmp(is, want, (size_t)n) == 0)
+			fd = open(path, O_RDWR | O_CLOEXEC);
+	}
+	if (fds)
+		closedir(fds);
+	if (fd < 0)
+		t_fail(__FILE__, __LINE__, "no segment %s can be opened: %s", name,
+			strerror(errno));
+	return fd;
 }
 
 void t_daemon_wait_gone(pid_t pid)

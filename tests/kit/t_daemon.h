@@ -59,6 +59,10 @@ pid_t t_daemon_kill_engine(struct t_daemon *d, int sig);
  * such line of the log is found once; needs log_level info, the default. */
 pid_t t_daemon_wait_engine(struct t_daemon *d, pid_t former);
 
+/* One of the daemon's segments, open for writing: "control", "journal", or the name of a pool (its first region).
+ * For planting damage; the caller closes it. */
+int t_daemon_segment(const struct t_daemon *d, const char *name);
+
 /* Waits until an engine that was running, and is to end by itself, is gone. */
 void t_daemon_wait_gone(pid_t engine);
 
