@@ -3,6 +3,7 @@
 #include "pol.h"
 #include <stddef.h>
 #include <string.h>
+#include "pol_auto.h"
 #include "pol_lfu.h"
 #include "pol_queue.h"
 #include "pol_s3fifo.h"
@@ -16,6 +17,7 @@ static const struct pol_ops *const all[] = {
 	&pol_lfu,
 	&pol_fifo,
 	&pol_ttl,
+	&pol_auto,
 	NULL,
 };
 
