@@ -6,6 +6,7 @@
  *   op_*.c         one request each                                  (op.h)
  *   eng_peer.c     who is at the other end of a connection, and what he may
  *   eng_session.c  sessions: their segments, death
+ *   eng_fold.c     what ended sessions have counted
  *   eng_sup.c      the channel to the supervisor
  *   eng_config.c   a new configuration, taken over whole; the directory of stores
  *   eng_store.c    stores and pools, the policies' bookkeeping
@@ -320,12 +321,6 @@ void eng_session_end(struct eng_session *s, enum eng_session_why why);
 void eng_session_look(struct eng_session *s);
 void eng_session_look_all(struct eng *e);
 void eng_session_tick(struct eng *e);
-/* What it has counted at directory entry i; it can lie, up to a limit. */
-void eng_session_reads(
-	const struct eng_session *s, uint32_t i, uint64_t *ret_hits, uint64_t *ret_misses);
-/* Directory entry i is about to belong to another store, with counters of 0: what living sessions
- * have counted there does not count. */
-void eng_session_reads_forget(struct eng *e, uint32_t i);
 void eng_session_revoke(
 	struct eng_session *s, uint64_t bytes); /* rule P12; the caller scans again */
 
@@ -392,6 +387,21 @@ void eng_store_moved(struct eng_pool *p, uint64_t off, uint64_t to);
 /* Bytes of places that a store has above what it is guaranteed: what others' writes may take. */
 uint64_t eng_store_spare(const struct eng_store *s);
 void eng_store_weigh(struct eng *e); /* each tick: what more memory is worth to each store */
+
+/* eng_fold.c */
+struct eng_reads {
+	uint64_t hits, misses, hit_bytes;
+};
+/* What a client has counted at directory entry i in its first n_blocks blocks, of at most s->n_blocks; it
+ * can lie, up to a limit. */
+void eng_fold_reads(
+	const struct eng_session *s, uint32_t n_blocks, uint32_t i, struct eng_reads *ret);
+void eng_fold(struct eng_session *s); /* it ends: all that it has counted goes to the totals */
+void eng_fold_adopt(
+	struct eng *e); /* what the last engine was about to, behind eng_session_adopt */
+/* Directory entry i is about to belong to another store, with counters of 0: what living sessions
+ * have counted there does not count. */
+void eng_fold_forget(struct eng *e, uint32_t i);
 
 /* eng_hint.c */
 /* Gives the policies what the clients' touch rings hold; looks at about n_blocks rings. */

@@ -65,7 +65,7 @@ static void place_fill(struct eng *e, uint32_t i, const struct config_store *s)
 	for (uint32_t n = 0; n < SHM_COUNTERS_MAX; n++)
 		shm_store_rlx(&se->counter[n], 0);
 	if (!MUTANT(184)) /* 184: what was read of the former store counts for this one */
-		eng_session_reads_forget(e, i);
+		eng_fold_forget(e, i);
 	memset(se->name, 0, sizeof se->name);
 	memset(se->policy, 0, sizeof se->policy);
 	sup_control_store_put(se, s);

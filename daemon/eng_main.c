@@ -270,6 +270,7 @@ static int adopt_all(struct eng *e)
 	if (r < 0)
 		return err_fwd(r);
 	decide_intent(e);
+	eng_fold_adopt(e);
 	e->may_barrier = e->config->membarrier != CONFIG_MEMBARRIER_OFF && shm_barrier_is_allowed();
 	e->now_ns = eng_clock_ns();
 	eng_config_start(e);

@@ -140,15 +140,17 @@ bool eng_recent_turn(struct eng *e)
 		return false;
 	for (; r->pos < e->n_scan && looked < ENG_RECENT_BLOCKS; r->pos++) {
 		const struct eng_session *s = &e->session[e->scan_slot[r->pos]];
+		uint32_t n = shm_load32_rlx(&s->seg->blocks_used);
+		n = n < s->n_blocks ? n : s->n_blocks;
 		for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
-			uint64_t hits, misses;
+			struct eng_reads reads;
 			if (!e->store[i].id)
 				continue;
-			eng_session_reads(s, i, &hits, &misses);
-			r->store[i].hits += hits;
-			r->store[i].misses += misses;
+			eng_fold_reads(s, n, i, &reads);
+			r->store[i].hits += reads.hits;
+			r->store[i].misses += reads.misses;
 		}
-		looked += 1 + shm_load32_rlx(&s->seg->blocks_used) % SHM_BLOCKS_MAX;
+		looked += 1 + n;
 	}
 	if (r->pos >= e->n_scan)
 		sample_end(e);

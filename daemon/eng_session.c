@@ -42,8 +42,6 @@
 #define SO_PEERPIDFD 77 /* Linux 6.5 */
 #endif
 
-#define FOLD_MAX (1ull << 48) /* what one client can claim to have read */
-
 /* ------------------------------------------------------------------ scan set */
 
 static void scan_add(struct eng_session *s)
@@ -129,54 +127,6 @@ void eng_session_look(struct eng_session *s)
 		eng_session_end(s, ENG_ENDED_DEAD);
 }
 
-static uint64_t fold_one(const shm_u64 *x, uint64_t room)
-{
-	uint64_t v = shm_load_rlx(x);
-
-	return v < room || MUTANT(57) ? v : room; /* 57: a client's counts are believed */
-}
-
-void eng_session_reads(
-	const struct eng_session *s, uint32_t i, uint64_t *ret_hits, uint64_t *ret_misses)
-{
-	const struct shm_block *b = (const struct shm_block *)(const void *)(s->seg + 1);
-	uint32_t used = shm_load32_rlx(&s->seg->blocks_used);
-
-	if (used > s->n_blocks)
-		used = s->n_blocks;
-	*ret_hits = *ret_misses = 0;
-	for (uint32_t k = 0; k < used; k++) {
-		*ret_hits += fold_one(&b[k].store[i].hits, FOLD_MAX - *ret_hits);
-		*ret_misses += fold_one(&b[k].store[i].misses, FOLD_MAX - *ret_misses);
-	}
-}
-
-/* It goes to the totals. */
-static void session_fold(struct eng_session *s)
-{
-	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
-		uint64_t hits, misses;
-		if (!s->e->store[i].id)
-			continue;
-		eng_session_reads(s, i, &hits, &misses);
-		shm_count(&s->e->store[i].entry->counter[SHM_SC_folded_hits], hits);
-		shm_count(&s->e->store[i].entry->counter[SHM_SC_folded_misses], misses);
-	}
-}
-
-void eng_session_reads_forget(struct eng *e, uint32_t i)
-{
-	struct shm_store_entry *se = &e->ctl->store[i];
-
-	for (uint32_t n = 0; n < e->n_scan; n++) {
-		const struct eng_session *s = &e->session[e->scan_slot[n]];
-		uint64_t hits, misses;
-		eng_session_reads(s, i, &hits, &misses);
-		shm_count(&se->counter[SHM_SC_folded_hits], -hits);
-		shm_count(&se->counter[SHM_SC_folded_misses], -misses);
-	}
-}
-
 static void pins_void(struct eng *e, uint32_t slot)
 {
 	shm_u64 *gen = &e->ctl->pin_gen[slot];
@@ -195,7 +145,7 @@ void eng_session_end(struct eng_session *s, enum eng_session_why why)
 		: why == ENG_ENDED_DEAD ? "death"
 					: "refused");
 	s->state = ENG_SESSION_ENDING;
-	session_fold(s); /* who sees one session fewer sees what it had counted */
+	eng_fold(s); /* who sees one session fewer sees what it had counted */
 	if (why == ENG_ENDED_DEAD)
 		eng_count(e, SHM_DC_sessions_dead, 1);
 	scan_remove(s);

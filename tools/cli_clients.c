@@ -33,13 +33,13 @@ static uint64_t age_ns(const struct hypercache_admin_session *s)
 /* Reads of all stores, and how many of them were hits. */
 static uint64_t reads(const struct hypercache_admin_session *s, uint64_t *ret_hits)
 {
-	uint64_t sum = 0, hits, misses;
+	uint64_t sum = 0;
 
 	*ret_hits = 0;
 	for (uint32_t i = 0; i < SHM_BLOCK_STORES; i++) {
-		hypercache_admin_reads(s, i, &hits, &misses);
-		*ret_hits += hits;
-		sum += hits + misses;
+		struct hypercache_reads r = hypercache_admin_reads(s, i);
+		*ret_hits += r.hits;
+		sum += r.hits + r.misses;
 	}
 	return sum;
 }

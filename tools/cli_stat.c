@@ -355,6 +355,7 @@ static void store_json(const struct hypercache_admin *a, struct json *j, uint32_
 	json_u64(j, "default_ttl_ms", shm_load_rlx(&e->default_ttl_ns) / 1000000);
 	json_u64(j, "hits", sum.hits);
 	json_u64(j, "misses", sum.misses);
+	json_u64(j, "hit_bytes", sum.hit_bytes);
 	if (hypercache_hit_ratio(sum) >= 0)
 		json_double(j, "hit_ratio", hypercache_hit_ratio(sum));
 	for (int k = 0; k < N_WINDOWS; k++) {

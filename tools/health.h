@@ -9,12 +9,10 @@
 #include <stdbool.h>
 #include "hypercache_admin.h"
 
-/* Reads of one store: those of living sessions, and those of all that have ended. */
-struct hypercache_reads {
-	uint64_t hits, misses;
-};
+/* Reads of one store: those of living sessions, and those of all that have ended.  Exact, however
+ * many end meanwhile; only while an engine is dead that died at that very moment, it may be too high. */
 struct hypercache_reads hypercache_reads(const struct hypercache_admin *a, uint32_t store_idx);
-/* The same of about the last 1, 10 or 60 seconds, as the engine adds them up once a second. */
+/* Hits and misses of about the last 1, 10 or 60 seconds, as the engine adds them up once a second. */
 struct hypercache_reads hypercache_reads_lately(
 	const struct hypercache_admin *a, uint32_t store_idx, uint32_t seconds);
 /* Hits of all reads, 0..1; negative: there were none. */

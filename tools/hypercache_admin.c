@@ -464,22 +464,27 @@ static const struct shm_block *block_of(const struct hypercache_admin_session *s
 	return (const struct shm_block *)((const uint8_t *)s->seg + sizeof *s->seg) + i;
 }
 
-static uint64_t clip(uint64_t n)
-{
-	return n < HYPERCACHE_ADMIN_COUNT_MAX ? n : HYPERCACHE_ADMIN_COUNT_MAX;
-}
+static uint64_t clip(uint64_t n, uint64_t max) { return n < max ? n : max; }
 
-void hypercache_admin_reads(const struct hypercache_admin_session *s, uint32_t store_idx,
-	uint64_t *ret_hits, uint64_t *ret_misses)
+struct hypercache_reads hypercache_admin_reads(
+	const struct hypercache_admin_session *s, uint32_t store_idx)
 {
-	*ret_hits = *ret_misses = 0;
+	const uint64_t max = HYPERCACHE_ADMIN_COUNT_MAX, bytes_max = HYPERCACHE_ADMIN_BYTES_MAX;
+	struct hypercache_reads sum = {0};
+
 	for (uint32_t i = 0; i < s->n_blocks && store_idx < SHM_BLOCK_STORES; i++) {
 		const struct shm_store_reads *r = &block_of(s, i)->store[store_idx];
-		*ret_hits += clip(shm_load_rlx(&r->hits));
-		*ret_misses += clip(shm_load_rlx(&r->misses));
+		sum.hits = clip(sum.hits + clip(shm_load_rlx(&r->hits), max), max);
+		sum.misses = clip(sum.misses + clip(shm_load_rlx(&r->misses), max), max);
+		sum.hit_bytes = clip(
+			sum.hit_bytes + clip(shm_load_rlx(&r->hit_bytes), bytes_max), bytes_max);
 	}
-	*ret_hits = clip(*ret_hits);
-	*ret_misses = clip(*ret_misses);
+	return sum;
+}
+
+bool hypercache_admin_is_folded(const struct hypercache_admin_session *s)
+{
+	return shm_load_rlx(&s->seg->folded) != 0;
 }
 
 uint64_t hypercache_admin_count(const struct hypercache_admin_session *s, enum shm_block_counter c)
@@ -487,8 +492,8 @@ uint64_t hypercache_admin_count(const struct hypercache_admin_session *s, enum s
 	uint64_t sum = 0;
 
 	for (uint32_t i = 0; i < s->n_blocks; i++)
-		sum += clip(shm_load_rlx(&block_of(s, i)->counter[c]));
-	return clip(sum);
+		sum += clip(shm_load_rlx(&block_of(s, i)->counter[c]), HYPERCACHE_ADMIN_COUNT_MAX);
+	return clip(sum, HYPERCACHE_ADMIN_COUNT_MAX);
 }
 
 void hypercache_admin_pins(const struct hypercache_admin *a,

@@ -15,6 +15,7 @@
 #ifndef HC_TOOLS_HYPERCACHE_ADMIN_H
 #define HC_TOOLS_HYPERCACHE_ADMIN_H
 
+#include <stdbool.h>
 #include "../daemon/admin.h"
 #include "layout/l_client.h"
 #include "layout/l_control.h"
@@ -85,8 +86,15 @@ void hypercache_admin_close(struct hypercache_admin *a);
 /* Reads that a session has counted of a store, over its threads; each number clipped to
  * HYPERCACHE_ADMIN_COUNT_MAX, so that a liar spoils no sum. */
 #define HYPERCACHE_ADMIN_COUNT_MAX (UINT64_C(1) << 48)
-void hypercache_admin_reads(const struct hypercache_admin_session *s, uint32_t store_idx,
-	uint64_t *ret_hits, uint64_t *ret_misses);
+#define HYPERCACHE_ADMIN_BYTES_MAX (UINT64_C(1) << 52)
+struct hypercache_reads {
+	uint64_t hits, misses, hit_bytes;
+};
+struct hypercache_reads hypercache_admin_reads(
+	const struct hypercache_admin_session *s, uint32_t store_idx);
+
+/* Are its counts in the totals already?  It has ended since. */
+bool hypercache_admin_is_folded(const struct hypercache_admin_session *s);
 
 /* One of a session's own counters, over its threads, clipped likewise. */
 uint64_t hypercache_admin_count(const struct hypercache_admin_session *s, enum shm_block_counter c);

@@ -37,7 +37,13 @@
 	X(requests_denied, "requests", C, "requests refused because their user may not do that") \
 	X(purge_turn_ns, "ns", G, "longest turn of the loop while cleared entries were removed") \
 	X(tick_ns, "ns", G, "time between two heartbeats, as configured") \
-	X(unverified, "pools", G, "adopted, their checksums not yet all looked at")
+	X(unverified, "pools", G, "adopted, their checksums not yet all looked at") \
+	X(folds, "changes", C, "begun and ended additions of a session to the totals") \
+	X(folded_retries, "times", C, "retries of sessions that have ended") \
+	X(folded_views, "calls", C, "views of sessions that have ended") \
+	X(folded_expired_seen, "reads", C, "expired_seen of sessions that have ended") \
+	X(folded_damage_seen, "times", C, "damage_seen of sessions that have ended") \
+	X(folded_hints_left_out, "hints", C, "hints_left_out of sessions that have ended")
 
 /* [W: eng, relaxed; R: all] in shm_pool_entry.counter[].  limit = live + overhead + free +
  * limbo + unusable, each counted on its own. */
@@ -66,7 +72,7 @@
 
 /* [W: eng, relaxed; R: all] in shm_store_entry.counter[].  Hits and misses are
  * counted by the readers themselves (l_client.h); those of dead sessions are
- * folded into the two folded_ words here.  What ends in _1s, _10s or _60s is how much
+ * folded into the folded_ words here.  What ends in _1s, _10s or _60s is how much
  * a number has grown in about so many seconds (eng_recent.c). */
 #define SHM_STORE_COUNTERS(X) \
 	X(entries, "entries", G, "live entries") \
@@ -99,9 +105,11 @@
 	X(misses_60s, "reads", G, "misses of the last minute") \
 	X(evicted_60s, "entries", G, "evicted in the last minute") \
 	X(evicted_limit_60s, "entries", G, "evicted_limit of the last minute") \
-	X(refused_full_60s, "requests", G, "refused_full of the last minute")
+	X(refused_full_60s, "requests", G, "refused_full of the last minute") \
+	X(folded_hit_bytes, "bytes", C, "of values found by sessions that have ended")
 
-/* [W: cli, relaxed; R: eng, tools] in shm_block.counter[]: one thread's own.  Hits, misses and
+/* Each of these has a folded_ one of the daemon, for sessions that have ended.
+ * [W: cli, relaxed; R: eng, tools] in shm_block.counter[]: one thread's own.  Hits, misses and
  * bytes stand per store in shm_block.store[]; their sums are not counted again. */
 #define SHM_BLOCK_COUNTERS(X) \
 	X(retries, "times", C, "a slot or table changed under a look-up, which began again") \

@@ -1,6 +1,6 @@
 /* l_journal.h - the journal: what makes a mutation happen exactly once.
  *
- *   0      header: intent
+ *   0      header: intent, fold
  *   4096   sessions[n], 4096 each: the last SHM_RESULTS results
  *   then   room for WAL frames (none yet: frames_bytes = 0)
  *
@@ -89,13 +89,36 @@ SHM_AT(shm_result, value, 24);
 
 struct shm_journal_session {
 	shm_u64 session_id; /* [W: eng; R: eng] whose results these are; 0: nobody's */
-	uint64_t pad0[7];   /* [W: none] */
+	shm_u64 folded;     /* [W: eng; R: eng] the session here whose counts are in the totals */
+	uint64_t pad0[6];   /* [W: none] */
 	struct shm_result result[SHM_RESULTS]; /* [W: eng; R: eng] by request number */
 	uint8_t pad1[1984]; /* [W: none] */
 };
 SHM_SIZE(shm_journal_session, 4096);
 SHM_AT(shm_journal_session, session_id, 0);
+SHM_AT(shm_journal_session, folded, 8);
 SHM_AT(shm_journal_session, result, 64);
+
+/* What the totals are to be when a session's counts have come to them (eng_fold.c). */
+#define SHM_FOLD_STORES 64
+#define SHM_FOLD_BLOCK 8
+struct shm_fold {
+	shm_u64 session_id; /* [W: eng, last; R: eng] of the session; 0: none is under way */
+	uint32_t slot;      /* [W: eng; R: eng] of that session */
+	uint32_t pad0;      /* [W: none] */
+	uint64_t hits[SHM_FOLD_STORES];      /* [W: eng; R: eng] folded_hits, by index of the store */
+	uint64_t misses[SHM_FOLD_STORES];    /* [W: eng; R: eng] folded_misses */
+	uint64_t hit_bytes[SHM_FOLD_STORES]; /* [W: eng; R: eng] folded_hit_bytes */
+	uint64_t block[SHM_FOLD_BLOCK];      /* [W: eng; R: eng] enum shm_block_counter, of all sessions */
+	uint64_t pad1[6];   /* [W: none] */
+};
+SHM_SIZE(shm_fold, 1664);
+SHM_AT(shm_fold, session_id, 0);
+SHM_AT(shm_fold, slot, 8);
+SHM_AT(shm_fold, hits, 16);
+SHM_AT(shm_fold, misses, 528);
+SHM_AT(shm_fold, hit_bytes, 1040);
+SHM_AT(shm_fold, block, 1552);
 
 struct shm_journal {
 	struct shm_segment seg;   /* [W: sup at create; R: eng] kind JOURNAL */
@@ -105,7 +128,9 @@ struct shm_journal {
 	uint64_t frames_off;      /* [W: sup at create; R: eng] bytes; WAL staging frames */
 	uint64_t frames_bytes;    /* [W: sup at create; R: eng] 0: no durable store */
 	shm_u64 at_pool;          /* [W: eng; R: sup] 1 + index of the pool that it is at work on; 0: none */
-	uint8_t pad1[3872];       /* [W: none] reserved: zero until a minor says otherwise */
+	uint64_t pad1[4];         /* [W: none] */
+	struct shm_fold fold;     /* [W: eng; R: eng] the counts that are under way to the totals */
+	uint8_t pad2[2176];       /* [W: none] reserved: zero until a minor says otherwise */
 };
 SHM_SIZE(shm_journal, 4096);
 SHM_AT(shm_journal, intent, 64);
@@ -113,5 +138,6 @@ SHM_AT(shm_journal, n_sessions, 192);
 SHM_AT(shm_journal, frames_off, 200);
 SHM_AT(shm_journal, frames_bytes, 208);
 SHM_AT(shm_journal, at_pool, 216);
+SHM_AT(shm_journal, fold, 256);
 
 #endif

@@ -15,7 +15,7 @@
 #include "step.h"
 
 enum { POOL_BYTES = 1 << 20, KEYS = 64, SESSIONS = 2, WORD_INPUT_BYTES = 10 };
-#define CLAIM_MAX (1ull << 48) /* FOLD_MAX of daemon/eng_session.c */
+#define CLAIM_MAX (1ull << 48) /* READS_MAX of daemon/eng_fold.c */
 #define LOST_CLAIM_MAX (1ull << 32)
 
 static struct t_pool p;
@@ -85,6 +85,8 @@ static void engine_start(void)
 		set_key(i);
 }
 
+static uint64_t session_ids = 1000;
+
 static void session_begin(uint32_t slot, uint32_t n_blocks, uint32_t pools)
 {
 	size_t bytes = sizeof(struct shm_client) + n_blocks * sizeof(struct shm_block);
@@ -94,7 +96,7 @@ static void session_begin(uint32_t slot, uint32_t n_blocks, uint32_t pools)
 	CHECK(at != MAP_FAILED && mprotect(at, bytes, PROT_READ | PROT_WRITE) == 0);
 	*s = (struct eng_session){.state = ENG_SESSION_LIVE,
 		.slot = slot,
-		.id = slot + 1,
+		.id = ++session_ids, /* none recurs */
 		.peer = {.read_pools = pools},
 		.memfd = -1,
 		.pidfd = -1,

@@ -3,11 +3,13 @@
 #include <sys/mman.h>
 #include "../kit/t.h"
 #include "../../daemon/eng.h"
+#include "journal.h"
 
 enum { STORES = 3, SESSIONS = 5, TICK_MS = 500, MAX_S = 200 };
 
 static struct eng *e;
 static struct shm_control *ctl;
+static uint64_t ids;
 static uint64_t done[STORES][MAX_S + 1][2]; /* hits and misses, by second */
 static uint64_t total[STORES][2];
 
@@ -23,7 +25,8 @@ static void session_add(uint32_t i)
 
 	CHECK(seg);
 	shm_store32_rlx(&seg->blocks_used, 2);
-	*s = (struct eng_session){.slot = i, .seg = seg, .n_blocks = 2, .e = e};
+	*s = (struct eng_session){
+		.slot = i, .id = ++ids, .memfd = -1, .seg = seg, .n_blocks = 2, .e = e};
 	e->scan_slot[e->n_scan++] = i;
 }
 
@@ -36,7 +39,9 @@ static void world_begin(void)
 	e->now_ns = 77 * ENG_NS_PER_S;
 	e->session = calloc(SESSIONS, sizeof *e->session);
 	e->scan_slot = calloc(SESSIONS, sizeof *e->scan_slot);
-	CHECK(e->session && e->scan_slot);
+	e->journal = calloc(1, shm_journal_bytes(SESSIONS));
+	CHECK(e->session && e->scan_slot && e->journal);
+	e->n_sessions = SESSIONS;
 	for (uint32_t i = 0; i < SESSIONS; i++)
 		session_add(i);
 	for (uint32_t i = 0; i < STORES; i++)
@@ -49,6 +54,7 @@ static void world_end(void)
 		free((void *)(uintptr_t)e->session[i].seg);
 	free(e->session);
 	free(e->scan_slot);
+	free(e->journal);
 	free(ctl);
 	free(e);
 }
@@ -74,12 +80,7 @@ static void read_one(uint32_t session, uint32_t store, int what, uint32_t second
 /* As eng_session_end() does: its counts go to the totals, and it is not looked at any more. */
 static void session_ends(uint32_t session)
 {
-	for (uint32_t i = 0; i < STORES; i++) {
-		uint64_t hits, misses;
-		eng_session_reads(&e->session[session], i, &hits, &misses);
-		shm_count(&ctl->store[i].counter[SHM_SC_folded_hits], hits);
-		shm_count(&ctl->store[i].counter[SHM_SC_folded_misses], misses);
-	}
+	eng_fold(&e->session[session]);
 	uint32_t at = 0;
 	while (e->scan_slot[at] != session)
 		at++;
@@ -149,9 +150,9 @@ TEST(a_session_that_ends_in_the_middle_of_a_sample_is_counted_once)
 		e->n_scan = 3;
 		for (uint32_t i = 0; i < 3; i++) {
 			const struct eng_session *s = &e->session[e->scan_slot[i]];
-			uint64_t hits, misses;
-			eng_session_reads(s, 1, &hits, &misses);
-			e->recent.store[1].hits += hits;
+			struct eng_reads r;
+			eng_fold_reads(s, 2, 1, &r);
+			e->recent.store[1].hits += r.hits;
 		}
 		e->recent.pos = 3;
 		e->n_scan = n_scan;
@@ -192,7 +193,7 @@ TEST(another_store_at_the_same_place_begins_with_nothing)
 	CHECK_EQ(gauge(2, SHM_SC_hits_60s), SESSIONS);
 	for (int i = 0; i < SHM_COUNTERS_MAX; i++)
 		shm_store_rlx(&ctl->store[2].counter[i], 0);
-	eng_session_reads_forget(e, 2);
+	eng_fold_forget(e, 2);
 	eng_recent_store_begins(e, 2);
 	read_one(1, 2, 0, 1);
 	tick();
