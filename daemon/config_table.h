@@ -159,8 +159,9 @@
 		"Who of those who may read the pool may also change it; a list as of read. " \
 		"Root and the user of the daemon always may.") \
 	POOL(pressure_low, fraction, "", "0", "1", "0.85", LIVE, \
-		"Part of the pool in use from which on eviction runs in the background, store by store, the one " \
-		"that is most above its guarantee first, and new keys have to be worth more than what would go.") \
+		"Part of the pool in use from which on eviction runs in the background, store by store, the one to " \
+		"which memory is worth clearly less first, else the one that is most above its guarantee; and new " \
+		"keys have to be worth more than what would go.") \
 	POOL(pressure_high, fraction, "", "0", "1", "0.9", LIVE, \
 		"Part of the pool in use from which on the least valuable entries of all its stores go first.") \
 	POOL(pressure_full, fraction, "", "0", "1", "0.95", LIVE, \

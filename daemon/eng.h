@@ -17,6 +17,7 @@
  *   eng_expiry.c   takes away what is over
  *   eng_resize.c   how large a pool is
  *   eng_pressure.c how full a pool may become, and a store
+ *   eng_worth.c    to whom memory is worth more
  *
  * README.md beside this file has the rules.  One thread; nothing here is fork-safe.
  */
@@ -29,6 +30,7 @@
 #include "heritage.h"
 #include "log.h"
 #include "pol.h"
+#include "pol_ghost.h"
 #include "pool.h"
 #include "wheel.h"
 #include "wire.h"
@@ -137,24 +139,18 @@ struct eng_conn {
 
 /* -------------------------------------------------------- stores and pools */
 
-/* Of eng_store.worth: its unit, and how much longer it remembers than one tick. */
-enum {
-	ENG_WORTH_ONE = 1 << 20,
-	ENG_WORTH_TICKS = 4,
-};
-
 struct eng_store {
 	uint64_t id; /* 0: unused */
 	uint32_t idx, pool_idx;
 	struct pol *pol;
 	struct shm_store_entry *entry; /* in the control segment */
-	/* What more memory would be worth to it: keys that came back a short time after they were
-	 * evicted, for each page that it has, in 1/ENG_WORTH_ONE, over the last ticks. */
-	uint64_t worth;
-	uint64_t ghost_hits;      /* at the last tick */
-	uint64_t max_value_bytes; /* as configured */
-	uint32_t jitter_ppm;      /* of a time to live: taken off by chance, at most */
-	bool dropped;             /* not in the directory any more: its entries are being removed */
+	uint64_t worth;                /* of more memory to it (eng_worth.c); only ever compared */
+	struct pol_ghost ghost;        /* a sample of what it lost for want of room */
+	uint64_t ghost_limit;          /* fingerprints in it, at most */
+	uint64_t regret;               /* keys of the ghost that came back since the last tick */
+	uint64_t max_value_bytes;      /* as configured */
+	uint32_t jitter_ppm;           /* of a time to live: taken off by chance, at most */
+	bool dropped;       /* not in the directory any more: its entries are being removed */
 	struct wheel wheel; /* which entries are over when; its numbers are the policy's nodes */
 	bool told_wheel;    /* the log has it that there is no memory for timers */
 };
@@ -386,7 +382,13 @@ int eng_store_got(
 void eng_store_moved(struct eng_pool *p, uint64_t off, uint64_t to);
 /* Bytes of places that a store has above what it is guaranteed: what others' writes may take. */
 uint64_t eng_store_spare(const struct eng_store *s);
-void eng_store_weigh(struct eng *e); /* each tick: what more memory is worth to each store */
+
+/* eng_worth.c: to whom memory is worth more. */
+void eng_worth_evicted(struct eng_store *s, uint64_t hash); /* it lost a key for want of room */
+void eng_worth_written(struct eng_store *s, uint64_t hash); /* it got one that was not there */
+void eng_worth_tick(struct eng *e);
+/* Is more memory clearly worth more to a than to b?  Clearly: pages do not go to and fro by chance. */
+bool eng_worth_more(const struct eng_store *a, const struct eng_store *b);
 
 /* eng_fold.c */
 struct eng_reads {

@@ -321,7 +321,7 @@ static void main_tick(void *arg, int result)
 	eng_gauge(e, SHM_DC_tick_ns, e->config->heartbeat_ns);
 	eng_hint_drain(e, ENG_HINT_BLOCKS);
 	eng_expiry_tick(e);
-	eng_store_weigh(e);
+	eng_worth_tick(e);
 	eng_recent_tick(e);
 	eng_resize_tick(e);
 	eng_room_tick(e);

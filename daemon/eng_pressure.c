@@ -2,7 +2,8 @@
  *
  *   in use   0 ......... end ........ low ........ high ........ full ...... all
  *                         |<-- eviction goes on until here        |
- *                                      | in the background, from whoever has most to spare
+ *                                      | in the background, from whoever has most to spare, unless
+ *                                      | it is worth clearly less to another
  *                                                   | from whoever it is worth least to
  *                                                                 | by each write, first
  *

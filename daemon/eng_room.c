@@ -19,7 +19,7 @@
  * victim is as good as a window) and a window.
  *
  * Whose: the writer's own store, or the one of the pool to which memory is worth clearly less
- * (eng_store_weigh); never of a store that would have less than it is guaranteed then, but the writer's
+ * (eng_worth.c); never of a store that would have less than it is guaranteed then, but the writer's
  * own, when nobody has more.  What stands in a window or slab that is emptied moves; it goes only when
  * there is no other place for it, by the same rule.
  * Never: the entry that the change is made from (keep_off), if there is another way.
@@ -35,7 +35,6 @@ enum {
 	ENG_FRAGMENTED = 128,
 	ENG_KEEP_TOUCHES = 8, /* of an entry that is not to go, when its policy proposes it */
 	ENG_WINDOW_ATTEMPT = 5,
-	ENG_WORTH_LEAST = 16, /* differences below it are chance */
 	ENG_VOID_ATTEMPTS = 12,
 	ENG_WINDOW_BYTES_PER_PLACE = 64,
 };
@@ -129,18 +128,14 @@ static bool may_take(const struct eng_store *s, const struct eng_store *writer, 
 	return s == writer || eng_store_spare(s) >= bytes || MUTANT(154);
 }
 
-/* Is more memory clearly worth more to a than to b?  Clearly, so that pages do not go to and fro. */
-static bool worth_more(const struct eng_store *a, const struct eng_store *b)
-{
-	return a->worth > 2 * b->worth + ENG_WORTH_LEAST;
-}
-
 /* Which of two stores, both above their guarantees, gives first. */
 static bool gives_before(
 	const struct eng_pool *p, const struct eng_store *a, const struct eng_store *b)
 {
-	if (p->pressure != SHM_PRESSURE_LOW && (worth_more(a, b) || worth_more(b, a)))
-		return worth_more(b, a);
+	if (p->pressure == SHM_PRESSURE_HIGH && a->worth != b->worth)
+		return a->worth < b->worth;
+	if (eng_worth_more(a, b) || eng_worth_more(b, a))
+		return eng_worth_more(b, a);
 	return eng_store_spare(a) > eng_store_spare(b);
 }
 
@@ -158,7 +153,7 @@ static struct eng_store *giver(struct eng_pool *p, struct eng_store *s, uint64_t
 			best = a;
 	}
 	/* A writer makes room for itself, unless memory is worth more to it than to another. */
-	if (s && best && !(tried >> s->idx & 1) && eng_store_spare(s) && !worth_more(s, best))
+	if (s && best && !(tried >> s->idx & 1) && eng_store_spare(s) && !eng_worth_more(s, best))
 		return s;
 	return best;
 }

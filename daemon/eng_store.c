@@ -117,6 +117,7 @@ void eng_store_forget(struct eng *e)
 		shm_store_rlx(&e->ctl->dropped_id[i], 0);
 		s->pol->ops->free(s->pol);
 		wheel_fini(&s->wheel);
+		pol_ghost_fini(&s->ghost);
 		*s = (struct eng_store){.id = 0};
 		STEP("store:forgotten");
 	}
@@ -211,6 +212,8 @@ void eng_store_lost(
 	if (expired) {
 		shm_count(&s->entry->counter[SHM_SC_expired], 1);
 	} else if (how >= ENG_LOST_LIMIT) {
+		if (how != ENG_LOST_LIMIT) /* more of the pool would not have helped */
+			eng_worth_evicted(s, shm_pool_item(&p->w, ch->old_off)->hash);
 		shm_count(&s->entry->counter[SHM_SC_evicted], 1);
 		if (!MUTANT(320)) /* 320: nobody asks why */
 			shm_count(&s->entry->counter[evicted_by[how]], 1);
@@ -260,6 +263,8 @@ int eng_store_got(
 			shm_count(&s->entry->counter[SHM_SC_expired], 1);
 		if (store_replace(p, s, ch, now_ns / 1000000))
 			return 0;
+	} else {
+		eng_worth_written(s, shm_pool_item(&p->w, ch->off)->hash);
 	}
 	int r = store_insert(p, s, ch->off, ch->place_bytes, now_ns / 1000000);
 	if (r < 0) {
@@ -293,22 +298,6 @@ uint64_t eng_store_spare(const struct eng_store *s)
 	uint64_t guaranteed = shm_load_rlx(&s->entry->guaranteed_bytes);
 
 	return has > guaranteed ? has - guaranteed : 0;
-}
-
-void eng_store_weigh(struct eng *e)
-{
-	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
-		struct eng_store *s = &e->store[i];
-		struct pol_stats st;
-		if (!s->id)
-			continue;
-		s->pol->ops->stats(s->pol, &st);
-		uint64_t has = shm_load_rlx(&s->entry->counter[SHM_SC_place_bytes]);
-		uint64_t back = st.ghost_hits - s->ghost_hits;
-		uint64_t now = back * ENG_WORTH_ONE / (has / SHM_PAGE + 1);
-		s->ghost_hits = st.ghost_hits;
-		s->worth = s->worth - s->worth / ENG_WORTH_TICKS + now / ENG_WORTH_TICKS;
-	}
 }
 
 void eng_store_adopted(void *arg, uint64_t off, const struct shm_item *item)

@@ -117,7 +117,7 @@ void pol_ghost_add(struct pol_ghost *g, uint32_t fp, uint64_t limit)
 		drop_oldest(g->old.n_in ? &g->old : r);
 	if (!g->old.n_in)
 		ring_fini(&g->old);
-	if (limit == 0)
+	if (limit == 0 || r->n == 0)
 		return;
 	if (r->end - r->begin == r->n)
 		drop_oldest(r);

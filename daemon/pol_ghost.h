@@ -35,7 +35,8 @@ struct pol_ghost {
 	struct pol_ghost_ring now, old;
 };
 
-/* An empty queue, for a limit of about n at first.  0 or -ENOMEM. */
+/* An empty queue, for a limit of about n at first.  0 or -ENOMEM.  All zeroes are an empty one too, which gets
+ * its memory with the first add. */
 int pol_ghost_init(struct pol_ghost *g, uint64_t n);
 void pol_ghost_fini(struct pol_ghost *g);
 

@@ -194,7 +194,7 @@ static inline void room_turn(struct room *w)
 static inline void room_tick(struct room *w)
 {
 	w->e->now_ns += 500000000;
-	eng_store_weigh(w->e);
+	eng_worth_tick(w->e);
 	eng_room_tick(w->e);
 	(void)shm_pool_grow_step(&w->p->w, ENG_GROW_CHAINS);
 }
