@@ -15,6 +15,7 @@
  *   eng_recent.c   what was counted lately
  *   eng_room.c     eviction, compaction, limbo, revocation
  *   eng_expiry.c   takes away what is over
+ *   eng_lease.c    who computes a missing value
  *   eng_resize.c   how large a pool is
  *   eng_pressure.c how full a pool may become, and a store
  *   eng_worth.c    to whom memory is worth more
@@ -66,6 +67,10 @@ enum {
 	ENG_VOID_LIMBO = 1024,  /* in limbo after them: swept */
 	ENG_VERIFY_BYTES = 128 << 10, /* of entries, verified behind an adoption by one turn */
 	ENG_VOID_STEPS = 16,          /* such looks by an attempt to make room */
+	ENG_LEASES_SESSION = 256,     /* leases that one session holds */
+	ENG_LEASE_LOOKS =
+		64, /* of them, looked at for one whose time is over when there is none left */
+	ENG_LEASE_WAKES = 64, /* waiters woken by one turn, of each word */
 };
 #define ENG_VOID_BYTES (64ull << 20) /* of removed entries, before a scan of the pins */
 #define ENG_IN_TOTAL_BYTES \
@@ -107,6 +112,7 @@ struct eng_session {
 	bool revoked;          /* its pins may have been revoked: it may read what was freed */
 	bool drop_unsent;      /* ENDING: the supervisor has not been told */
 	uint64_t last_request; /* highest that was answered */
+	uint32_t n_leases;     /* that it holds */
 	uint64_t putting_ns;   /* when the supervisor was asked */
 	uint64_t hint_pos[SHM_BLOCKS_MAX]; /* per block: hints read */
 	struct eng_conn *conn;             /* NULL: not connected now */
@@ -206,6 +212,21 @@ struct eng_recent {
 
 /* ------------------------------------------------------------------- engine */
 
+/* Leases (l_journal.h); eng_lease.c alone looks inside. */
+enum { ENG_LEASE_CHAINS = 1024 };
+struct eng_leases {
+	struct shm_lease *lease; /* [n]: the journal's, or our own */
+	struct eng_lease_note {
+		uint32_t next; /* of its chain, or free; index + 1, 0: none */
+		bool asked;    /* somebody was told to wait for it */
+	} * note;              /* [n] */
+	uint32_t n, n_used, free_first, hand;
+	uint32_t chain[ENG_LEASE_CHAINS];    /* by hash; index + 1 */
+	uint16_t held[SHM_LEASE_WORDS];      /* of each word */
+	uint64_t wake[SHM_LEASE_WORDS / 64]; /* words where somebody may wait for what has come */
+	bool own;                            /* lease[] is ours to free */
+};
+
 struct eng {
 	struct heritage *h;
 	const struct config *config;
@@ -253,6 +274,8 @@ struct eng {
 	uint64_t in_bytes; /* capacity of all `in` above ENG_READ_BYTES each */
 	uint64_t in_max_bytes;
 	bool reap; /* some of conn[] are dead */
+
+	struct eng_leases leases;
 
 	bool quit; /* told to end, or the supervisor is gone */
 	uint64_t quit_ns;
@@ -450,6 +473,23 @@ uint32_t eng_room_evict_own(struct eng_pool *p, struct eng_store *s, uint64_t wa
 void eng_expiry_set(struct eng_pool *p, struct eng_store *s, uint64_t off, uint32_t note);
 void eng_expiry_tick(struct eng *e); /* after the touch rings were drained */
 bool eng_expiry_turn(struct eng *e); /* a part of the work; true: there is more */
+
+/* eng_lease.c */
+int eng_lease_open(
+	struct eng *e); /* what the last engine left; sessions are adopted; 0 or -ENOMEM */
+void eng_lease_close(struct eng *e);
+/* Asks for the lease of a key whose entry has this version (0: there is none).
+ * 0: *ret_token; HC_LEASED: *ret_left_ms; HC_E_LEASES. */
+int32_t eng_lease_take(struct eng *e, struct eng_session *s, const struct eng_store *store,
+	const struct shm_key *key, const struct wire_request *r, uint64_t version,
+	uint64_t *ret_token, uint64_t *ret_left_ms);
+/* Is the lease with that token the session's, for an entry of that version?  ret_took_ms: since when. */
+bool eng_lease_holds(struct eng *e, const struct eng_session *s, const struct shm_key *key,
+	uint64_t token, uint64_t version, uint64_t *ret_took_ms);
+void eng_lease_over(struct eng *e, const struct shm_key *key); /* if there is one */
+void eng_lease_over_store(struct eng *e, uint64_t store_id);
+void eng_lease_over_session(struct eng_session *s);
+bool eng_lease_turn(struct eng *e); /* wakes; true: there are more */
 
 /* For a part of the pool that is to be empty: a window of pages for `bytes` in a row, whose entries
  * move, or go if nobody's guarantee forbids it.  True: something happened. */

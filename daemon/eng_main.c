@@ -282,6 +282,8 @@ static int adopt_all(struct eng *e)
 			log_error("pool %s cannot be taken over", e->ctl->pool[i].name);
 	}
 	if (r == 0)
+		r = eng_lease_open(e);
+	if (r == 0)
 		eng_config_adopted(e);
 	return err_fwd(r);
 }
@@ -349,6 +351,7 @@ static bool main_turn_end(struct eng *e, bool purging)
 	more |= eng_verify_turn(e);
 	more |= eng_pressure_turn(e);
 	more |= eng_resize_turn(e);
+	more |= eng_lease_turn(e);
 	eng_room_turn(e);
 	for (uint32_t i = 0; i < e->config->n_pools; i++) {
 		eng_at(e, i);
@@ -421,6 +424,7 @@ static void main_free(struct eng *e)
 	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
 		if (e->pool[i].w.alloc)
 			shm_pool_close(&e->pool[i].w);
+	eng_lease_close(e);
 	eng_loop_free(e->loop);
 	shm_pinset_fini(&e->pins);
 	free(e->places);

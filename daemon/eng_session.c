@@ -152,6 +152,7 @@ void eng_session_end(struct eng_session *s, enum eng_session_why why)
 	eng_recent_again(e);
 	pins_void(e, s->slot);
 	STEP("session:unscanned");
+	eng_lease_over_session(s);
 	if (s->conn)
 		s->conn->session = NULL;
 	if (s->conn && why == ENG_ENDED_DEAD)
@@ -235,6 +236,8 @@ void eng_session_unbind(struct eng_conn *c)
 	if (!s)
 		return;
 	s->conn = NULL;
+	if (!s->e->quit) /* the next engine's business */
+		eng_lease_over_session(s);
 	if (s->state == ENG_SESSION_PUTTING)
 		eng_session_end(s, ENG_ENDED_REFUSED); /* it never had its descriptors */
 	else

@@ -86,6 +86,15 @@
 	FIXED("operations that are submitted and not taken", HC_SUBMIT_MAX, "at most; as hc_open_opts.submit_max says", \
 		"HC_E_QUEUE", \
 		"unit_submit.the_queue_has_a_limit_in_operations_and_in_bytes") \
+	FIXED("leases of a session", ENG_LEASES_SESSION, "", \
+		"HC_E_LEASES", \
+		"proc_lease.nobody_holds_more_leases_than_he_may") \
+	FIXED("leases of all", SHM_LEASES, "", \
+		"the same, unless the time of one is over", \
+		"proc_lease.nobody_holds_more_leases_than_he_may") \
+	FIXED("time of a lease", WIRE_LEASE_MS_MAX / 60000, "minutes", \
+		"HC_E_INVAL", \
+		"proc_lease.waiting_ends_when_it_is_to") \
 	FIXED("page of a scan", 256, "entries, or as the caller says", \
 		"the call ends soon after, with a cursor to go on from", \
 		"proc_limits.a_page_of_a_scan_ends") \
@@ -151,7 +160,9 @@
 	BOUND("entries in limbo before a turn that removes some ends with a sweep", ENG_VOID_LIMBO, "") \
 	BOUND("bytes of removed entries before a scan of the pins", ENG_VOID_BYTES, "bytes") \
 	BOUND("entries verified behind an adoption in a turn", ENG_VERIFY_BYTES, "bytes, and one value") \
-	BOUND("such looks by an attempt to make room", ENG_VOID_STEPS, "")
+	BOUND("such looks by an attempt to make room", ENG_VOID_STEPS, "") \
+	BOUND("leases looked at for one whose time is over, when there is none left", ENG_LEASE_LOOKS, "") \
+	BOUND("waiters for a lease woken in a turn, of each word", ENG_LEASE_WAKES, "")
 
 /* clang-format on */
 

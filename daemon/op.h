@@ -24,7 +24,8 @@ enum { OP_HELD = 1, OP_CLOSE = 2, OP_BAD = 3 };
  * answer is that of a set whose entry was evicted at once. */
 enum { OP_NOT_KEPT = 1000 };
 
-op_fn op_hello, op_ping, op_set, op_delete, op_bye, op_touch, op_incr, op_clear, op_batch;
+op_fn op_hello, op_ping, op_set, op_delete, op_bye, op_touch, op_incr, op_clear, op_batch, op_lease,
+	op_lease_drop;
 
 #define OP_HELLO_FN op_hello
 #define OP_PING_FN op_ping
@@ -35,6 +36,8 @@ op_fn op_hello, op_ping, op_set, op_delete, op_bye, op_touch, op_incr, op_clear,
 #define OP_INCR_FN op_incr
 #define OP_CLEAR_FN op_clear
 #define OP_BATCH_FN op_batch
+#define OP_LEASE_FN op_lease
+#define OP_LEASE_DROP_FN op_lease_drop
 
 /* By enum wire_verb; NULL: no such verb. */
 extern op_fn *const op_table[WIRE_VERB_END];

@@ -16,6 +16,7 @@ int op_clear(struct eng *e, struct eng_conn *c, const struct wire_request *r, st
 	if (r0)
 		return r0 == OP_BAD ? OP_BAD : 0;
 	struct eng_pool *p = &e->pool[store->pool_idx];
+	eng_lease_over_store(e, store->id);
 	uint64_t entries = shm_load_rlx(&store->entry->counter[SHM_SC_entries]);
 	shm_pool_clear(&p->w, e->journal, &req, store->idx, entries, &ch);
 	eng_store_cleared(p, store);

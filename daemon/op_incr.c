@@ -27,6 +27,8 @@ int op_incr(struct eng *e, struct eng_conn *c, const struct wire_request *r, str
 	if (!status)
 		status = op_publish(p, store, &req, &in.set, &in, &ch);
 	op_written(p, store, &req, a, status, &ch, now_ns);
+	if (status == 0)
+		eng_lease_over(e, &in.set.key);
 	STEP("incr:answered");
 	return 0;
 }

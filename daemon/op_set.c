@@ -120,8 +120,38 @@ static int32_t set_check(const struct eng_store *store, const struct wire_reques
 {
 	if (r->value_bytes > store->max_value_bytes)
 		return HC_E_TOO_LARGE;
-	if (r->flags > UINT32_MAX || r->mode >= WIRE_MODES)
+	if (r->flags > UINT32_MAX || r->mode >= WIRE_MODES || r->how > WIRE_ABSENT)
 		return HC_E_INVAL;
+	if (r->lease && (r->mode != WIRE_MODE_SET || r->version))
+		return HC_E_INVAL;
+	if (r->how && (r->value_bytes || r->fresh_ms || r->mode >= WIRE_MODE_APPEND))
+		return HC_E_INVAL;
+	if (r->fresh_ms && (r->stamp || r->mode >= WIRE_MODE_APPEND || r->fresh_ms > OP_TTL_MAX_MS))
+		return HC_E_INVAL;
+	return 0;
+}
+
+/* Whether the lease that the writer shows is his, and what the entry says besides its value.
+ * 0 or HC_LEASE_LOST. */
+static int32_t set_marks(struct eng_pool *p, const struct eng_session *s,
+	const struct wire_request *r, struct shm_set *set)
+{
+	uint64_t took_ms = 0;
+
+	if (r->lease) {
+		uint64_t version = shm_pool_version(&p->w, &set->key, set->now_ms * 1000000);
+		if (!eng_lease_holds(p->e, s, &set->key, r->lease, version, &took_ms)) {
+			eng_count(p->e, SHM_DC_leases_lost, 1);
+			return HC_LEASE_LOST;
+		}
+		set->old_only = false; /* others wait for it: it is kept, be it for a moment */
+	}
+	if (r->how & WIRE_ABSENT)
+		set->marks |= SHM_LENS_ABSENT;
+	if (r->fresh_ms) {
+		set->marks |= SHM_LENS_FRESH;
+		set->stamp = shm_fresh_make(set->now_ms + r->fresh_ms, took_ms);
+	}
 	return 0;
 }
 
@@ -151,8 +181,12 @@ int op_set(struct eng *e, struct eng_conn *c, const struct wire_request *r, stru
 	if (!status && op_expiry(store, r->ttl_ms, now_ns, &set.ttl_ms, &set.expiry_ns))
 		status = HC_E_INVAL;
 	if (!status)
+		status = set_marks(p, c->session, r, &set);
+	if (!status)
 		status = op_publish(p, store, &req, &set, NULL, &ch);
 	op_written(p, store, &req, a, status, &ch, now_ns);
+	if (status == 0 || status == OP_NOT_KEPT)
+		eng_lease_over(e, &set.key);
 	if (status)
 		STEP("set:refused");
 	else

@@ -6,6 +6,7 @@
 #include "atomic.h"
 #include "base/err.h"
 #include "hypercache.h"
+#include "journal.h"
 #include "layout/l_item.h"
 #include "sup_control.h"
 
@@ -142,6 +143,8 @@ void sup_control_journal_format(
 {
 	header_fill(&j->seg, SHM_KIND_JOURNAL, 0, c->seg.daemon_id, s);
 	j->n_sessions = c->n_sessions;
+	j->leases_off = shm_journal_bytes(c->n_sessions);
+	j->n_leases = SHM_LEASES;
 	header_publish(&j->seg);
 }
 

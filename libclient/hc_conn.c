@@ -235,10 +235,13 @@ static void pending_done(struct hc_conn *c)
 static bool status_fits(uint32_t verb, int32_t status)
 {
 	static const uint32_t above_0[WIRE_VERB_END] = {
-		[WIRE_SET] = 1u << HC_MISS | 1u << HC_EXISTS | 1u << HC_CONFLICT | 1u << HC_OLDER,
+		[WIRE_SET] = 1u << HC_MISS | 1u << HC_EXISTS | 1u << HC_CONFLICT | 1u << HC_OLDER |
+	                     1u << HC_LEASE_LOST,
 		[WIRE_DELETE] = 1u << HC_MISS | 1u << HC_CONFLICT,
 		[WIRE_TOUCH] = 1u << HC_MISS,
 		[WIRE_INCR] = 1u << HC_MISS,
+		[WIRE_LEASE] = 1u << HC_CONFLICT | 1u << HC_LEASED,
+		[WIRE_LEASE_DROP] = 1u << HC_LEASE_LOST,
 	};
 
 	return status <= 0 || (status < 32 && (above_0[verb] >> status & 1));
@@ -247,7 +250,7 @@ static bool status_fits(uint32_t verb, int32_t status)
 /* An item's answer may be as that of any of its verbs. */
 static bool item_fits(int32_t status)
 {
-	return status_fits(WIRE_SET, status) || status_fits(WIRE_DELETE, status);
+	return status_fits(WIRE_SET, status) || status_fits(WIRE_LEASE, status);
 }
 
 /* The items' answers of a batch.  0 or -EPROTO. */

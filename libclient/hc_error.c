@@ -53,6 +53,18 @@ const char *hc_strerror(int r)
 		return "the entry has another version";
 	case HC_OLDER:
 		return "the entry is as new, or newer";
+	case HC_LEASE:
+		return "there is no value, and the lease to compute it is given";
+	case HC_REFRESH:
+		return "there is a value, and the lease to compute the next one is given";
+	case HC_NOT_FRESH:
+		return "there is a value, past its fresh time";
+	case HC_ABSENT:
+		return "the key is known to be absent";
+	case HC_LEASED:
+		return "another process computes the value";
+	case HC_LEASE_LOST:
+		return "the lease is over";
 #define MEANING_CASE(name, number, meaning) \
 	case name: \
 		return meaning;
@@ -78,6 +90,18 @@ const char *hc_error_name(int r)
 		return "HC_CONFLICT";
 	case HC_OLDER:
 		return "HC_OLDER";
+	case HC_LEASE:
+		return "HC_LEASE";
+	case HC_REFRESH:
+		return "HC_REFRESH";
+	case HC_NOT_FRESH:
+		return "HC_NOT_FRESH";
+	case HC_ABSENT:
+		return "HC_ABSENT";
+	case HC_LEASED:
+		return "HC_LEASED";
+	case HC_LEASE_LOST:
+		return "HC_LEASE_LOST";
 #define NAME_CASE(name, number, meaning) \
 	case name: \
 		return #name;

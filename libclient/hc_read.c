@@ -155,8 +155,10 @@ static int find_any(struct hc_thread *th, const struct hc_store *s, const struct
 		e = shm_read_find_any(&th->reader, &m, k, cell, f);
 	} while (hc_find_more(th, s, e, &r)); /* as often as regions are added */
 	(void)hints_give(th, 0);
-	if (e == READ_MISS)
+	if (e == READ_MISS || e == READ_ABSENT)
 		shm_count(&reads_of(th, s)->misses, 1);
+	if (e == READ_ABSENT)
+		note_hit(th, f->pin);
 	return r;
 }
 
@@ -237,11 +239,25 @@ int hc_get(struct hc_store *s, const void *key, size_t key_bytes, void *buf, siz
 	return get_first(s, key, key_bytes, hash, ask_bucket(s, hash), buf, buf_bytes, ret_bytes);
 }
 
-/* ------------------------------------------------------------ views */
+int hc_absent(struct hc_store *s, const void *key, size_t key_bytes)
+{
+	struct hc_thread *th;
+	struct shm_found f;
+	struct shm_key k;
+	int e, r = hc_read_begin(s, key, key_bytes, &th, &k);
 
-/* opaque[]: whose it is, pin cell, pin word, whole pin generation, the item.  Its times stand in a line
- * that a look-up does not touch, so they are read only if they are asked for. */
-enum { V_THREAD = 0, V_CELL = 1, V_PIN = 2, V_GEN = 3, V_ITEM = 4 };
+	if (r != 0)
+		return r;
+	do {
+		struct shm_map m = hc_map_of(s);
+		e = shm_read_find(&th->reader, &m, &k, SHM_PIN_CALL, &f);
+	} while (hc_find_more(th, s, e, &r));
+	if (e == 0)
+		shm_read_unpin(th->reader.block, SHM_PIN_CALL);
+	return e == READ_ABSENT ? HC_ABSENT : r;
+}
+
+/* ------------------------------------------------------------ views */
 
 shm_u64 *hc_free_cell(struct hc_thread *th)
 {

@@ -44,6 +44,7 @@ static inline int hc_read_result(int e)
 	case 0:
 		return HC_OK;
 	case READ_MISS:
+	case READ_ABSENT:
 		return HC_MISS;
 	case READ_BUSY:
 		return HC_E_BUSY;
@@ -89,6 +90,14 @@ static inline bool hc_find_more(struct hc_thread *th, const struct hc_store *s, 
 		shm_count(&th->reader.block->counter[SHM_BC_damage_seen], -(uint64_t)1);
 	return more;
 }
+
+/* opaque[]: whose it is, pin cell, pin word, whole pin generation, the item.  Its times stand in a line
+ * that a look-up does not touch, so they are read only if they are asked for. */
+enum { V_THREAD = 0, V_CELL = 1, V_PIN = 2, V_GEN = 3, V_ITEM = 4 };
+
+/* A miss: was it an entry that says that the key is absent?  HC_ABSENT, HC_MISS, HC_OK (there is a value now),
+ * or an error. */
+int hc_absent(struct hc_store *s, const void *key, size_t key_bytes);
 
 /* A free view cell of this thread; NULL: none.  Only this thread takes cells of its block; any
  * thread may free one. */

@@ -22,7 +22,7 @@ int hc_request_key(struct wire_request *r, uint32_t verb, const struct hc_store 
 
 int hc_request_value(struct wire_request *r, const void *value, size_t value_bytes)
 {
-	if (!value && value_bytes)
+	if ((!value && value_bytes) || (r->how && value_bytes))
 		return HC_E_INVAL;
 	r->value = value;
 	r->value_bytes = value_bytes;
@@ -34,13 +34,19 @@ int hc_request_set(struct wire_request *r, struct hc_set_opts *o, const struct h
 	if (hc_opts_take(o, sizeof *o, opts) < 0 || o->mode > HC_IF_NEWER || o->reserved ||
 		!hc_request_ttl_fits(o->ttl_ms))
 		return HC_E_INVAL;
-	if ((o->version != 0) != (o->mode == HC_IF_VERSION))
+	if ((o->version != 0) != (o->mode == HC_IF_VERSION) || (o->lease && o->mode))
+		return HC_E_INVAL;
+	if (o->absent > 1 || o->reserved2 || (o->absent && o->fresh_ms) ||
+		(o->fresh_ms && (o->stamp || !hc_request_ttl_fits(o->fresh_ms))))
 		return HC_E_INVAL;
 	r->flags = o->flags;
 	r->ttl_ms = o->ttl_ms;
 	r->mode = o->mode;
 	r->version = o->version;
 	r->stamp = o->stamp;
+	r->lease = o->lease;
+	r->fresh_ms = o->fresh_ms;
+	r->how = o->absent ? WIRE_ABSENT : 0;
 	return HC_OK;
 }
 
@@ -48,11 +54,18 @@ int hc_request_join(struct wire_request *r, struct hc_set_opts *o, const struct 
 	enum wire_mode mode)
 {
 	if (hc_opts_take(o, sizeof *o, opts) < 0 || o->ttl_ms || o->flags || o->mode || o->stamp ||
-		o->reserved)
+		o->reserved || o->lease || o->fresh_ms || o->absent || o->reserved2)
 		return HC_E_INVAL;
 	r->mode = mode;
 	r->version = o->version;
 	return HC_OK;
+}
+
+int hc_request_lease(struct wire_request *r, uint64_t lease_ms, uint64_t version)
+{
+	r->ttl_ms = lease_ms ? lease_ms : HC_LEASE_MS;
+	r->version = version;
+	return r->ttl_ms <= WIRE_LEASE_MS_MAX ? HC_OK : HC_E_INVAL;
 }
 
 int hc_request_touch(struct wire_request *r, uint64_t ttl_ms)
@@ -99,6 +112,10 @@ static uint32_t verb_of(uint32_t op)
 		return WIRE_INCR;
 	case HC_OP_CLEAR:
 		return WIRE_CLEAR;
+	case HC_OP_LEASE:
+		return WIRE_LEASE;
+	case HC_OP_LEASE_DROP:
+		return WIRE_LEASE_DROP;
 	default:
 		return 0;
 	}
@@ -111,7 +128,9 @@ static bool op_is_sound(const struct hc_op *op)
 
 	return op->quiet <= 1 && op->reserved == 0 && (set || !(op->set || op->value_bytes)) &&
 	       (op->op == HC_OP_INCR || !(op->incr || op->delta)) &&
-	       (op->op == HC_OP_TOUCH || !op->ttl_ms) && (op->op == HC_OP_DELETE || !op->version) &&
+	       (op->op == HC_OP_TOUCH || op->op == HC_OP_LEASE || !op->ttl_ms) &&
+	       (op->op == HC_OP_DELETE || op->op == HC_OP_LEASE || op->op == HC_OP_LEASE_DROP ||
+		       !op->version) &&
 	       (op->op != HC_OP_CLEAR || !op->key_bytes);
 }
 
@@ -147,6 +166,11 @@ int hc_request_op(struct wire_request *r, const struct hc_op *op)
 		return op_set(r, op);
 	case WIRE_TOUCH:
 		return hc_request_touch(r, op->ttl_ms);
+	case WIRE_LEASE:
+		return hc_request_lease(r, op->ttl_ms, op->version);
+	case WIRE_LEASE_DROP:
+		r->lease = op->version;
+		return r->lease ? HC_OK : HC_E_INVAL;
 	case WIRE_INCR:
 		if (hc_request_incr(r, op->delta, &o, op->incr) || o.timeout_ms)
 			return HC_E_INVAL;

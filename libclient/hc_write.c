@@ -26,8 +26,7 @@ static int put_waiting(struct hc_hold *h, struct wire_request *r, struct hc_aske
 	return err_fwd(e);
 }
 
-/* One request and its answer.  timeout_ms 0: the handle's.  Returns reply->status. */
-static int request_one(
+int hc_request_one(
 	struct hc *hc, struct wire_request *r, uint32_t timeout_ms, struct hc_reply *reply)
 {
 	struct hc_hold h;
@@ -60,7 +59,7 @@ static int set_one(struct hc_store *s, struct wire_request *r, const void *value
 
 	if (hc_request_value(r, value, value_bytes))
 		return HC_E_INVAL;
-	int status = request_one(s->hc, r, o->timeout_ms, &reply);
+	int status = hc_request_one(s->hc, r, o->timeout_ms, &reply);
 	if (o->ret_version && status >= 0 && status != HC_MISS)
 		*o->ret_version = reply.lsn;
 	return status;
@@ -107,7 +106,7 @@ int hc_delete(struct hc_store *s, const void *key, size_t key_bytes)
 
 	if (hc_request_key(&r, WIRE_DELETE, s, key, key_bytes))
 		return HC_E_INVAL;
-	return request_one(s->hc, &r, 0, &reply);
+	return hc_request_one(s->hc, &r, 0, &reply);
 }
 
 int hc_delete_if(struct hc_store *s, const void *key, size_t key_bytes, uint64_t version)
@@ -118,7 +117,7 @@ int hc_delete_if(struct hc_store *s, const void *key, size_t key_bytes, uint64_t
 	if (hc_request_key(&r, WIRE_DELETE, s, key, key_bytes) || version == 0)
 		return HC_E_INVAL;
 	r.version = version;
-	return request_one(s->hc, &r, 0, &reply);
+	return hc_request_one(s->hc, &r, 0, &reply);
 }
 
 int hc_touch_within(
@@ -129,7 +128,7 @@ int hc_touch_within(
 
 	if (hc_request_key(&r, WIRE_TOUCH, s, key, key_bytes) || hc_request_touch(&r, ttl_ms))
 		return HC_E_INVAL;
-	return request_one(s->hc, &r, timeout_ms, &reply);
+	return hc_request_one(s->hc, &r, timeout_ms, &reply);
 }
 
 int hc_touch(struct hc_store *s, const void *key, size_t key_bytes, uint64_t ttl_ms)
@@ -159,7 +158,7 @@ int hc_incr(struct hc_store *s, const void *key, size_t key_bytes, int64_t delta
 	if (hc_request_key(&r, WIRE_INCR, s, key, key_bytes) ||
 		hc_request_incr(&r, delta, &o, opts))
 		return HC_E_INVAL;
-	int status = request_one(s->hc, &r, o.timeout_ms, &reply);
+	int status = hc_request_one(s->hc, &r, o.timeout_ms, &reply);
 	if (status == HC_OK && ret)
 		*ret = (int64_t)reply.value;
 	return status;
@@ -172,7 +171,7 @@ int hc_clear(struct hc_store *s, uint64_t *ret_entries)
 	if (!s)
 		return HC_E_INVAL;
 	struct wire_request r = {.verb = WIRE_CLEAR, .store_idx = s->idx, .store_id = s->id};
-	int status = request_one(s->hc, &r, 0, &reply);
+	int status = hc_request_one(s->hc, &r, 0, &reply);
 	if (status == HC_OK && ret_entries)
 		*ret_entries = reply.value;
 	return status;
@@ -183,7 +182,7 @@ int hc_ping(struct hc *hc)
 	struct wire_request r = {.verb = WIRE_PING};
 	struct hc_reply reply;
 
-	return hc ? request_one(hc, &r, 0, &reply) : HC_E_INVAL;
+	return hc ? hc_request_one(hc, &r, 0, &reply) : HC_E_INVAL;
 }
 
 static void mset_answered(void *arg, uint32_t i, const struct hc_reply *reply)

@@ -96,6 +96,12 @@ enum hc_result {
 	HC_EXISTS = 3,    /* HC_ADD: there is an entry with this key */
 	HC_CONFLICT = 4,  /* the entry has another version than the caller's */
 	HC_OLDER = 5,     /* HC_IF_NEWER: the entry's stamp is as high, or higher */
+	HC_LEASE = 6,     /* hc_get_or_lease: there is no value, and computing it is yours */
+	HC_REFRESH = 7,   /* ...: there is a value, and computing the next one is yours */
+	HC_NOT_FRESH = 8, /* ...: there is a value, past its time, and another process computes the next one */
+	HC_ABSENT = 9,    /* ...: the key is known to be absent */
+	HC_LEASED = 10,   /* ...: another process computes the value, and has not come to its end */
+	HC_LEASE_LOST = 11, /* the lease is over: nothing was written */
 };
 
 /* X(name, number, meaning).  The numbers go over the wire and never change. */
@@ -123,10 +129,11 @@ enum hc_result {
 	X(HC_E_CLOSING, -21, "the daemon is shutting down") \
 	X(HC_E_NOT_NUMBER, -22, "the value is not a decimal number of 64 bits") \
 	X(HC_E_CANCELLED, -23, "cancelled: the mutation was not sent, and will not be") \
-	X(HC_E_QUEUE, -24, "as much is submitted as may be: take what is done with hc_poll, then try again")
+	X(HC_E_QUEUE, -24, "as much is submitted as may be: take what is done with hc_poll, then try again") \
+	X(HC_E_LEASES, -25, "this session, or all of them, hold as many leases as they may: fill or drop some")
 
 #define HC_ERROR_ENUM_(name, number, meaning) name = number,
-enum hc_error { HC_ERRORS(HC_ERROR_ENUM_) HC_E_LAST = -25 };
+enum hc_error { HC_ERRORS(HC_ERROR_ENUM_) HC_E_LAST = -26 };
 #undef HC_ERROR_ENUM_
 
 /* These three may be called by any thread at any time, in a forked child too.
@@ -374,12 +381,19 @@ struct hc_set_opts {
 	                        * what is there with HC_EXISTS, HC_CONFLICT, HC_OLDER.  Else unchanged. */
 	uint32_t timeout_ms;   /* of this call; 0: hc_open_opts.timeout_ms */
 	uint32_t reserved;     /* 0 */
+	uint64_t lease;        /* hc_lease.token: write only if the lease is still held, else HC_LEASE_LOST; and give it
+	                        * back.  mode is HC_SET then.  0: none */
+	uint64_t fresh_ms;     /* the value is to be taken for fresh for so long (hc_get_or_lease); less than ttl_ms,
+	                        * else it never is otherwise.  stamp is 0 then.  0: as long as it is there */
+	uint32_t absent;       /* 1: the key is known to be absent, for ttl_ms: value_bytes and fresh_ms are 0.  Reads find
+	                        * nothing, and hc_get_or_lease says HC_ABSENT; conditions find no entry */
+	uint32_t reserved2;    /* 0 */
 };
 #define HC_TTL_NEVER UINT64_MAX
 
 /* Sets a key to a value (0 bytes .. the pool's max_value).  opts may be NULL.
- * HC_OK when it is visible to every process; HC_MISS, HC_EXISTS, HC_CONFLICT or HC_OLDER
- * if the condition of opts->mode did not hold: nothing has changed then.
+ * HC_OK when it is visible to every process; HC_MISS, HC_EXISTS, HC_CONFLICT, HC_OLDER or HC_LEASE_LOST
+ * if the condition of opts->mode or lease did not hold: nothing has changed then.
  * Errors: HC_E_INVAL, HC_E_TOO_LARGE, HC_E_FULL, HC_E_NO_DAEMON, HC_E_TIMEOUT,
  * HC_E_UNKNOWN, HC_E_PROTOCOL, HC_E_NO_STORE (dropped meanwhile), HC_E_DENIED,
  * HC_E_CLOSING, HC_E_NO_MEMORY, HC_E_FORKED, HC_E_SYSTEM; HC_E_STALE (a new daemon does not know the
@@ -466,6 +480,81 @@ HC_API int hc_mset(struct hc_store *s, struct hc_mset_item *items, size_t n,
  * met yet.  HC_OK; errors as hc_set but for those of values; *ret_entries is unchanged then. */
 HC_API int hc_clear(struct hc_store *s, uint64_t *ret_entries);
 
+/* ---------------------------------------------------------- computing a missing value once
+ *
+ *     struct hc_lease lease;
+ *     switch (hc_get_or_lease(s, key, key_bytes, buf, sizeof buf, &n, NULL, &lease)) {
+ *     case HC_OK:                                       there it is
+ *             break;
+ *     case HC_LEASE:                                    compute it; everybody else waits for us
+ *             n = compute(buf);
+ *             struct hc_set_opts o = HC_OPTS(hc_set_opts);
+ *             o.lease = lease.token;
+ *             hc_set(s, key, key_bytes, buf, n, &o);
+ *     }
+ *
+ * WHO       A lease is the right to compute the value of one key.  Of all processes and threads that miss it at once,
+ *           one gets it, and the others wait in hc_get_or_lease until the value is there; or they
+ *           take the value that is there, if it is past its fresh time.
+ * ITS END   hc_set with the token fills the key and gives the lease back; hc_lease_drop gives it back without.  It is
+ *           lost when its process dies, however it does, closes its handle, or loses its connection to a living
+ *           engine; when lease_ms are over and somebody else asks; and when anybody writes or deletes the
+ *           key, or clears the store.  Then one of those who wait has it, at once.  A lost one
+ *           writes nothing: hc_set answers HC_LEASE_LOST, and what is computed too late, or from what was true before
+ *           a delete, is never seen by others.
+ * DEATH     of the engine: leases stay, waits go on, and are told by the next engine.
+ * FRESH     An entry that was set with fresh_ms is past its fresh time before it is over: meanwhile one
+ *           process computes the next value (HC_REFRESH), and the others go on with the old one.  Some do so a little
+ *           earlier, by chance: the likelier, the nearer the end and the longer the last computing took ("optimal
+ *           probabilistic cache stampede prevention", Vattani, Chierichetti and Lowenstein, 2015).
+ * RIGHTS    A lease needs the right to write.  Who may only read gets what is there, and HC_E_DENIED if nothing is.
+ * KEYS      are told apart by a hash of 64 bits: it is possible, and never seen, that two wait for each other.
+ * LIMITS    256 leases of a session, 4096 in all: HC_E_LEASES.  Who waits is not counted.
+ * LOOPS     hc_submit takes HC_OP_LEASE, after a read that found nothing (or what is to be computed anew, with its
+ *           version): HC_OK gives the token, HC_CONFLICT means that something is there: read; HC_LEASED that
+ *           another one computes: ask again, after some ms or when it suits. */
+
+struct hc_lease_opts {
+	size_t size;            /* HC_OPTS */
+	uint32_t lease_ms;      /* how long the lease is good: longer than computing takes; 0: 10000; at most 3600000 */
+	uint32_t wait_ms;       /* how long to wait for another's value; 0: hc_open_opts.timeout_ms */
+	uint32_t no_wait;       /* 1: do not wait, and wait_ms is 0: HC_LEASED at once */
+	uint32_t early_percent; /* 100 times the paper's beta: how early to compute anew; 0: 100; HC_EARLY_NEVER */
+};
+#define HC_EARLY_NEVER UINT32_MAX
+
+struct hc_lease {
+	uint64_t token;   /* for hc_set_opts.lease and hc_lease_drop; 0: no lease */
+	uint64_t version; /* of the value that was given; 0: none was */
+};
+
+/* Reads a key as hc_get does; if that is not enough, gets the lease or waits.  opts may be NULL.
+ *
+ * Returns HC_OK: the value is in buf, as of hc_get.
+ *         HC_LEASE: there is none, and it is yours to compute: ret->token.
+ *         HC_REFRESH: the value is in buf, and the next one is yours to compute: ret->token.
+ *         HC_NOT_FRESH: the value is in buf; it is past its fresh time, and another process computes the
+ *         next one (or nobody can, because the engine does not answer).
+ *         HC_ABSENT: the key is known to be absent (hc_set_opts.absent).
+ *         HC_LEASED: another process computes it, and wait_ms are over.
+ *         HC_TOO_SMALL: as of hc_get; no lease is kept.
+ * Errors: as of hc_get and hc_set; HC_E_LEASES.  ret is filled in any case but HC_E_INVAL.
+ * A hit makes no system call and asks nobody, unless it is time to compute anew.  Any thread; nobody else's
+ * calls with the handle have to wait meanwhile. */
+HC_API int hc_get_or_lease(struct hc_store *s, const void *key, size_t key_bytes, void *buf,
+	size_t buf_bytes, size_t *ret_bytes, const struct hc_lease_opts *opts, struct hc_lease *ret);
+
+/* The same in place, as of hc_view: with HC_OK, HC_REFRESH and HC_NOT_FRESH *ret_view is held.  Errors as
+ * hc_get_or_lease, and HC_E_VIEWS. */
+HC_API int hc_view_or_lease(struct hc_store *s, const void *key, size_t key_bytes,
+	struct hc_view *ret_view, const struct hc_lease_opts *opts, struct hc_lease *ret);
+
+/* Gives a lease back: the value could not be computed, and another may try.  absent_ms not 0: it is
+ * known that there is none, for so long (hc_set_opts.absent).
+ * HC_OK; HC_LEASE_LOST: it was over already.  Errors as hc_set. */
+HC_API int hc_lease_drop(struct hc_store *s, const void *key, size_t key_bytes, uint64_t token,
+	uint64_t absent_ms);
+
 /* ---------------------------------------------------------- writing, without waiting
  *
  *     struct hc_op op = HC_OPTS(hc_op);
@@ -504,6 +593,8 @@ enum hc_op_kind {
 	HC_OP_TOUCH = 5,
 	HC_OP_INCR = 6,
 	HC_OP_CLEAR = 7, /* has no key, and a message of its own */
+	HC_OP_LEASE = 8, /* see hc_get_or_lease, LOOPS */
+	HC_OP_LEASE_DROP = 9,
 };
 
 /* An operation.  What it does not look at is 0. */
@@ -521,8 +612,9 @@ struct hc_op {
 	                                  * ret_version and timeout_ms are 0 */
 	const struct hc_incr_opts *incr; /* INCR: as of hc_incr; NULL: none.  Its timeout_ms is 0 */
 	int64_t delta;                   /* INCR */
-	uint64_t ttl_ms;                 /* TOUCH: as of hc_touch */
-	uint64_t version;                /* DELETE: as of hc_delete_if; 0: any */
+	uint64_t ttl_ms;                 /* TOUCH: as of hc_touch; LEASE: as hc_lease_opts.lease_ms */
+	uint64_t version;                /* DELETE: as of hc_delete_if; 0: any.  LEASE: of the entry that was found; 0:
+	                                  * none was.  LEASE_DROP: the token */
 	uint32_t timeout_ms;             /* 0: hc_open_opts.timeout_ms */
 	uint32_t reserved;               /* 0 */
 };
@@ -538,8 +630,10 @@ struct hc_done {
 	uint64_t id, user;
 	int result;       /* what the call that waits would have returned; errno is not kept */
 	uint32_t op;      /* enum hc_op_kind */
-	uint64_t version; /* of the entry: as hc_set_opts.ret_version, also after TOUCH and INCR; 0: not known */
-	int64_t sum;      /* with HC_OK: of INCR the sum, of CLEAR how many entries there were */
+	uint64_t version; /* of the entry: as hc_set_opts.ret_version, also after TOUCH and INCR; 0: not known.  Of LEASE
+	                   * with HC_OK: the token */
+	int64_t sum;      /* with HC_OK: of INCR the sum, of CLEAR how many entries there were; of LEASE with HC_LEASED: the
+	                   * other's lease ends in so many ms */
 	uint64_t reserved[2];
 };
 

@@ -90,7 +90,14 @@ static inline int pack_bytes(struct packer *p, const void *bytes, size_t n)
 	pack_str(&p, strnlen(r->f, sizeof r->f)); \
 	pack_bytes(&p, r->f, strnlen(r->f, sizeof r->f));
 #define PACK_FIELD(kind, f) PACK_##kind(f)
-#define OR_FIELD(kind, f) || r->f
+/* Arguments that may be left out: n counts them, last is the number up to the last one that is not 0. */
+#define COUNT_MORE(kind, f) \
+	n++; \
+	last = r->f ? n : last;
+#define PACK_MORE(kind, f) \
+	if (n++ < count) { \
+		PACK_##kind(f) \
+	}
 
 /* Room for a frame whose body has at most `bound` bytes; *ret stands at the body. */
 static int frame_begin(struct wire_buf *b, uint64_t bound, struct packer *ret)
@@ -135,15 +142,16 @@ static uint64_t fields_bound(const struct wire_request *r)
 	}
 }
 
-/* How many arguments go out: those at the end that may be left out do, when all are 0. */
+/* How many arguments go out: of those that may be left out the ones behind the last that is not 0 are. */
 static unsigned fields_count(const struct wire_request *r)
 {
+	unsigned n = 0, last = 0;
+
 	switch (r->verb) {
 #define COUNT_VERB(name, number) \
 	case WIRE_##name: \
-		return (false name##_MORE(OR_FIELD)) ? 0 name##_FIELDS(COUNT_FIELD) \
-		                                               name##_MORE(COUNT_FIELD) \
-		                                     : 0 name##_FIELDS(COUNT_FIELD);
+		name##_MORE(COUNT_MORE)(void) n; \
+		return last + 0 name##_FIELDS(COUNT_FIELD);
 		WIRE_VERBS(COUNT_VERB)
 #undef COUNT_VERB
 	default:
@@ -154,14 +162,13 @@ static unsigned fields_count(const struct wire_request *r)
 static void fields_put(struct packer *to, const struct wire_request *r, unsigned count)
 {
 	struct packer p = *to;
+	unsigned n = 0;
 
 	switch (r->verb) {
 #define PUT_VERB(name, number) \
 	case WIRE_##name: \
-		name##_FIELDS(PACK_FIELD); \
-		if (count > 0 name##_FIELDS(COUNT_FIELD)) { \
-			name##_MORE(PACK_FIELD) \
-		} \
+		name##_FIELDS(PACK_FIELD) n = 0 name##_FIELDS(COUNT_FIELD); \
+		name##_MORE(PACK_MORE)(void) n; \
 		break;
 		WIRE_VERBS(PUT_VERB)
 #undef PUT_VERB

@@ -17,7 +17,8 @@
  *           session (0: new), name (str), fence, time_off_ns [, regions_of]
  *                                                               see below
  *   2 PING                                                      0
- *   3 SET   store_idx, store_id, key (bin), value (bin), flags, ttl_ms [, mode, version, stamp]
+ *   3 SET   store_idx, store_id, key (bin), value (bin), flags, ttl_ms [, mode, version, stamp,
+ *           lease, fresh_ms, how]
  *                                                               1: replaced an entry, 0: new
  *   4 DELETE store_idx, store_id, key (bin) [, version]         0; status HC_MISS if absent
  *   5 BYE                                                       0; the session ends, then the connection
@@ -26,6 +27,8 @@
  *                                                               the sum
  *   8 CLEAR store_idx, store_id                                 entries that were cleared
  *   9 BATCH how, [[verb, arguments ...], ...]                   see below
+ *  10 LEASE store_idx, store_id, key (bin), version, ttl_ms     see below
+ *  11 LEASE_DROP store_idx, store_id, key (bin), lease          0; status HC_LEASE_LOST
  *
  * All are unsigned integers but for status (signed; enum hc_result/hc_error) and
  * the ones marked str and bin.  Those in brackets may be left out, from the end, and
@@ -45,7 +48,18 @@
  * connection sends those again, in order, with the same numbers, before any new
  * one: each is applied once (rule P23).
  *
- * BATCH: 1 .. max_inflight mutations (3, 4, 6, 7) in one frame, each with its arguments as above but
+ * LEASE: the asker may compute the value of this key, and nobody else meanwhile.  version: of the entry that he
+ * wants to replace, 0: he found none.  Status 0: it is his, for ttl_ms (1 .. 1 hour); lsn is its token.
+ * HC_CONFLICT: the entry has another version, lsn (0: there is none): look again.  HC_LEASED: somebody else has it, for
+ * value ms more at most; control.lease_word of the key says when to look and ask again.
+ * HC_E_LEASES: no more of them.  A lease is over when its token fills or drops it; when the key is
+ * written or deleted by anybody, or the store is cleared; when its session ends, or loses its connection to
+ * a living engine; and after ttl_ms, as soon as somebody asks.
+ * SET's lease: a token; mode and version are 0 then.  Status HC_LEASE_LOST if it is over: nothing is written.
+ * fresh_ms: how long the value is to be taken for fresh (0: as long as it is there), stamp is 0 then.  how:
+ * WIRE_ABSENT: the key is known to be absent; value and fresh_ms are empty then.
+ *
+ * BATCH: 1 .. max_inflight mutations (3, 4, 6, 7, 10, 11) in one frame, each with its arguments as above but
  * without a number: item i has the number request + i.  They are carried out in order, each as if it had
  * come in a frame of its own; it is not a transaction.  Its answer is
  *
@@ -94,7 +108,7 @@
 #include <stdint.h>
 
 #define WIRE_PROTO_MAJOR 1u
-#define WIRE_PROTO_MINOR 0u
+#define WIRE_PROTO_MINOR 1u
 #define WIRE_HELLO_BYTES_MAX 65536u
 #define WIRE_FDS_MAX 64 /* descriptors of one HELLO answer */
 
@@ -108,7 +122,9 @@
 	X(TOUCH, 6) \
 	X(INCR, 7) \
 	X(CLEAR, 8) \
-	X(BATCH, 9)
+	X(BATCH, 9) \
+	X(LEASE, 10) \
+	X(LEASE_DROP, 11)
 
 #define WIRE_VERB_ENUM_(n, v) WIRE_##n = v,
 enum wire_verb { WIRE_VERBS(WIRE_VERB_ENUM_) WIRE_VERB_END };
@@ -117,7 +133,8 @@ enum wire_verb { WIRE_VERBS(WIRE_VERB_ENUM_) WIRE_VERB_END };
 /* What may stand in a batch. */
 static inline bool wire_is_item(uint32_t verb)
 {
-	return verb == WIRE_SET || verb == WIRE_DELETE || verb == WIRE_TOUCH || verb == WIRE_INCR;
+	return verb == WIRE_SET || verb == WIRE_DELETE || verb == WIRE_TOUCH || verb == WIRE_INCR ||
+	       verb == WIRE_LEASE || verb == WIRE_LEASE_DROP;
 }
 /* Mutations are numbered, the other verbs are not. */
 static inline bool wire_is_mutation(uint32_t verb)
@@ -128,6 +145,8 @@ static inline bool wire_is_mutation(uint32_t verb)
 enum { WIRE_BATCH_MAX = 64 };                /* items of a batch; max_inflight may be less */
 enum { WIRE_WRAP = 1, WIRE_MUST_EXIST = 2 }; /* INCR's how */
 enum { WIRE_QUIET = 1 };                     /* BATCH's how */
+enum { WIRE_ABSENT = 1 };                    /* SET's how */
+#define WIRE_LEASE_MS_MAX 3600000u
 
 /* The first five are enum hc_set_mode too. */
 enum wire_mode {
@@ -151,7 +170,7 @@ struct wire_request {
 	size_t key_bytes;
 	const void *value;
 	size_t value_bytes;
-	uint64_t flags, ttl_ms, mode, version, stamp, how;
+	uint64_t flags, ttl_ms, mode, version, stamp, how, lease, fresh_ms;
 	int64_t delta, initial;
 	/* BATCH */
 	struct wire_request *item;

@@ -44,20 +44,36 @@
 	X(uint, store_idx) \
 	X(uint, store_id)
 #define BATCH_FIELDS(X) X(uint, how)
+#define LEASE_FIELDS(X) \
+	X(uint, store_idx) \
+	X(uint, store_id) \
+	X(bin, key) \
+	X(uint, version) \
+	X(uint, ttl_ms)
+#define LEASE_DROP_FIELDS(X) \
+	X(uint, store_idx) \
+	X(uint, store_id) \
+	X(bin, key) \
+	X(uint, lease)
 
-/* What may be left out behind them, and is when all of it is 0. */
+/* What may be left out behind them, from the end, and is when it is 0. */
 #define HELLO_MORE(X) X(uint, regions_of)
 #define PING_MORE(X)
 #define SET_MORE(X) \
 	X(uint, mode) \
 	X(uint, version) \
-	X(uint, stamp)
+	X(uint, stamp) \
+	X(uint, lease) \
+	X(uint, fresh_ms) \
+	X(uint, how)
 #define DELETE_MORE(X) X(uint, version)
 #define BYE_MORE(X)
 #define TOUCH_MORE(X)
 #define INCR_MORE(X)
 #define CLEAR_MORE(X)
 #define BATCH_MORE(X)
+#define LEASE_MORE(X)
+#define LEASE_DROP_MORE(X)
 
 #define ANSWER_FIELDS(X) \
 	X(uint, lsn) \
@@ -81,7 +97,7 @@ enum {
 	HEAD_BYTES = 4,        /* the length before a body */
 	INT_BYTES = 9,         /* largest encoding of an integer */
 	LEN_BYTES = 5,         /* largest encoding of a length */
-	ELEM_MAX = 12,         /* elements of an outer array that are looked at */
+	ELEM_MAX = 15,         /* elements of an outer array that are looked at */
 	HELLO_FDS_ELEM = 9,    /* element of the answer to HELLO that holds the descriptors */
 	BATCH_ELEM = 3,        /* element of BATCH that holds its items */
 	BATCH_ANSWER_ELEM = 5, /* element of its answer that holds theirs */

@@ -20,6 +20,8 @@
  *   fold.totals     number of folds seen -> the totals are not older than it
  *   fold.intent     a later engine sees the whole of a fold (death, not concurrency)
  *   intent.state, result.request, journal.session   a later engine sees whole records (death, not concurrency)
+ *   lease.token     a later engine sees a whole lease (death, not concurrency)
+ *   lease.word      the word seen changed -> what was waited for is there
  *   client.blocks   a block counted -> its pins are looked at (the barrier makes both visible)
  *   pool.accounts   the number of changes seen -> the gauges are not older than it
  *   gen.pin         the copy's loads come before the generation is looked at again (P12)

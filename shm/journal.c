@@ -13,6 +13,17 @@ uint64_t shm_journal_bytes(uint32_t n_sessions)
 	       (uint64_t)n_sessions * sizeof(struct shm_journal_session);
 }
 
+uint64_t shm_journal_bytes_all(uint32_t n_sessions)
+{
+	return shm_journal_bytes(n_sessions) + SHM_LEASES * sizeof(struct shm_lease);
+}
+
+struct shm_lease *shm_journal_leases(struct shm_journal *j, uint32_t *ret_n)
+{
+	*ret_n = j->n_leases;
+	return j->n_leases ? (struct shm_lease *)(uintptr_t)((uint8_t *)j + j->leases_off) : NULL;
+}
+
 static struct shm_journal_session *session_of(const struct shm_journal *j, uint32_t session)
 {
 	CHECK(session < j->n_sessions);

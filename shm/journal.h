@@ -14,7 +14,10 @@ struct shm_req {
 };
 #define SHM_REQ_ENGINE 0xffffffffu
 
-uint64_t shm_journal_bytes(uint32_t n_sessions);
+uint64_t shm_journal_bytes(uint32_t n_sessions); /* without leases */
+uint64_t shm_journal_bytes_all(uint32_t n_sessions);
+/* The leases, *ret_n of them; NULL and 0: the journal has none. */
+struct shm_lease *shm_journal_leases(struct shm_journal *j, uint32_t *ret_n);
 
 /* The recorded result of a request, or NULL: it has not been applied. */
 const struct shm_result *shm_journal_find(

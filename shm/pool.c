@@ -91,7 +91,7 @@ int shm_pool_delete_if(struct shm_wpool *w, struct shm_journal *j, const struct 
 	(void)shm_index_grow(w, POOL_CHAINS_PER_CHANGE, false);
 	if (shm_index_seek(w, key, &ref) == 0) {
 		const struct shm_item *it = shm_pool_item(w, shm_word_off(ref.word));
-		bool live = pool_is_live(it, key->epoch, now_ns);
+		bool live = pool_is_live(it, key->epoch, now_ns) && !pool_is_absent(it);
 		if (live && version && it->version != version) {
 			ret->lsn = it->version;
 			e = POOL_CONFLICT;
@@ -113,6 +113,15 @@ uint64_t shm_pool_find(struct shm_wpool *w, const struct shm_key *key)
 	uint64_t off = shm_index_seek(w, key, &ref) == 0 ? shm_word_off(ref.word) : 0;
 	shm_pool_change(w);
 	return off;
+}
+
+uint64_t shm_pool_version(struct shm_wpool *w, const struct shm_key *key, uint64_t now_ns)
+{
+	uint64_t off = shm_pool_find(w, key);
+
+	if (off == 0 || !pool_is_live(shm_pool_item(w, off), key->epoch, now_ns))
+		return 0;
+	return shm_pool_item(w, off)->version;
 }
 
 int shm_pool_unlink(struct shm_wpool *w, uint64_t off, struct shm_changed *ret)

@@ -111,8 +111,9 @@ struct shm_set {
 	uint64_t expiry_ns;   /* engine's CLOCK_MONOTONIC, 0: never */
 	uint64_t now_wall_ns; /* CLOCK_REALTIME */
 	uint64_t now_ms;      /* engine's CLOCK_MONOTONIC */
-	uint64_t stamp;
-	uint64_t max_bytes; /* APPEND, PREPEND: what the sum may be */
+	uint64_t stamp;       /* of a FRESH one the word of l_item.h */
+	uint64_t marks;       /* SHM_LENS_MARKS */
+	uint64_t max_bytes;   /* APPEND, PREPEND: what the sum may be */
 };
 
 struct shm_changed {
@@ -191,6 +192,9 @@ void shm_pool_clear(struct shm_wpool *w, struct shm_journal *j, const struct shm
  * and calls again. */
 uint32_t shm_pool_find_void(
 	struct shm_wpool *w, uint64_t *cursor, uint32_t chains, uint64_t *off, uint32_t max);
+
+/* Version of the live entry of that key, also of one that says that there is none; 0: there is none. */
+uint64_t shm_pool_version(struct shm_wpool *w, const struct shm_key *key, uint64_t now_ns);
 
 /* Where the entry of that key is, expired or void too; 0: there is none. */
 uint64_t shm_pool_find(struct shm_wpool *w, const struct shm_key *key);

@@ -25,6 +25,8 @@ static inline bool pool_is_live(const struct shm_item *it, uint32_t epoch, uint6
 	return it->epoch == epoch && (!expiry || expiry > now_ns);
 }
 
+static inline bool pool_is_absent(const struct shm_item *it) { return it->lens & SHM_LENS_ABSENT; }
+
 /* Does the item belong to a store as it is now (rule P10)?  Else it is void. */
 static inline bool pool_is_current(const struct shm_control *ctl, const struct shm_item *it)
 {

@@ -31,7 +31,8 @@ struct publish {
 	struct shm_set set; /* what the new item has; value is in `value` */
 	struct pieces value;
 	struct shm_ref ref;
-	bool live; /* what the slot names now is an entry */
+	bool live;   /* what the slot names now is an entry */
+	bool absent; /* ... is one that says that there is none */
 	uint64_t created_ns;
 	uint64_t answer; /* value of the result */
 };
@@ -51,7 +52,7 @@ static void fill(const struct publish *p, uint64_t off, uint64_t lsn)
 		.store_id = p->set.key.store_id,
 		.epoch = p->set.key.epoch,
 		.flags = p->set.flags,
-		.lens = shm_lens_make(key_bytes, v->head_bytes + v->tail_bytes),
+		.lens = shm_lens_make(key_bytes, v->head_bytes + v->tail_bytes) | p->set.marks,
 	};
 
 	shm_store_rlx(&it.access, p->set.now_ms << ACCESS_SHIFT);
@@ -120,12 +121,21 @@ static int begin(struct publish *p, struct shm_changed *ret, const struct shm_it
 	if (old && pool_is_live(old, p->set.key.epoch, p->set.now_ms * NS_PER_MS) &&
 		(!p->w->unverified || shm_pool_item_is_whole(old)))
 		*ret_old = old;
+	if (*ret_old && pool_is_absent(old)) { /* a condition finds nothing */
+		p->absent = true;
+		*ret_old = NULL;
+	}
 	p->live = *ret_old != NULL;
 	p->created_ns = p->live ? old->created_ns : p->set.now_wall_ns;
 	return 0;
 }
 
 /* ------------------------------------------------------------ conditions */
+
+static uint64_t stamp_of(const struct shm_item *it)
+{
+	return it->lens & SHM_LENS_FRESH ? 0 : it->stamp;
+}
 
 /* 0: it may be written; else what the caller is told. */
 static int judge(const struct shm_set *set, const struct shm_item *old)
@@ -136,7 +146,7 @@ static int judge(const struct shm_set *set, const struct shm_item *old)
 	case SHM_REPLACE:
 		return old ? 0 : POOL_MISS;
 	case SHM_IF_NEWER:
-		return old && old->stamp >= set->stamp + MUTANT(504) /* 504: equal stamps win */
+		return old && stamp_of(old) >= set->stamp + MUTANT(504) /* 504: equal stamps win */
 		               ? POOL_OLDER
 		               : 0;
 	case SHM_IF_VERSION:
@@ -158,6 +168,16 @@ static const uint8_t *value_of(const struct shm_item *it)
 	return (const uint8_t *)it + shm_item_value_off(shm_lens_key(it->lens));
 }
 
+/* What a changed entry keeps. */
+static void keep_of(struct publish *p, const struct shm_item *old)
+{
+	p->set.flags = old->flags;
+	p->set.ttl_ms = old->ttl_ms;
+	p->set.stamp = old->stamp;
+	p->set.marks = old->lens & SHM_LENS_MARKS;
+	p->set.expiry_ns = shm_load_rlx(&old->expiry_ns);
+}
+
 /* A joined value: the entry keeps what else it has.  0 or POOL_TOO_LARGE. */
 static int join(struct publish *p, const struct shm_item *old)
 {
@@ -173,10 +193,7 @@ static int join(struct publish *p, const struct shm_item *old)
 		.tail = after ? add.head : had.head,
 		.tail_bytes = after ? add.head_bytes : had.head_bytes,
 	};
-	p->set.flags = old->flags;
-	p->set.ttl_ms = old->ttl_ms;
-	p->set.stamp = old->stamp;
-	p->set.expiry_ns = shm_load_rlx(&old->expiry_ns);
+	keep_of(p, old);
 	return 0;
 }
 
@@ -191,7 +208,7 @@ static int set_in_change(struct publish *p, struct shm_changed *ret)
 	 * 158: it goes first */
 	int r = e != 0 && MUTANT(158) ? 0 : judge(&p->set, old);
 	e = r ? r : e;
-	if (!old && p->set.old_only && (e == 0 || e == POOL_CHAIN_FULL)) {
+	if (!old && !p->absent && p->set.old_only && (e == 0 || e == POOL_CHAIN_FULL)) {
 		ret->lsn = pool_next_lsn(p->w);
 		return POOL_NOT_KEPT;
 	}
@@ -261,10 +278,7 @@ static int incr_in_change(
 	if (e == 0 && old) {
 		e = parse(old, &number);
 		number = e == 0 ? sum(number, in->delta, in->wrap) : 0;
-		p->set.flags = old->flags;
-		p->set.ttl_ms = old->ttl_ms;
-		p->set.stamp = old->stamp;
-		p->set.expiry_ns = shm_load_rlx(&old->expiry_ns);
+		keep_of(p, old);
 	}
 	if (e != 0)
 		return e;
@@ -298,7 +312,7 @@ int shm_pool_touch(struct shm_wpool *w, struct shm_journal *j, const struct shm_
 	shm_pool_change(w);
 	if (shm_index_seek(w, key, &ref) == 0) {
 		struct shm_item *it = shm_pool_item(w, shm_word_off(ref.word));
-		if (pool_is_live(it, key->epoch, now_ns)) {
+		if (pool_is_live(it, key->epoch, now_ns) && !pool_is_absent(it)) {
 			/* One of the two words of an item that may change (rule P1).  Done again
 			 * after a death it does the same: no intent. */
 			shm_store_rlx(&it->expiry_ns, expiry_ns);

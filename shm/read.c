@@ -87,7 +87,7 @@ static int try_once(struct look *l)
 		e = walk_tables(l);
 	/* What a retired table said, or an item that was reused because our pins were
 	 * revoked meanwhile, does not count. */
-	if ((e == READ_MISS || e == EXPIRED || e == LONG || e < 0) &&
+	if ((e == READ_MISS || e == READ_ABSENT || e == EXPIRED || e == LONG || e < 0) &&
 		(shm_load_acq(&pool_of(l->m)->table) != l->table_word || /* acq:pool.table */
 			!shm_read_ok(l->r->pin_gen, l->gen)))
 		return AGAIN;

@@ -48,10 +48,11 @@ struct shm_found {
 	uint64_t gen; /* the whole pin generation, of which the word has 16 bits */
 };
 
-enum { READ_MISS = 1, READ_BUSY = 2 };
+enum { READ_MISS = 1, READ_BUSY = 2, READ_ABSENT = 3 };
 
 /* Finds key and pins its item in pin cell `cell`.  0 and *ret; READ_MISS: no live
- * entry; READ_BUSY: it changed at each of many tries; -EBADMSG: damage was met.
+ * entry; READ_ABSENT: a live one, which says that the key is known to be absent (*ret is set, but it is not
+ * pinned any more); READ_BUSY: it changed at each of many tries; -EBADMSG: damage was met.
  * Unless 0 is returned, nothing is pinned. */
 int shm_read_find(const struct shm_reader *r, const struct shm_map *m, const struct shm_key *key,
 	uint32_t cell, struct shm_found *ret);

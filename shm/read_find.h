@@ -63,7 +63,7 @@ READ_INLINE int look_compare(struct look *l, uint64_t word)
 		const uint64_t volatile *)&it->lens; /* bare: one read of hostile lengths */
 	if (shm_lens_key(lens) != key->n_bytes)
 		value_off = shm_item_value_off(shm_lens_key(lens)); /* another key's, or damage */
-	if (off + value_off + shm_lens_value(lens) > l->m->bytes &&
+	if (off + value_off + shm_lens_extent(lens) > l->m->bytes &&
 		!MUTANT(144)) /* 144: lengths are believed */
 		return -EBADMSG;
 	if (shm_lens_key(lens) != key->n_bytes || it->store_id != key->store_id)
@@ -75,10 +75,35 @@ READ_INLINE int look_compare(struct look *l, uint64_t word)
 		return EXPIRED;
 	*l->ret = (struct shm_found){.item = it,
 		.value = (const uint8_t *)it + value_off,
-		.value_bytes = shm_lens_value(lens),
+		.value_bytes = shm_lens_extent(lens),
 		.pin = l->pin_base | off,
 		.gen = l->gen};
 	return 0;
+}
+
+/* What look_compare() says is too long: is it the key's entry that says that there is none?
+ * READ_ABSENT, NEXT, EXPIRED, -EBADMSG. */
+READ_INLINE int look_absent(struct look *l, uint64_t word)
+{
+	const struct shm_key *key = l->key;
+	uint64_t off = shm_word_off(word);
+	const struct shm_item *it = (const struct shm_item *)(const void *)(l->m->base + off);
+
+	if (off + sizeof *it > l->m->bytes)
+		return -EBADMSG;
+	uint64_t lens = *(
+		const uint64_t volatile *)&it->lens; /* bare: one read of hostile lengths */
+	if (!(lens & SHM_LENS_ABSENT) ||
+		shm_item_bytes(shm_lens_key(lens), shm_lens_value(lens)) > l->m->bytes - off)
+		return -EBADMSG;
+	if (shm_lens_key(lens) != key->n_bytes || it->store_id != key->store_id ||
+		it->epoch != key->epoch || !shm_key_equal(it + 1, key->bytes, key->n_bytes))
+		return NEXT;
+	uint64_t expiry = shm_load_rlx(&it->expiry_ns);
+	if (expiry && shm_read_is_over(l->r, expiry))
+		return EXPIRED;
+	*l->ret = (struct shm_found){.item = it, .pin = l->pin_base | off, .gen = l->gen};
+	return READ_ABSENT;
 }
 
 /* The slot held `word`, whose tag fits: pin, look again.  0, AGAIN. */
@@ -110,7 +135,7 @@ READ_INLINE int look_begin(struct look *l)
 	return shm_load_acq(&pool_of(l->m)->table) == l->table_word ? 0 : AGAIN;
 }
 
-/* The key's item if a slot of b names it: 0, NEXT, AGAIN, EXPIRED, -EBADMSG.
+/* The key's item if a slot of b names it: 0, NEXT, AGAIN, EXPIRED, READ_ABSENT, -EBADMSG.
  * *seen gets the flags of all slots that were looked at. */
 READ_INLINE int look_bucket(struct look *l, const struct shm_bucket *b, uint64_t *seen)
 {
@@ -124,6 +149,8 @@ READ_INLINE int look_bucket(struct look *l, const struct shm_bucket *b, uint64_t
 		int e = look_pin(l, &b->slot[i], w);
 		if (e == 0)
 			e = look_compare(l, w);
+		if (e == -EBADMSG)
+			e = look_absent(l, w);
 		if (e != NEXT)
 			return e;
 	}

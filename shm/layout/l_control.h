@@ -6,6 +6,7 @@
  *   192    constants: hash seed, sizes of the arrays
  *   256    daemon counters
  *   768    dropped_id[64] stores whose last entries are being removed
+ *   1280   lease_word[256] where those wait for whom another process computes a value
  *   4096   pool[16]       1536 bytes each
  *   28672  store[64]      640 bytes each
  *   69632  pin_gen[4096]  one word per session slot
@@ -18,6 +19,10 @@
  * the word in its robust list, whose node lives in private memory (no address in
  * shared memory); when the owner dies or calls exec, the kernel itself sets
  * FUTEX_OWNER_DIED (bit 30), which a read-only mapping sees.  0: not yet taken.
+ *
+ * lease_word[w]: of all keys with w = their hash's bits 63..56.  SHM_LEASE_HELD: somebody holds a lease for
+ * one of them.  Each lease that is over, however it ended, adds 2 (release), and wakes who waits there: FUTEX_WAIT, on
+ * the word as it was before the lease was asked for.  An engine that starts does so to all of them.
  *
  * A store or pool entry with id 0 is unused.  Ids never recur (rule P10): an
  * item belongs to store s only if its store_id is store[s].id and its epoch is
@@ -41,6 +46,8 @@
 #define SHM_REGIONS_MAX 16
 #define SHM_SESSIONS_MAX 4096
 #define SHM_DESCS_MAX 128
+#define SHM_LEASE_WORDS 256
+#define SHM_LEASE_HELD 1u
 #define SHM_FUTEX_OWNER_DIED 0x40000000u
 
 enum shm_engine_state {
@@ -155,7 +162,8 @@ struct shm_control {
 
 	shm_u64 counter[SHM_COUNTERS_MAX]; /* [W: eng; R: all] enum shm_daemon_counter */
 	shm_u64 dropped_id[SHM_STORES_MAX]; /* [W: eng; R: tools] of the store that was dropped at this place, while entries of it are left; else 0 */
-	uint8_t pad4[2816];                /* [W: none] reserved: zero until a minor says otherwise */
+	shm_u32 lease_word[SHM_LEASE_WORDS]; /* [W: eng; R: all] see above */
+	uint8_t pad4[1792];                /* [W: none] reserved: zero until a minor says otherwise */
 
 	struct shm_pool_entry pool[SHM_POOLS_MAX];    /* [W: sup; R: all] the pools */
 	struct shm_store_entry store[SHM_STORES_MAX]; /* [W: sup; R: all] the stores */
@@ -177,6 +185,7 @@ SHM_AT(shm_control, started_ns, 216);
 SHM_AT(shm_control, version, 224);
 SHM_AT(shm_control, counter, 256);
 SHM_AT(shm_control, dropped_id, 768);
+SHM_AT(shm_control, lease_word, 1280);
 SHM_AT(shm_control, pool, 4096);
 SHM_AT(shm_control, store, 28672);
 SHM_AT(shm_control, pin_gen, 69632);

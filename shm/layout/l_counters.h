@@ -43,7 +43,12 @@
 	X(folded_views, "calls", C, "views of sessions that have ended") \
 	X(folded_expired_seen, "reads", C, "expired_seen of sessions that have ended") \
 	X(folded_damage_seen, "times", C, "damage_seen of sessions that have ended") \
-	X(folded_hints_left_out, "hints", C, "hints_left_out of sessions that have ended")
+	X(folded_hints_left_out, "hints", C, "hints_left_out of sessions that have ended") \
+	X(leases, "leases", G, "leases held: values that some process computes") \
+	X(leases_granted, "leases", C, "leases given") \
+	X(leases_waited, "requests", C, "requests told to wait for another's lease") \
+	X(leases_passed, "leases", C, "leases that ended by their holder's death, silence or time") \
+	X(leases_lost, "requests", C, "writes refused: their lease was over")
 
 /* [W: eng, relaxed; R: all] in shm_pool_entry.counter[].  limit = live + overhead + free +
  * limbo + unusable, each counted on its own. */

@@ -2,6 +2,7 @@
  *
  *   0      header: intent, fold
  *   4096   sessions[n], 4096 each: the last SHM_RESULTS results
+ *   then   leases[n_leases], 64 each: who computes a missing value
  *   then   room for WAL frames (none yet: frames_bytes = 0)
  *
  * Engine-only; the supervisor keeps the descriptor, so that the next engine
@@ -27,6 +28,11 @@
  *
  * at_pool says where an engine that died was at work: the supervisor counts crashes by it.
  *
+ * A lease: one session may compute the value of one key, which is meant by its hash (64 bits, of a secret seed:
+ * two keys that share one wait for each other, no more).  Its token is an LSN that was taken
+ * for it, so an entry of a higher version was written since, and the lease is over.  It outlives the engine, and not its
+ * session.  The token is stored last (release) when it begins, cleared first when it is over.
+ *
  * Invariants:
  *   I15  intent.state is NONE or SET; when SET its slot lies in a TABLE run, or is a store's epoch
  */
@@ -36,6 +42,7 @@
 #include "l_segment.h"
 
 #define SHM_RESULTS 64
+#define SHM_LEASES 4096
 
 #define SHM_INTENT_CONTROL 0xffffffffu /* no pool: slot_off is of the control segment */
 
@@ -120,6 +127,29 @@ SHM_AT(shm_fold, misses, 528);
 SHM_AT(shm_fold, hit_bytes, 1040);
 SHM_AT(shm_fold, block, 1552);
 
+struct shm_lease {
+	shm_u64 token;        /* [W: eng, last; R: eng] its LSN, which the holder shows; 0: free */
+	uint64_t store_id;    /* [W: eng; R: eng] shm_store_entry.id */
+	uint64_t hash;        /* [W: eng; R: eng] of the key */
+	uint64_t session_id;  /* [W: eng; R: eng] whose it is */
+	uint64_t request;     /* [W: eng; R: eng] the request that it answered */
+	uint64_t deadline_ns; /* [W: eng; R: eng] CLOCK_MONOTONIC: from then on who asks gets it */
+	uint32_t epoch;       /* [W: eng; R: eng] low 32 bits of shm_store_entry.epoch: a clear ends it */
+	uint32_t lease_ms;    /* [W: eng; R: eng] the time from its begin to the deadline */
+	uint32_t session;     /* [W: eng; R: eng] its slot */
+	uint32_t pad0;        /* [W: none] */
+};
+SHM_SIZE(shm_lease, 64);
+SHM_AT(shm_lease, token, 0);
+SHM_AT(shm_lease, store_id, 8);
+SHM_AT(shm_lease, hash, 16);
+SHM_AT(shm_lease, session_id, 24);
+SHM_AT(shm_lease, request, 32);
+SHM_AT(shm_lease, deadline_ns, 40);
+SHM_AT(shm_lease, epoch, 48);
+SHM_AT(shm_lease, lease_ms, 52);
+SHM_AT(shm_lease, session, 56);
+
 struct shm_journal {
 	struct shm_segment seg;   /* [W: sup at create; R: eng] kind JOURNAL */
 	struct shm_intent intent; /* [W: eng; R: eng] the mutation that is under way */
@@ -128,7 +158,10 @@ struct shm_journal {
 	uint64_t frames_off;      /* [W: sup at create; R: eng] bytes; WAL staging frames */
 	uint64_t frames_bytes;    /* [W: sup at create; R: eng] 0: no durable store */
 	shm_u64 at_pool;          /* [W: eng; R: sup] 1 + index of the pool that it is at work on; 0: none */
-	uint64_t pad1[4];         /* [W: none] */
+	uint64_t leases_off;      /* [W: sup at create; R: eng] bytes */
+	uint32_t n_leases;        /* [W: sup at create; R: eng] 0: engines keep them in memory of their own */
+	uint32_t pad3;            /* [W: none] */
+	uint64_t pad1[2];         /* [W: none] */
 	struct shm_fold fold;     /* [W: eng; R: eng] the counts that are under way to the totals */
 	uint8_t pad2[2176];       /* [W: none] reserved: zero until a minor says otherwise */
 };
@@ -138,6 +171,8 @@ SHM_AT(shm_journal, n_sessions, 192);
 SHM_AT(shm_journal, frames_off, 200);
 SHM_AT(shm_journal, frames_bytes, 208);
 SHM_AT(shm_journal, at_pool, 216);
+SHM_AT(shm_journal, leases_off, 224);
+SHM_AT(shm_journal, n_leases, 232);
 SHM_AT(shm_journal, fold, 256);
 
 #endif

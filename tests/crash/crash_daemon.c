@@ -247,6 +247,40 @@ static void clear_often(struct life *l)
 	}
 }
 
+/* A lease is taken, and another one told to wait; it is filled, dropped, or ended by a change.  Whoever dies
+ * meanwhile: who has it has it, and nobody else does. */
+static void lease_often(const struct t_daemon *d, struct life *l)
+{
+	enum { ROUNDS = 8 };
+	struct hc_lease_opts o = HC_OPTS(hc_lease_opts);
+	struct hc_set_opts fill = HC_OPTS(hc_set_opts);
+	struct hc_lease lease, none;
+	struct hc_store *s;
+	struct hc *hc;
+
+	open_client(d, &hc, &s);
+	o.no_wait = 1;
+	o.lease_ms = 3600000;
+	for (int round = 0; round < ROUNDS; round++) {
+		bool dropped = round % 4 == 1, deleted = round % 4 == 2;
+		CHECK_EQ(hc_get_or_lease(l->s, "leased", 6, NULL, 0, NULL, &o, &lease), HC_LEASE);
+		CHECK_EQ(hc_get_or_lease(s, "leased", 6, NULL, 0, NULL, &o, &none), HC_LEASED);
+		fill.lease = lease.token;
+		fill.absent = round % 4 == 3;
+		if (dropped)
+			CHECK(hc_lease_drop(l->s, "leased", 6, lease.token, 0) >= HC_OK);
+		if (deleted)
+			CHECK_EQ(hc_delete(s, "leased", 6), HC_MISS);
+		CHECK_EQ(hc_set(l->s, "leased", 6, NULL, 0, &fill),
+			dropped || deleted ? HC_LEASE_LOST : HC_OK);
+		if (!dropped && !deleted) {
+			CHECK_EQ(hc_set(l->s, "leased", 6, NULL, 0, &fill), HC_LEASE_LOST);
+			CHECK_EQ(hc_delete(l->s, "leased", 6), fill.absent ? HC_MISS : HC_OK);
+		}
+	}
+	hc_close(hc);
+}
+
 /* What a client does, in an order that takes the engine past its marks. */
 static void live(struct t_daemon *d, struct life *l)
 {
@@ -278,6 +312,7 @@ static void live(struct t_daemon *d, struct life *l)
 	break_room(d, l);
 	hoard(d, l);
 	clear_often(l);
+	lease_often(d, l);
 	CHECK(memcmp(was, view.value, sizeof was) == 0);
 	CHECK_EQ(hc_view_ok(&view), 1);
 	CHECK_EQ(hc_view_release(&view), HC_OK);
@@ -384,9 +419,11 @@ static int scanned(void *arg, const struct hc_scan_entry *e)
 static void look(struct hc_store *s, bool check)
 {
 	struct hc_scan scan = HC_OPTS(hc_scan);
+	struct hc_lease_opts o = HC_OPTS(hc_lease_opts);
+	struct hc_lease lease;
 	struct hc_view view;
 	char buf[VALUE_BYTES];
-	int n = 0, r[4];
+	int n = 0, r[5];
 
 	r[0] = hc_get(s, "key-1", 5, buf, sizeof buf, NULL);
 	r[1] = hc_view(s, "key-1", 5, &view);
@@ -394,8 +431,10 @@ static void look(struct hc_store *s, bool check)
 	do
 		r[3] = hc_scan(s, &scan, scanned, &n);
 	while (r[3] == HC_OK);
-	CHECK(!check ||
-		(r[0] == HC_OK && r[1] == HC_OK && r[2] == HC_OK && r[3] == HC_MISS && n == 1));
+	o.wait_ms = 10; /* somebody else has it */
+	r[4] = hc_get_or_lease(s, "leased", 6, buf, sizeof buf, NULL, &o, &lease);
+	CHECK(!check || (r[0] == HC_OK && r[1] == HC_OK && r[2] == HC_OK && r[3] == HC_MISS &&
+				n == 1 && r[4] == HC_LEASED));
 }
 
 _Noreturn static void reader_child(const struct t_daemon *d, const char *step)
@@ -419,9 +458,13 @@ TEST_LIMIT(client_is_killed_at_every_step_of_a_read, 120)
 	static struct t_steps steps;
 	struct t_daemon *d = t_daemon_start(config, NULL);
 	struct life l = {0};
+	struct hc_lease_opts lease_opts = HC_OPTS(hc_lease_opts);
+	struct hc_lease lease;
 
 	open_client(d, &l.hc, &l.s);
 	set(&l, 1, 1);
+	lease_opts.lease_ms = 3600000;
+	CHECK_EQ(hc_get_or_lease(l.s, "leased", 6, NULL, 0, NULL, &lease_opts, &lease), HC_LEASE);
 	t_steps_record(&steps);
 	look(l.s, true);
 	t_steps_end();

@@ -8,9 +8,9 @@ import socket
 import sys
 import time
 
-from memory import (FENCE_COMPILER, FENCE_FULL, LAYOUT_MAJOR, LAYOUT_MINOR, Memory, Protocol,
+from memory import (FENCE_COMPILER, FENCE_FULL, LAYOUT_MAJOR, LAYOUT_MINOR, Look, Memory, PIN_CALL, Protocol,
                     register_for_membarrier, Scan, time_offset_ns)
-from wire import BATCH, BYE, CLEAR, DELETE, HELLO, INCR, Malformed, PING, SET, TOUCH, frame, unpack
+from wire import BATCH, BYE, CLEAR, DELETE, HELLO, INCR, LEASE, LEASE_DROP, Malformed, PING, SET, TOUCH, frame, unpack
 from xxh3 import M64, xxh3_64
 
 CLOSING, PROTO_MAJOR, PROTO_MINOR, HELLO_BYTES_MAX, FDS_MAX = -21, 1, 0, 65536, 64
@@ -108,8 +108,8 @@ class Client:
     def ping(self):
         return self._call([PING, 0])
 
-    def set(self, store, key, value, flags=0, ttl_ms=TTL_NEVER, mode=0, version=0, stamp=0):
-        return self._mutation(SET, store, key, value, flags, ttl_ms, mode, version, stamp)
+    def set(self, store, key, value, flags=0, ttl_ms=TTL_NEVER, mode=0, version=0, stamp=0, lease=0):
+        return self._mutation(SET, store, key, value, flags, ttl_ms, mode, version, stamp, lease)
 
     def delete(self, store, key, version=0):
         return self._mutation(DELETE, store, key, version)
@@ -119,6 +119,12 @@ class Client:
 
     def incr(self, store, key, delta, initial=0, ttl_ms=TTL_NEVER, how=0):
         return self._mutation(INCR, store, key, delta & M64, initial & M64, ttl_ms, how)
+
+    def lease(self, store, key, version, ttl_ms):
+        return self._mutation(LEASE, store, key, version, ttl_ms)
+
+    def lease_drop(self, store, key, token):
+        return self._mutation(LEASE_DROP, store, key, token)
 
     def clear(self, store):
         return self._mutation(CLEAR, store)
@@ -201,6 +207,22 @@ class Commands:
     def incr(self, key, delta):
         status, lsn, value = self.c.incr(self.s, data(key), int(delta))
         return line(status, lsn, value - (1 << 64) if value >> 63 else value)
+
+    def lease(self, key, ttl_ms):
+        """As point 10 says: the word, the look-up, the question."""
+        self.word = Look(self.m, self.s, data(key), PIN_CALL).lease_word()
+        e = self.m.find(self.s, data(key))
+        return line("hit", e.value) if e else line(*self.c.lease(self.s, data(key), 0, int(ttl_ms)))
+
+    def leaseword(self, key):
+        word = Look(self.m, self.s, data(key), PIN_CALL).lease_word()
+        return line("same" if word == self.word else "changed", word & 1)
+
+    def fill(self, key, value, token):
+        return line(self.c.set(self.s, data(key), data(value), lease=int(token))[0])
+
+    def drop(self, key, token):
+        return line(self.c.lease_drop(self.s, data(key), int(token))[0])
 
     def clear(self):
         return line(*self.c.clear(self.s))

@@ -14,7 +14,7 @@ FENCE_COMPILER, FENCE_FULL = 1, 2
 MAGIC, BYTE_ORDER, LAYOUT_MAJOR, LAYOUT_MINOR = 0x3130454843414348, 0x01020304, 1, 0
 OFFSET, LOW, MOVED, PIN_TABLE, PIN_CALL = ((1 << 44) - 1) << 4, 15, 1, 0, 1
 # struct shm_control, shm_pool_entry, shm_store_entry, shm_pool, shm_client, shm_block, shm_item
-CTL_HASH_SEED, CTL_TIME_OFF, CTL_POOL, CTL_STORE, CTL_PIN_GEN = 192, 208, 4096, 28672, 69632
+CTL_HASH_SEED, CTL_TIME_OFF, CTL_LEASE_WORD, CTL_POOL, CTL_STORE, CTL_PIN_GEN = 192, 208, 1280, 4096, 28672, 69632
 POOL_ENTRY_BYTES, POOL_RESERVE, POOL_N_REGIONS, POOL_REGION = 1536, 40, 56, 128
 STORE_ENTRY_BYTES, STORE_ID, STORE_EPOCH, STORE_POOL, STORES_MAX = 640, 32, 40, 48, 64
 POOL_TABLE, CLIENT_BLOCKS_USED, CLIENT_ID, CLIENT_N_BLOCKS = 64, 64, 72, 80
@@ -355,6 +355,12 @@ class Look:
             raise Damaged(f"an item at {off} of {value_bytes} bytes")
         return bytes(self.pool.bytes[key_off:key_off + key_bytes]), value_off, value_bytes
 
+    def lease_word(self):
+        """Where to wait for somebody else's lease of the key."""
+        word = self.m.control.half(CTL_LEASE_WORD + 4 * (self.hash >> 56))
+        self.m.order()
+        return word
+
     def _is_of_store(self, off):
         return self.pool.word(off + 56) == self.id and self.pool.half(off + 64) == self.epoch
 
@@ -378,7 +384,7 @@ class Look:
         key, value_off, value_bytes = self._item(off)
         if key != self.key or not self._is_of_store(off):
             return NEXT
-        if self._is_over(off):
+        if self._is_over(off) or self.pool.word(off + 72) >> 47 & 1:  # known to be absent
             return MISS
         entry = Entry(self.pool, off, value_off, value_bytes)
         if not self._gen_is_good():
@@ -471,6 +477,6 @@ class Scan(Look):
         if self.load(slot) != word or self.load(POOL_TABLE) != self.table:
             return False
         key, value_off, value_bytes = self._item(off)
-        if self._is_of_store(off) and not self._is_over(off):
+        if self._is_of_store(off) and not self._is_over(off) and not self.pool.word(off + 72) >> 47 & 1:
             found.append((key, bytes(self.pool.bytes[value_off:value_off + value_bytes])))
         return self._gen_is_good()

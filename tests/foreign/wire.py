@@ -1,7 +1,7 @@
 """The frames of libclient/README.md, "A connection": msgpack, as much of it as they need."""
 import struct
 
-HELLO, PING, SET, DELETE, BYE, TOUCH, INCR, CLEAR, BATCH = range(1, 10)
+HELLO, PING, SET, DELETE, BYE, TOUCH, INCR, CLEAR, BATCH, LEASE, LEASE_DROP = range(1, 12)
 SIZES = {0xcc: "B", 0xcd: ">H", 0xce: ">I", 0xcf: ">Q", 0xd0: "b", 0xd1: ">h", 0xd2: ">i", 0xd3: ">q"}
 COUNTS = {0xc4: "B", 0xc5: ">H", 0xc6: ">I", 0xd9: "B", 0xda: ">H", 0xdb: ">I", 0xdc: ">H", 0xdd: ">I"}
 

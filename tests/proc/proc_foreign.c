@@ -355,9 +355,46 @@ TEST(what_it_asks_wrongly_is_named)
 	CHECK_EQ(atoi(ask(&w, "raw 3 i %llu i %llu b - b 76 i 0 i 0", idx, id)), HC_E_INVAL);
 	CHECK_EQ(atoi(ask(&w, "raw 3 i %llu i %llu b 6b b 76 i 0 i 0 i 7", idx, id)), HC_E_INVAL);
 	CHECK_EQ(atoi(ask(&w, "raw 6 i %llu i %llu b 6b i 1", idx, id)), HC_MISS);
-	CHECK_EQ(atoi(ask(&w, "raw 3 i %llu i %llu b 6b b 76 i 0 i 0 i 0 i 0 i 0 i 9 s new", idx,
-			 id)),
+	CHECK_EQ(atoi(ask(&w,
+			 "raw 3 i %llu i %llu b 6b b 76 i 0 i 0 i 0 i 0 i 0 i 0 i 0 i 0 i 9 s new",
+			 idx, id)),
 		HC_OK);
+	world_end(&w);
+}
+
+/* ------------------------------------------------------------------------ leases */
+
+TEST(it_computes_what_others_wait_for_and_waits_itself)
+{
+	struct world w = world_begin(NULL);
+	struct hc_lease_opts o = HC_OPTS(hc_lease_opts);
+	struct hc_set_opts fill = HC_OPTS(hc_set_opts);
+	unsigned long long idx, id, token;
+	struct hc_lease lease;
+	char buf[16];
+	int status;
+
+	o.no_wait = 1;
+	CHECK_EQ(sscanf(ask(&w, "store default"), "%llu %llu", &idx, &id), 2);
+	CHECK_EQ(sscanf(ask(&w, "lease 6b 60000"), "%d %llu", &status, &token), 2);
+	CHECK_EQ(status, HC_OK);
+	CHECK_EQ(hc_get_or_lease(w.s, "k", 1, buf, sizeof buf, NULL, &o, &lease), HC_LEASED);
+	CHECK_STR(ask(&w, "leaseword 6b"), "changed 1"); /* by its own begin */
+	CHECK_EQ(atoi(ask(&w, "fill 6b 76 %llu", token + 1)), HC_LEASE_LOST);
+	CHECK_EQ(atoi(ask(&w, "fill 6b 76 %llu", token)), HC_OK);
+	CHECK_EQ(hc_get_or_lease(w.s, "k", 1, buf, sizeof buf, NULL, &o, &lease), HC_OK);
+	CHECK_STR(ask(&w, "lease 6b 60000"), "hit 76");
+	CHECK_EQ(atoi(ask(&w, "drop 6b %llu", token)), HC_LEASE_LOST);
+	/* And the other way round. */
+	CHECK_EQ(hc_delete(w.s, "k", 1), HC_OK);
+	CHECK_EQ(hc_get_or_lease(w.s, "k", 1, buf, sizeof buf, NULL, &o, &lease), HC_LEASE);
+	CHECK_EQ(atoi(ask(&w, "lease 6b 60000")), HC_LEASED);
+	CHECK_STR(ask(&w, "leaseword 6b"), "same 1");
+	fill.lease = lease.token;
+	fill.absent = 1;
+	CHECK_EQ(hc_set(w.s, "k", 1, NULL, 0, &fill), HC_OK);
+	CHECK_STR(ask(&w, "leaseword 6b"), "changed 0");
+	CHECK_STR(ask(&w, "get 6b"), "miss"); /* what is known to be absent */
 	world_end(&w);
 }
 

@@ -128,7 +128,7 @@ static void just_open(struct fake *f)
 
 static void bad_size(struct hc_op *op) { op->size = 4; }
 static void bad_store(struct hc_op *op) { op->store = NULL; }
-static void bad_kind(struct hc_op *op) { op->op = HC_OP_CLEAR + 1; }
+static void bad_kind(struct hc_op *op) { op->op = HC_OP_LEASE_DROP + 1; }
 static void bad_kind_0(struct hc_op *op) { op->op = 0; }
 static void bad_quiet(struct hc_op *op) { op->quiet = 2; }
 static void bad_reserved(struct hc_op *op) { op->reserved = 1; }

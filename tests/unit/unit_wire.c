@@ -13,7 +13,7 @@
 #include "wire.h"
 #include "../kit/t.h"
 
-enum { ELEMS_MAX = 12, ROUNDS = 200000, DEEP = 100000 };
+enum { ELEMS_MAX = 15, ROUNDS = 200000, DEEP = 100000 };
 
 struct text {
 	const char *bytes;
@@ -104,7 +104,7 @@ static const struct golden golden[] = {
 			   "\x98\x03\xcd\x01\x2c\x05\xce\x00\x01\x11\x70\xc4\x03key\xc4\x02\x00\xff"
 			   "\xcc\x80\xcf\xff\xff\xff\xff\xff\xff\xff\xff"),
 		.kinds = "uuuubbuu",
-		.more = "uuu",
+		.more = "uuuuuu",
 		.elem = {T("\x03"), T("\xcd\x01\x2c"), T("\x05"), T("\xce\x00\x01\x11\x70"),
 			T("\xc4\x03key"), T("\xc4\x02\x00\xff"), T("\xcc\x80"),
 			T("\xcf\xff\xff\xff\xff\xff\xff\xff\xff")},
@@ -127,9 +127,60 @@ static const struct golden golden[] = {
 			   "\x03\xcd\x10\x00\xcf\xff\xff\xff\xff\xff\xff\xff\xff"),
 		.kinds = "uuuubbuuuuu",
 		.n_optional = 3,
+		.more = "uuu",
 		.elem = {T("\x03"), T("\x02"), T("\x01"), T("\x07"), T("\xc4\x01k"), T("\xc4\x01v"),
 			T("\x00"), T("\x00"), T("\x03"), T("\xcd\x10\x00"),
 			T("\xcf\xff\xff\xff\xff\xff\xff\xff\xff")},
+	},
+	{
+		.name = "SET of a key that is absent",
+		.request = {.verb = WIRE_SET,
+			.request = 2,
+			.store_idx = 1,
+			.store_id = 7,
+			.key = "k",
+			.key_bytes = 1,
+			.value = "",
+			.ttl_ms = 5,
+			.lease = 9,
+			.how = WIRE_ABSENT},
+		.frame = T("\x12\x00\x00\x00"
+			   "\x9e\x03\x02\x01\x07\xc4\x01k\xc4\x00\x00\x05"
+			   "\x00\x00\x00\x09\x00\x01"),
+		.kinds = "uuuubbuuuuuuuu",
+		.n_optional = 6,
+		.elem = {T("\x03"), T("\x02"), T("\x01"), T("\x07"), T("\xc4\x01k"), T("\xc4\x00"),
+			T("\x00"), T("\x05"), T("\x00"), T("\x00"), T("\x00"), T("\x09"), T("\x00"),
+			T("\x01")},
+	},
+	{
+		.name = "LEASE",
+		.request = {.verb = WIRE_LEASE,
+			.request = 1,
+			.store_idx = 2,
+			.store_id = 3,
+			.key = "k",
+			.key_bytes = 1,
+			.version = 300,
+			.ttl_ms = 1000},
+		.frame = T("\x0e\x00\x00\x00\x97\x0a\x01\x02\x03\xc4\x01k\xcd\x01\x2c\xcd\x03\xe8"),
+		.kinds = "uuuubuu",
+		.elem = {T("\x0a"), T("\x01"), T("\x02"), T("\x03"), T("\xc4\x01k"),
+			T("\xcd\x01\x2c"), T("\xcd\x03\xe8")},
+	},
+	{
+		.name = "LEASE_DROP",
+		.request = {.verb = WIRE_LEASE_DROP,
+			.request = 1,
+			.store_idx = 2,
+			.store_id = 3,
+			.key = "k",
+			.key_bytes = 1,
+			.lease = 300},
+		.frame = T("\x0b\x00\x00\x00\x96\x0b\x01\x02\x03\xc4\x01k\xcd\x01\x2c"),
+		.kinds = "uuuubu",
+		.elem = {T("\x0b"), T("\x01"), T("\x02"), T("\x03"), T("\xc4\x01k"),
+			T("\xcd\x01\x2c")},
 	},
 	{
 		.name = "DELETE",
