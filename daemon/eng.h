@@ -502,6 +502,10 @@ bool eng_room_compact(struct eng_pool *p);
 void eng_resize_region(struct eng *e, uint32_t pool_idx, uint64_t region_idx, int fd);
 void eng_resize_adopted(
 	struct eng *e); /* holes of the last engine: their memory goes now at the latest */
+/* Can pools become as small as they would be with `next`?  False: readers and the index hold *ret_bytes
+ * of *ret_pool, which would not fit. */
+bool eng_resize_possible(
+	struct eng *e, const struct config *next, uint32_t *ret_pool, uint64_t *ret_bytes);
 bool eng_resize_turn(struct eng *e); /* steps towards the wanted size; true: there are more */
 void eng_resize_tick(struct eng *e); /* the system's pressure; holes that somebody has touched */
 

@@ -221,6 +221,8 @@ void eng_config_take(struct eng *e, const struct sup_config_msg *m)
 		say.refusal = ADMIN_R_IN_USE;
 		say.store_id = used->id;
 		say.n = shm_load_rlx(&used->entry->counter[SHM_SC_entries]);
+	} else if (!eng_resize_possible(e, &m->config, &say.slot, &say.n)) {
+		say.refusal = ADMIN_R_MEMORY;
 	} else {
 		say.refusal = (uint32_t)prepare(e, &m->config, &p);
 	}

@@ -210,6 +210,48 @@ bool eng_resize_turn(struct eng *e)
 	return more;
 }
 
+/* ---------------------------------------------------------------------- readers */
+
+/* Bytes that readers hold, of entries that live or not: each once, whoever pins it, and be it a liar. */
+static uint64_t pinned(const struct eng *e, const struct eng_pool *p)
+{
+	uint64_t bytes = 0, last = UINT64_MAX;
+
+	for (uint32_t i = 0; i < e->pins.n; i++) {
+		uint64_t where = e->pins.pin[i].where;
+		if (where == last || shm_word_low(where) != p->w.pool_idx ||
+			!shm_alloc_is_taken(p->w.alloc, shm_word_off(where)))
+			continue;
+		last = where;
+		bytes += shm_alloc_place_bytes(p->w.alloc, shm_word_off(where));
+	}
+	return bytes;
+}
+
+bool eng_resize_possible(
+	struct eng *e, const struct config *next, uint32_t *ret_pool, uint64_t *ret_bytes)
+{
+	bool scanned = false;
+
+	for (uint32_t i = 0; i < next->n_pools; i++) {
+		const struct eng_pool *p = &e->pool[i];
+		uint64_t bytes = next->pool[i].size_bytes;
+		if (!p->base || bytes >= e->config->pool[i].size_bytes)
+			continue;
+		if (!scanned)
+			shm_scan_pins(&e->pins, e->ctl, e->scan, e->n_scan, e->may_barrier);
+		scanned = true;
+		uint64_t held = pinned(e, p) +
+		                shm_load_rlx(&p->w.entry->counter[SHM_PC_index_bytes]);
+		if (held <= bytes - bytes / SUP_SHRINK_PART || MUTANT(274)) /* 274: let them */
+			continue;
+		*ret_pool = i;
+		*ret_bytes = held;
+		return false;
+	}
+	return true;
+}
+
 /* -------------------------------------------------------------------- regions */
 
 void eng_resize_region(struct eng *e, uint32_t pool_idx, uint64_t region_idx, int fd)

@@ -85,6 +85,10 @@ enum sup_msg_kind {
 	SUP_MSG_REGION = 10,
 };
 
+enum {
+	SUP_SHRINK_PART = 8
+}; /* what cannot go must leave one part of so many of a pool to entries */
+
 struct sup_msg {
 	uint32_t kind; /* enum sup_msg_kind */
 	uint32_t slot;
@@ -93,10 +97,11 @@ struct sup_msg {
 	uint32_t read_pools, write_pools;
 	uint32_t fence; /* enum shm_fence */
 	int32_t pid;
-	uint32_t n_fds;       /* descriptors that come with it: memfd, then pidfd */
-	uint32_t force;       /* CONFIG: stores that hold entries may be dropped */
-	uint32_t refusal;     /* CONFIG_REFUSED: enum admin_refusal */
-	uint64_t store_id, n; /* of it, with IN_USE: which store, and its entries */
+	uint32_t n_fds;   /* descriptors that come with it: memfd, then pidfd */
+	uint32_t force;   /* CONFIG: stores that hold entries may be dropped */
+	uint32_t refusal; /* CONFIG_REFUSED: enum admin_refusal */
+	/* Of it, with IN_USE: which store, and its entries; with MEMORY: n is what is held of pool `slot`. */
+	uint64_t store_id, n;
 };
 
 /* The one kind that is longer: CONFIG. */

@@ -191,6 +191,8 @@ int sup_memory_make(struct sup *sup);
 int sup_memory_prepare(struct sup *sup, const struct config *next, char why[SUP_WHY_BYTES]);
 void sup_memory_commit(struct sup *sup, const struct config *next);
 void sup_memory_forget(struct sup *sup);
+/* Says that so much of a pool is held, and what to do. */
+void sup_memory_held(uint64_t bytes, char why[SUP_WHY_BYTES]);
 /* Can the next engine not have them any more (hardening: strict)? */
 bool sup_memory_is_closed(const struct sup *sup);
 /* Tells whoever maps them that they are dead, and gives them and all sessions up. */

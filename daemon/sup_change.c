@@ -223,9 +223,16 @@ static const char *name_of(const struct config *c, uint64_t id)
 
 static void on_refused(struct sup *sup, const struct sup_msg *m)
 {
+	char why[SUP_WHY_BYTES];
+
 	switch (m->refusal) {
 	case ADMIN_R_IN_USE:
 		end_in_use(sup, name_of(&sup->config, m->store_id), m->n);
+		return;
+	case ADMIN_R_MEMORY:
+		sup_memory_held(m->n, why);
+		sup_change_end(sup, ADMIN_R_MEMORY, "pool %s cannot be resized: %.300s",
+			m->slot < sup->config.n_pools ? sup->config.pool[m->slot].name : "?", why);
 		return;
 	case ADMIN_R_FULL:
 		sup_change_end(sup, ADMIN_R_FULL,

@@ -21,8 +21,6 @@
 #include "sup.h"
 #include "sup_control.h"
 
-enum { KEEP_PART = 8 }; /* what cannot go must leave one part of so many to entries */
-
 /* Bytes of all regions that the pool has. */
 static uint64_t regions_bytes(const struct sup *sup, uint32_t idx, uint32_t *ret_n)
 {
@@ -76,6 +74,17 @@ static int grow_prepare(struct sup *sup, const struct config_pool *p, uint32_t i
 	return err_fwd(sup_segment_pool_new(&as, &host, none, &sup->grown[idx], why));
 }
 
+void sup_memory_held(uint64_t bytes, char why[SUP_WHY_BYTES])
+{
+	uint64_t least = bytes / (SUP_SHRINK_PART - 1) * SUP_SHRINK_PART;
+
+	(void)snprintf(why, SUP_WHY_BYTES,
+		"readers and the index hold %llu KiB of it, which cannot go; use at least %llu "
+		"MiB, or "
+		"end who holds most: see `hypercache clients`",
+		(unsigned long long)(bytes >> 10), (unsigned long long)((least >> 20) + 1));
+}
+
 static int shrink_prepare(
 	const struct sup *sup, uint32_t idx, uint64_t bytes, char why[SUP_WHY_BYTES])
 {
@@ -91,12 +100,8 @@ static int shrink_prepare(
 			"for less");
 		return err_new(-EPERM);
 	}
-	if (limbo + index > bytes - bytes / KEEP_PART) {
-		(void)snprintf(why, SUP_WHY_BYTES,
-			"readers hold %llu KiB and the index takes %llu KiB; use at least %llu MiB",
-			(unsigned long long)(limbo >> 10), (unsigned long long)(index >> 10),
-			(unsigned long long)(((limbo + index) * KEEP_PART / (KEEP_PART - 1) >> 20) +
-					     1));
+	if (limbo + index > bytes - bytes / SUP_SHRINK_PART) {
+		sup_memory_held(limbo + index, why);
 		return err_new(-EBUSY);
 	}
 	return 0;
