@@ -43,8 +43,8 @@ static int item_append(struct hc *hc, const struct wire_request *r, uint32_t *re
 	struct hc_async *a = &hc->async;
 	size_t have = a->items.end - a->items.begin;
 
-	if (r->key_bytes + r->value_bytes > hc->frame_max)
-		return HC_E_TOO_LARGE;
+	if (r->value_bytes > hc->frame_max || r->key_bytes + r->value_bytes > hc->frame_max)
+		return HC_E_TOO_LARGE; /* asked alone first: any number may be given */
 	if (have && have + r->key_bytes + r->value_bytes > hc->submit_bytes)
 		return HC_E_QUEUE;
 	int e = wire_item_put(&a->items, r);

@@ -196,6 +196,8 @@ TEST(what_is_out_of_range_is_not_accepted)
 	large.value = value;
 	large.value_bytes = SIZE_MAX / 2; /* nothing of it is read */
 	CHECK_EQ(hc_submit(&large, NULL), HC_E_TOO_LARGE);
+	large.value_bytes = SIZE_MAX;
+	CHECK_EQ(hc_submit(&large, NULL), HC_E_TOO_LARGE);
 	large.value_bytes = FAKE_MAX_FRAME + 1ull;
 	CHECK_EQ(hc_submit(&large, NULL), HC_E_TOO_LARGE);
 	none(&x);
