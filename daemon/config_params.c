@@ -11,7 +11,13 @@
 #include "../shm/base/err.h"
 #include "../shm/step.h"
 
-enum { POLICIES_MAX = 32, NUMBER_BYTES = 32, EDITS_MAX = 3 };
+enum {
+	POLICIES_MAX = 32,
+	NUMBER_BYTES = 32,
+	EDITS_MAX = 3,
+	TELL_BEATS =
+		16, /* heartbeats in the time in which a policy has to be told of a use: 2 in each eighth */
+};
 _Static_assert((int)CONFIG_PARAMS_MAX == POL_PARAMS_MAX, "a policy's parameters fit");
 _Static_assert((int)CONFIG_PARAM_BYTES == POL_NAME_BYTES, "and so do their names");
 
@@ -177,17 +183,9 @@ static int param_parse(
 
 /* -- what there is -- */
 
-/* NULL: the store takes what is usual for its type. */
-static const char *policy_name(const struct config_store *s)
-{
-	return strcmp(s->policy, "default") == 0 ? NULL : s->policy;
-}
-
 static const struct pol_ops *policy_of(const struct config_store *s)
 {
-	const char *name = policy_name(s);
-
-	return name ? pol_find(name) : pol_all()[0];
+	return pol_find(config_store_policy(s));
 }
 
 static int policy_unknown(const struct config_store *s, uint32_t i, struct config_fault *ret)
@@ -263,7 +261,15 @@ int config_params_check(const struct config *c, uint32_t i, struct config_fault 
 		}
 	}
 	const char *why = ops->check ? ops->check(&v) : NULL;
-	return why ? config_fault_set(ret, CONFIG_KEY_store_policy_params, i, "%s", why) : 0;
+	if (why)
+		return config_fault_set(ret, CONFIG_KEY_store_policy_params, i, "%s", why);
+	if (ops->told_ns && ops->told_ns(&v) / TELL_BEATS < c->heartbeat_ns)
+		return config_fault_set(ret, CONFIG_KEY_store_policy_params, i,
+			"its times are too short for policy %s: the engine hears of reads with "
+			"each "
+			"heartbeat, and %d of them have to fit; use more, or a shorter heartbeat",
+			ops->name, TELL_BEATS);
+	return 0;
 }
 
 struct pol_values config_params_values(const struct config_store *s)

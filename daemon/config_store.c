@@ -1,4 +1,5 @@
 /* config_store.c - what a store's type brings, and how large and how old its entries may get. */
+#include <string.h>
 #include "config_value.h"
 #include "../shm/step.h"
 
@@ -9,11 +10,19 @@ enum { SLIDE_BEATS = 16 }; /* heartbeats in a time to live that slides: 4 in eac
 /* By enum config_type. */
 static const struct {
 	uint64_t ttl_ns; /* 0: entries do not expire */
+	const char *policy;
 } types[] = {
-	[CONFIG_TYPE_GENERAL] = {0},
-	[CONFIG_TYPE_SESSION] = {30 * MINUTE_NS},
-	[CONFIG_TYPE_TTL] = {10 * MINUTE_NS},
+	[CONFIG_TYPE_GENERAL] = {0, "s3-fifo"},
+	[CONFIG_TYPE_SESSION] = {30 * MINUTE_NS, "session"},
+	[CONFIG_TYPE_TTL] = {10 * MINUTE_NS, "s3-fifo"},
 };
+
+const char *config_store_policy(const struct config_store *s)
+{
+	if (strcmp(s->policy, "default") != 0)
+		return s->policy;
+	return types[MUTANT(298) ? CONFIG_TYPE_GENERAL : s->type].policy; /* 298: one for all */
+}
 
 /* The largest value: the pool's, and half of what the store may take. */
 static uint64_t value_most(const struct config *c, const struct config_store *s)

@@ -176,7 +176,7 @@
 		"The pool that holds the entries of the store. auto: the first pool of the file.") \
 	STORE(type, enum, "", CONFIG_WORDS(type), "", "general", START, \
 		"What kind of store it is, which says what its other keys are where the file does not. general: keys " \
-		"and values with an optional time to live. session: what users leave behind; it lives 30m. ttl: " \
+		"and values with an optional time to live. session: what users leave behind; it lives 30m, by policy session. ttl: " \
 		"what is only good for a time; it lives 10m.") \
 	STORE(ttl, duration, "", "0", "36500d", "auto", LIVE, \
 		"Time to live of an entry whose writer names none. 0: it does not expire. auto: 0 in a general " \
@@ -201,7 +201,8 @@
 	STORE(max_entries, u32, "entries", "1", "4294967294", "auto", LIVE, \
 		"The most entries of the store; above it the store evicts its own. auto: as many as fit.") \
 	STORE(policy, policy, "", "", "", "default", START, \
-		"What is evicted when the pool is full: one of the policies below. default: s3-fifo.") \
+		"What is evicted when the pool is full: one of the policies below. default: session in a session store, else " \
+		"s3-fifo.") \
 	STORE(policy_params, params, "", "", "", "none", START, \
 		"What the policy is told, as {small: 20%}: its parameters below. What is left out has its default.")
 

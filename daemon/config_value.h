@@ -129,6 +129,7 @@ void config_store_fill(const struct config *c, struct config_store *s);
 /* config_params.c: the same about the policy of store i. */
 int config_params_check(const struct config *c, uint32_t i, struct config_fault *ret);
 void config_params_fill(struct config_store *s);
+const char *config_store_policy(const struct config_store *s); /* its own, or its type's */
 
 /* A pool or store of that name with the table's defaults.  `name` fits. */
 void config_pool_init(struct config_pool *p, const char *name);

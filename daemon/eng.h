@@ -159,6 +159,7 @@ struct eng_store {
 	bool dropped;       /* not in the directory any more: its entries are being removed */
 	struct wheel wheel; /* which entries are over when; its numbers are the policy's nodes */
 	bool told_wheel;    /* the log has it that there is no memory for timers */
+	bool at_limit;      /* it is being brought below a limit of its own */
 };
 
 struct eng_pool {
@@ -171,12 +172,15 @@ struct eng_pool {
 	uint64_t window_cursor;   /* shm_alloc_window */
 	uint64_t
 		keep_off; /* entry that a change is made from: not what goes for its room; 0: none */
+	uint64_t write_bytes;   /* of the write that room is made for; 0: none */
+	bool hard;              /* no policy gives anything more, unless the pool is full */
 	uint64_t squeeze_bytes; /* the size that the system's pressure leaves it; 0: as is wanted */
 	uint32_t resize_tries;
 	bool resize_stuck;   /* no step was possible: a tick tries again */
 	uint64_t told_bytes; /* the size of which the log has it that it cannot be had now */
 	uint32_t pressure;   /* enum shm_pressure that was reached; END: none */
 	uint32_t limbo_left; /* entries that the last sweep had to leave: pinned */
+	uint64_t limbo_left_bytes;
 	uint64_t n_void; /* entries of before a clear of their store: void_entries of all stores */
 	uint64_t void_bytes;    /* their places */
 	uint64_t purge_cursor;  /* shm_pool_find_void */
@@ -401,6 +405,10 @@ void eng_store_lost(
 int eng_store_got(
 	struct eng_pool *p, struct eng_store *s, const struct shm_changed *ch, uint64_t now_ns);
 
+/* Asks the policy of s what is to go next.  0 and its offset, or 1: nothing, now. */
+int eng_store_victim(struct eng_pool *p, struct eng_store *s, uint64_t *ret_off);
+/* Is the entry of s at off not to be evicted now? */
+bool eng_store_spares(struct eng_pool *p, struct eng_store *s, uint64_t off);
 /* The entry at off stands at `to` now (shm_pool_move). */
 void eng_store_moved(struct eng_pool *p, uint64_t off, uint64_t to);
 /* Bytes of places that a store has above what it is guaranteed: what others' writes may take. */
@@ -431,6 +439,8 @@ void eng_fold_forget(struct eng *e, uint32_t i);
 /* eng_hint.c */
 /* Gives the policies what the clients' touch rings hold; looks at about n_blocks rings. */
 void eng_hint_drain(struct eng *e, uint32_t n_blocks);
+/* The item was used. */
+void eng_hint_stamp(struct shm_item *it, uint64_t now_ms);
 
 /* eng_recent.c */
 void eng_recent_start(struct eng *e); /* the sample before all others */
@@ -514,6 +524,8 @@ void eng_resize_tick(struct eng *e); /* the system's pressure; holes that somebo
  * entry the change is made from, and which is not to go for it; or NULL.  False: refused. */
 bool eng_pressure_write(
 	struct eng_pool *p, struct eng_store *s, const struct shm_key *from, uint64_t bytes);
+/* Is the pool above pressure_full, without what is about to be free, with what is being written? */
+bool eng_pressure_is_full(const struct eng_pool *p);
 /* May a new key of s be kept now?  False: it is worth less than what would have to go for it. */
 bool eng_pressure_admits(struct eng_pool *p, struct eng_store *s, uint64_t hash);
 /* Would an item of so many bytes never fit into s? */

@@ -14,12 +14,12 @@
 #define LOST_MAX (1ull << 32) /* what one ring can claim to have lost at a time */
 
 /* Bits 63..20 of the word are ms, 19..0 count, saturating (layout/l_item.h). */
-static void hint_stamp(struct shm_item *it, uint64_t now_ms)
+void eng_hint_stamp(struct shm_item *it, uint64_t now_ms)
 {
 	uint64_t n = shm_load_rlx(&it->access) & ACCESS_COUNT_MASK;
 
 	n += n < ACCESS_COUNT_MASK;
-	shm_store_rlx(&it->access, now_ms << 20 | n);
+	shm_store_rlx(&it->access, now_ms << SHM_ACCESS_MS_SHIFT | n);
 }
 
 /* Rule P29: who reads it gives it its time again, if he may change it.  What is over stays so.  The
@@ -50,8 +50,8 @@ static bool hint_obey(struct eng *e, const struct eng_session *from, uint64_t wo
 	struct eng_store *s = eng_store_by_id(e, it->store_id);
 	if (!MUTANT(55)) /* 55: reads do not count */
 		s->pol->ops->touch(s->pol, note, now_ms);
-	hint_stamp(it, now_ms);
-	if (shm_load_rlx(&s->entry->sliding) && it->ttl_ms &&
+	eng_hint_stamp(it, now_ms);
+	if ((shm_load_rlx(&s->entry->sliding) & SHM_STORE_SLIDES) && it->ttl_ms &&
 		(from->peer.write_pools >> pool_idx & 1 || MUTANT(190)) && /* 190: readers may */
 		!MUTANT(189))                                              /* 189: nothing slides */
 		hint_slide(it, now_ms * MS_NS);

@@ -35,6 +35,15 @@ static uint64_t used(const struct eng_pool *p)
 	return size(p) - shm_alloc_free_bytes(p->w.alloc);
 }
 
+bool eng_pressure_is_full(const struct eng_pool *p)
+{
+	uint64_t in_use = used(p) + p->write_bytes, soon_free = p->void_bytes;
+
+	if (p->w.limbo.bytes > p->limbo_left_bytes)
+		soon_free += p->w.limbo.bytes - p->limbo_left_bytes;
+	return in_use >= soon_free && in_use - soon_free >= mark(p, SHM_PRESSURE_FULL);
+}
+
 static void level_set(struct eng_pool *p, uint32_t level)
 {
 	if (level == p->pressure)
@@ -114,26 +123,32 @@ static bool trim_turn(struct eng *e)
 /* -------------------------------------------------------------------- a pool */
 
 /* Has s entries, and a policy that gives none of them? */
-static bool evicts_nothing(const struct eng_pool *p, const struct eng_store *s)
+static bool evicts_nothing(struct eng_pool *p, struct eng_store *s)
 {
 	uint64_t off;
 
-	return shm_load_rlx(&s->entry->counter[SHM_SC_entries]) &&
-	       s->pol->ops->victim(s->pol, p->e->now_ns / 1000000, &off) != 0;
+	p->hard = true;
+	bool nothing = shm_load_rlx(&s->entry->counter[SHM_SC_entries]) &&
+	               eng_store_victim(p, s, &off) != 0;
+	p->hard = false;
+	return nothing;
 }
 
 /* Is s at a limit of its own, and can make no room by itself? */
-static bool stands_at_limit(const struct eng_pool *p, const struct eng_store *s, uint64_t bytes)
+static bool stands_at_limit(struct eng_pool *p, struct eng_store *s, uint64_t bytes)
 {
 	uint64_t limit = shm_load_rlx(&s->entry->limit_bytes);
 	uint64_t most = shm_load_rlx(&s->entry->limit_entries);
 
-	return ((limit && shm_load_rlx(&s->entry->counter[SHM_SC_place_bytes]) + bytes > limit) ||
-		       (most && shm_load_rlx(&s->entry->counter[SHM_SC_entries]) >= most)) &&
-	       evicts_nothing(p, s);
+	s->at_limit = (limit && shm_load_rlx(&s->entry->counter[SHM_SC_place_bytes]) + bytes >
+					limit) ||
+	              (most && shm_load_rlx(&s->entry->counter[SHM_SC_entries]) >= most);
+	bool stands = s->at_limit && evicts_nothing(p, s);
+	s->at_limit = false;
+	return stands;
 }
 
-bool eng_pressure_write(
+static bool pressure_write(
 	struct eng_pool *p, struct eng_store *s, const struct shm_key *from, uint64_t bytes)
 {
 	if (stands_at_limit(p, s, bytes))
@@ -143,7 +158,7 @@ bool eng_pressure_write(
 	level_set(p, SHM_PRESSURE_FULL);
 	if (eng_purge_room(p) && used(p) + bytes < mark(p, SHM_PRESSURE_FULL))
 		return true;
-	if (eng_store_spare(s) && evicts_nothing(p, s))
+	if (eng_store_spare(s) && eng_pressure_is_full(p) && evicts_nothing(p, s))
 		return false;
 	if (p->w.limbo.bytes < bytes + size(p) / ENG_ROOM_SHARE) {
 		eng_hint_drain(p->e, ENG_HINT_BLOCKS);
@@ -155,6 +170,15 @@ bool eng_pressure_write(
 	if (p->w.limbo.n)
 		(void)eng_room_sweep(p->e);
 	return true;
+}
+
+bool eng_pressure_write(
+	struct eng_pool *p, struct eng_store *s, const struct shm_key *from, uint64_t bytes)
+{
+	p->write_bytes = bytes;
+	bool may = pressure_write(p, s, from, bytes);
+	p->write_bytes = 0;
+	return may;
 }
 
 bool eng_pressure_admits(struct eng_pool *p, struct eng_store *s, uint64_t hash)

@@ -97,8 +97,10 @@ uint64_t eng_room_sweep(struct eng *e)
 			if (e->pool[i].base && e->pool[i].w.limbo.n)
 				freed += room_sweep_pool(e, &e->pool[i]);
 	}
-	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
+	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++) {
 		e->pool[i].limbo_left = e->pool[i].w.limbo.n;
+		e->pool[i].limbo_left_bytes = e->pool[i].w.limbo.bytes;
+	}
 	if (freed) {
 		e->dirty = true;
 		STEP("room:swept");
@@ -167,7 +169,7 @@ static uint64_t evict_from(struct eng_pool *p, struct eng_store *s, const struct
 	uint32_t kept = 0, n_void = 0;
 
 	while (*n < most && got < want && n_void < ENG_VOID_ENTRIES) {
-		if (s->pol->ops->victim(s->pol, now_ms, &off) != 0)
+		if (eng_store_victim(p, s, &off) != 0)
 			break;
 		uint64_t bytes = shm_alloc_place_bytes(p->w.alloc, off);
 		bool is_void = eng_store_is_void(p, off);
@@ -193,25 +195,40 @@ uint32_t eng_room_evict_own(struct eng_pool *p, struct eng_store *s, uint64_t wa
 {
 	uint32_t n = 0;
 
+	s->at_limit = true;
 	(void)evict_from(p, s, s, want, &n, most, ENG_LOST_LIMIT);
+	s->at_limit = false;
 	return n;
+}
+
+/* Of whichever stores have more than they are guaranteed; last of all of s itself. */
+static uint64_t evict_round(struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t *n,
+	uint32_t most, enum eng_lost why)
+{
+	struct eng_store *from;
+	uint64_t got = 0, tried = 0;
+
+	while (got < want && *n < most && (from = giver(p, s, tried)) != NULL) {
+		bool given = why == ENG_LOST_FULL && from != s && !MUTANT(321); /* 321: his own */
+		got += evict_from(p, from, NULL, want - got, n, most, given ? ENG_LOST_GIVEN : why);
+		tried |= 1ull << from->idx;
+	}
+	if (s && got < want) /* nobody has more than he is guaranteed: the writer's own go */
+		got += evict_from(p, s, s, want - got, n, most, why);
+	return got;
 }
 
 uint64_t eng_room_evict(
 	struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t most, enum eng_lost why)
 {
-	struct eng_store *from;
-	uint64_t got = 0, tried = 0;
 	uint32_t n = 0;
+	uint64_t got = evict_round(p, s, want, &n, most, why);
 
-	while (got < want && n < most && (from = giver(p, s, tried)) != NULL) {
-		bool given = why == ENG_LOST_FULL && from != s && !MUTANT(321); /* 321: his own */
-		got += evict_from(
-			p, from, NULL, want - got, &n, most, given ? ENG_LOST_GIVEN : why);
-		tried |= 1ull << from->idx;
+	if (got == 0 && eng_pressure_is_full(p)) {
+		p->hard = true;
+		got = evict_round(p, s, want, &n, most, why);
+		p->hard = false;
 	}
-	if (s && got < want) /* nobody has more than he is guaranteed: the writer's own go */
-		got += evict_from(p, s, s, want - got, &n, most, why);
 	if (n)
 		STEP("room:evicted");
 	return got;
@@ -219,7 +236,8 @@ uint64_t eng_room_evict(
 
 static bool room_evict(struct eng_pool *p, struct eng_store *s, uint64_t want)
 {
-	if (eng_room_evict(p, s, want, ENG_VICTIMS, ENG_LOST_FULL) == 0)
+	if (eng_room_evict(p, s, want, ENG_VICTIMS, ENG_LOST_FULL) == 0 &&
+		p->w.limbo.bytes <= p->limbo_left_bytes)
 		return false;
 	(void)eng_room_sweep(p->e);
 	return true;
@@ -254,11 +272,12 @@ static void room_move(struct eng_pool *p, const struct eng_store *writer, uint64
 		(void)eng_room_remove(p, off, ENG_LOST_ASIDE);
 		return;
 	}
-	const struct eng_store *s = eng_store_by_id(p->e, shm_pool_item(&p->w, off)->store_id);
+	struct eng_store *s = eng_store_by_id(p->e, shm_pool_item(&p->w, off)->store_id);
 	int r = MUTANT(155) ? POOL_FULL : shm_pool_move(&p->w, off, &to); /* 155: nothing moves */
 	if (r == 0)
 		eng_store_moved(p, off, to);
-	else if (r == POOL_FULL && off != p->keep_off && may_take(s, writer, bytes))
+	else if (r == POOL_FULL && off != p->keep_off && may_take(s, writer, bytes) &&
+		 !eng_store_spares(p, s, off))
 		(void)eng_room_remove(p, off, ENG_LOST_ASIDE);
 }
 
@@ -322,7 +341,7 @@ static uint64_t batch_bytes(const struct eng_pool *p, uint64_t bytes)
 	return share > ENG_ROOM_FACTOR * bytes ? share : ENG_ROOM_FACTOR * bytes;
 }
 
-bool eng_room_make(struct eng_pool *p, struct eng_store *s, uint64_t bytes, uint32_t attempt)
+static bool room_try(struct eng_pool *p, struct eng_store *s, uint64_t bytes, uint32_t attempt)
 {
 	bool large = bytes > p->large_bytes, odd = attempt % 2;
 
@@ -338,6 +357,14 @@ bool eng_room_make(struct eng_pool *p, struct eng_store *s, uint64_t bytes, uint
 	if (!large && (odd || fragmented(p, bytes)) && room_compact(p, s, bytes))
 		return true;
 	return room_evict(p, s, large ? bytes : batch_bytes(p, bytes));
+}
+
+bool eng_room_make(struct eng_pool *p, struct eng_store *s, uint64_t bytes, uint32_t attempt)
+{
+	p->write_bytes = bytes;
+	bool made = room_try(p, s, bytes, attempt);
+	p->write_bytes = 0;
+	return made;
 }
 
 /* ---------------------------------------------------------------------- time */
@@ -358,19 +385,27 @@ static bool room_grow(struct eng_pool *p)
 {
 	uint64_t bytes = shm_pool_grow_wants(&p->w);
 
-	if (bytes && room_window(p, NULL, bytes))
+	uint64_t write_bytes = p->write_bytes;
+
+	if (!bytes)
+		return false;
+	p->write_bytes = bytes; /* it is written, too: without it nothing can be */
+	p->hard = true;
+	if (room_window(p, NULL, bytes))
 		(void)shm_pool_grow_step(&p->w, ENG_GROW_CHAINS);
-	return bytes && p->w.next.t;
+	p->hard = false;
+	p->write_bytes = write_bytes;
+	return p->w.next.t;
 }
 
 bool eng_room_chain(struct eng_pool *p, struct eng_store *s, uint64_t off)
 {
-	const struct eng_store *of = eng_store_by_id(p->e, shm_pool_item(&p->w, off)->store_id);
+	struct eng_store *of = eng_store_by_id(p->e, shm_pool_item(&p->w, off)->store_id);
 
 	if (room_grow(p))
 		return true;
 	return may_take(of, s, shm_alloc_place_bytes(p->w.alloc, off)) &&
-	       eng_room_remove(p, off, ENG_LOST_INDEX);
+	       !eng_store_spares(p, of, off) && eng_room_remove(p, off, ENG_LOST_INDEX);
 }
 
 void eng_room_tick(struct eng *e)

@@ -221,6 +221,31 @@ void eng_store_lost(
 	}
 }
 
+/* CLOCK_REALTIME of the past as ms of the engine's clock; what lies in the future is now. */
+static uint64_t past_ms(const struct eng *e, uint64_t wall_ns, uint64_t wall_now_ns)
+{
+	uint64_t ago_ms = wall_now_ns > wall_ns ? (wall_now_ns - wall_ns) / 1000000 : 0;
+	uint64_t now_ms = e->now_ns / 1000000;
+
+	return now_ms > ago_ms ? now_ms - ago_ms : 0;
+}
+
+/* The policy hears what the entry's stamps say of it. */
+static void store_restore(
+	const struct eng_pool *p, const struct eng_store *s, uint64_t off, uint32_t node)
+{
+	const struct shm_item *it = shm_pool_item(&p->w, off);
+	uint64_t now_ms = p->e->now_ns / 1000000,
+		 used_ms = shm_load_rlx(&it->access) >> SHM_ACCESS_MS_SHIFT;
+
+	if (!s->pol->ops->restore)
+		return;
+	uint64_t wall_ns = eng_wall_ns(), written_ms = past_ms(p->e, it->modified_ns, wall_ns);
+	if (used_ms < written_ms || used_ms > now_ms)
+		used_ms = written_ms;
+	s->pol->ops->restore(s->pol, node, past_ms(p->e, it->created_ns, wall_ns), used_ms);
+}
+
 /* Gives the entry at off to the policy, and to the wheel.  0 or -ENOMEM. */
 static int store_insert(struct eng_pool *p, struct eng_store *s, uint64_t off, uint64_t place_bytes,
 	uint64_t now_ms)
@@ -258,11 +283,15 @@ int eng_store_got(
 	if (ch->old_off && store_is_void(p, s, ch->old_off)) {
 		eng_store_lost(p, ch, ENG_LOST_DELETED, now_ns); /* nothing of it goes on */
 	} else if (ch->old_off) {
+		bool over = eng_store_expired(p, ch->old_off, now_ns);
 		(void)store_take(p, s, ch);
-		if (eng_store_expired(p, ch->old_off, now_ns))
+		if (over)
 			shm_count(&s->entry->counter[SHM_SC_expired], 1);
-		if (store_replace(p, s, ch, now_ns / 1000000))
+		if (store_replace(p, s, ch, now_ns / 1000000)) {
+			if (over) /* it begins anew */
+				store_restore(p, s, ch->off, *shm_alloc_note(p->w.alloc, ch->off));
 			return 0;
+		}
 	} else {
 		eng_worth_written(s, shm_pool_item(&p->w, ch->off)->hash);
 	}
@@ -274,6 +303,23 @@ int eng_store_got(
 		(void)eng_room_remove(p, ch->off, ENG_LOST_INDEX);
 	}
 	return r;
+}
+
+int eng_store_victim(struct eng_pool *p, struct eng_store *s, uint64_t *ret_off)
+{
+	/* 296: what is spared goes like the rest */
+	s->pol->pressed = s->at_limit || (p->hard && eng_pressure_is_full(p)) || MUTANT(296);
+	return s->pol->ops->victim(s->pol, p->e->now_ns / 1000000, ret_off);
+}
+
+bool eng_store_spares(struct eng_pool *p, struct eng_store *s, uint64_t off)
+{
+	uint32_t note = *shm_alloc_note(p->w.alloc, off);
+
+	if (!s->pol->ops->spared || note == POL_NONE)
+		return false;
+	s->pol->pressed = s->at_limit || (p->hard && eng_pressure_is_full(p));
+	return s->pol->ops->spared(s->pol, note, p->e->now_ns / 1000000);
 }
 
 void eng_store_moved(struct eng_pool *p, uint64_t off, uint64_t to)
@@ -313,7 +359,9 @@ void eng_store_adopted(void *arg, uint64_t off, const struct shm_item *item)
 	uint64_t place_bytes = shm_alloc_place_bytes(p->w.alloc, off);
 	store_add(s, 1, kv_bytes(item), place_bytes);
 	int r = store_insert(p, s, off, place_bytes, p->e->now_ns / 1000000);
-	if (r < 0)
+	if (r == 0)
+		store_restore(p, s, off, *shm_alloc_note(p->w.alloc, off));
+	else
 		p->adopt_error =
 			r; /* the engine ends: an entry that nobody can evict is not served */
 }

@@ -19,7 +19,9 @@ int op_touch(struct eng *e, struct eng_conn *c, const struct wire_request *r, st
 		return r0 == OP_BAD ? OP_BAD : 0;
 	struct eng_pool *p = &e->pool[store->pool_idx];
 	uint64_t now_ns = eng_clock_ns();
-	if (op_expiry(store, r->ttl_ms, now_ns, &ttl_ms, &expiry_ns)) {
+	if (r->ttl_ms == WIRE_TTL_KEEP) {
+		expiry_ns = POOL_EXPIRY_KEEP;
+	} else if (op_expiry(store, r->ttl_ms, now_ns, &ttl_ms, &expiry_ns)) {
 		op_refuse(e, &req, a, HC_E_INVAL);
 		return 0;
 	}
@@ -33,6 +35,7 @@ int op_touch(struct eng *e, struct eng_conn *c, const struct wire_request *r, st
 	uint32_t note = *shm_alloc_note(p->w.alloc, ch.off);
 	if (note != POL_NONE)
 		store->pol->ops->touch(store->pol, note, now_ns / 1000000);
+	eng_hint_stamp(shm_pool_item(&p->w, ch.off), now_ns / 1000000);
 	eng_expiry_set(p, store, ch.off, note);
 	return 0;
 }

@@ -7,6 +7,7 @@
 #include "pol_lfu.h"
 #include "pol_queue.h"
 #include "pol_s3fifo.h"
+#include "pol_session.h"
 #include "pol_tinylfu.h"
 
 static const struct pol_ops *const all[] = {
@@ -18,6 +19,7 @@ static const struct pol_ops *const all[] = {
 	&pol_fifo,
 	&pol_ttl,
 	&pol_auto,
+	&pol_session,
 	NULL,
 };
 

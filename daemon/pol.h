@@ -14,8 +14,10 @@
  *   remove   when an entry goes, for whatever reason
  *   victim   when room is needed.  It proposes and does not remove: the same entry
  *            is proposed again until it is removed, replaced or touched.
+ *   restore  behind insert, for an entry that was there before the policy was: when it
+ *            began and when it was last used
  *
- * An overwrite is not a use (but to lru): who writes a key that nobody reads does not keep it,
+ * An overwrite is not a use (but to lru and session): who writes a key that nobody reads does not keep it,
  * and who writes a key that is read does not lose it.  On an overwrite the node
  * goes from the old place's note to the new one's; the old place's note becomes
  * POL_NONE, because hints may still name it while it is in limbo.
@@ -81,6 +83,9 @@ struct pol_ops {
 	/* May be NULL.  NULL, or how values that are each in range contradict each other: "what is
 	 * wrong; what would be right", static. */
 	const char *(*check)(const struct pol_values *values);
+	/* May be NULL, or return 0: hints may be lost.  Else each entry that is in use has to be told of several
+	 * times in so many ns, whoever reads it and however many others (libclient/hc_slide.c). */
+	uint64_t (*told_ns)(const struct pol_values *values);
 	/* A new state for a store that may hold up to about `bytes` (a hint for the first
 	 * sizes of private tables; they grow).  values: as check let them pass; NULL: the
 	 * defaults.  0 or -ENOMEM. */
@@ -92,6 +97,8 @@ struct pol_ops {
 	 * clock.  0, or -ENOMEM: nothing changed. */
 	int (*insert)(struct pol *p, uint64_t hash, uint64_t off, uint64_t bytes, uint64_t now_ms,
 		uint32_t *ret_node);
+	/* May be NULL.  Both at or before now, by the engine's clock. */
+	void (*restore)(struct pol *p, uint32_t node, uint64_t born_ms, uint64_t used_ms);
 	void (*replace)(
 		struct pol *p, uint32_t node, uint64_t off, uint64_t bytes, uint64_t now_ms);
 	void (*touch)(struct pol *p, uint32_t node, uint64_t now_ms);
@@ -101,6 +108,8 @@ struct pol_ops {
 	uint64_t (*where)(const struct pol *p, uint32_t node); /* the entry's offset */
 	/* May be NULL: the node will be needed soon (shm/ahead.h). */
 	void (*ahead)(const struct pol *p, uint32_t node);
+	/* May be NULL.  Is it not to be evicted now, for whatever reason? */
+	bool (*spared)(const struct pol *p, uint32_t node, uint64_t now_ms);
 	/* The entry to evict next: 0 and its offset, or 1: there is none. */
 	int (*victim)(struct pol *p, uint64_t now_ms, uint64_t *ret_off);
 	/* May be NULL: every key is.  Is a new key, of this hash, worth more than the entry that victim
@@ -113,6 +122,9 @@ struct pol_ops {
 
 struct pol {
 	const struct pol_ops *ops;
+	/* Set by the engine before it asks for victims: the pool is above pressure_full, or the store at a
+	 * limit of its own.  What a policy otherwise spares may go. */
+	bool pressed;
 };
 
 /* The policies that are built in, by name; NULL: there is none of that name. */

@@ -8,10 +8,14 @@
 #include "hypercache.h"
 #include "journal.h"
 #include "layout/l_item.h"
+#include "pol.h"
 #include "sup_control.h"
 
 /* A pool's address space, so that regions can be added to it later without moving it. */
 enum { RESERVE_TIMES = 4 };
+
+/* A use is told again when this part of the time has gone in which the policy has to hear of it. */
+enum { TELL_PARTS = 8 };
 
 /* One line of each counter table. */
 #define DESC_DAEMON_(n, u, k, m) {#n, u, SHM_SCOPE_DAEMON, SHM_COUNTER_##k, SHM_DC_##n, 0, m},
@@ -53,10 +57,24 @@ static void header_publish(struct shm_segment *seg)
 	shm_store_rel(&seg->magic, SHM_MAGIC); /* rel:segment.magic */
 }
 
+/* What is wanted of reads. */
+static uint64_t store_wants(const struct config_store *s)
+{
+	const struct pol_ops *ops = pol_find(s->policy);
+	uint64_t told_ms = 0, slides = s->sliding ? SHM_STORE_SLIDES : 0;
+
+	if (ops && ops->told_ns) {
+		const struct pol_values v = config_params_values(s);
+		told_ms = ops->told_ns(&v) / TELL_PARTS / 1000000;
+	}
+	return slides | (told_ms > UINT32_MAX ? UINT32_MAX : told_ms) << SHM_STORE_TOLD_SHIFT;
+}
+
 /* What a reload may change. */
 static void store_entry_update(struct shm_store_entry *e, const struct config_store *s)
 {
 	shm_store_rlx(&e->default_ttl_ns, s->ttl_ns);
+	shm_store_rlx(&e->sliding, store_wants(s));
 	shm_store_rlx(&e->guaranteed_bytes, s->guaranteed_bytes);
 	shm_store_rlx(&e->limit_bytes, s->limit_bytes == CONFIG_AUTO ? 0 : s->limit_bytes);
 	shm_store_rlx(&e->limit_entries, s->max_entries == CONFIG_AUTO32 ? 0 : s->max_entries);
@@ -100,7 +118,6 @@ void sup_control_store_put(struct shm_store_entry *e, const struct config_store 
 	memcpy(e->name, s->name, sizeof s->name);
 	e->pool_idx = s->pool_idx;
 	e->type = s->type;
-	shm_store_rlx(&e->sliding, s->sliding);
 	store_entry_update(e, s);
 	(void)snprintf(e->policy, sizeof e->policy, "%s", s->policy);
 	shm_store_rel(&e->id, s->id); /* rel:entry.id */

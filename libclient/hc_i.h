@@ -86,9 +86,10 @@ struct hc_store {
 	uint64_t seed;             /* of the hash of its keys */
 	uint64_t id;               /* when it was opened (rule P10) */
 	bool slides;               /* a read gives an entry its time again (hc_slide.h) */
-	uint32_t idx;              /* in shm_control.store[] */
-	uint32_t reads_off;        /* bytes from a thread's block to its struct shm_store_reads */
-	bool stale_fails;          /* reads fail when the whole daemon is gone */
+	uint32_t told_ms;      /* uses have to be told when the last is so old; 0: they need not */
+	uint32_t idx;          /* in shm_control.store[] */
+	uint32_t reads_off;    /* bytes from a thread's block to its struct shm_store_reads */
+	bool stale_fails;      /* reads fail when the whole daemon is gone */
 	struct hc_store *next; /* an earlier store of the same index, kept for those who hold it */
 };
 

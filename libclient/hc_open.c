@@ -264,7 +264,7 @@ void hc_close(struct hc *hc)
 /* ------------------------------------------------------------------ stores */
 
 /* The handle of the store at idx, made at first use.  0 or -ENOMEM. */
-static int store_take(struct hc *hc, uint32_t idx, uint64_t id, uint32_t pool_idx, bool slides,
+static int store_take(struct hc *hc, uint32_t idx, uint64_t id, uint32_t pool_idx, uint64_t wants,
 	struct hc_store **ret)
 {
 	const struct shm_store_entry *e = &hc->ctl->store[idx];
@@ -281,14 +281,14 @@ static int store_take(struct hc *hc, uint32_t idx, uint64_t id, uint32_t pool_id
 			.fork_word = hc->fork_word,
 			.serial = hc_threads_serial(hc->threads),
 			.stale_fails = hc->stale_policy == HC_STALE_FAIL,
-			.plain_serial = hc->stale_policy == HC_STALE_FAIL || hc->full_fence ||
-		                                        slides
+			.plain_serial = hc->stale_policy == HC_STALE_FAIL || hc->full_fence || wants
 		                                ? HC_NO_SERIAL
 		                                : hc_threads_serial(hc->threads),
 			.reads_off = (uint32_t)(offsetof(struct shm_block, store) +
 						idx * sizeof(struct shm_store_reads)),
 			.seed = shm_key_seed(hc->ctl->hash_seed, id),
-			.slides = slides,
+			.slides = wants & SHM_STORE_SLIDES,
+			.told_ms = (uint32_t)(wants >> SHM_STORE_TOLD_SHIFT),
 			.idx = idx,
 			.id = id,
 			.next = s,
@@ -311,7 +311,7 @@ int hc_store(struct hc *hc, const char *name, struct hc_store **ret)
 		if (id == 0 || strncmp(e->name, name, sizeof e->name) != 0)
 			continue;
 		uint32_t pool_idx = e->pool_idx;
-		bool slides = shm_load_rlx(&e->sliding) != 0;
+		uint64_t wants = shm_load_rlx(&e->sliding);
 		shm_copy_over(); /* acq:entry.reuse */
 		if (shm_load_rlx(&e->id) != id)
 			continue; /* dropped meanwhile; what is there now has another name, or is newer */
@@ -320,7 +320,7 @@ int hc_store(struct hc *hc, const char *name, struct hc_store **ret)
 		if (!hc->pool[pool_idx].mapped)
 			return HC_E_DENIED;
 		(void)pthread_mutex_lock(&hc->store_lock);
-		int r = store_take(hc, i, id, pool_idx, slides, ret);
+		int r = store_take(hc, i, id, pool_idx, wants, ret);
 		(void)pthread_mutex_unlock(&hc->store_lock);
 		return hc_border(r);
 	}

@@ -187,7 +187,7 @@ static __attribute__((noinline)) int get_any(struct hc_store *s, const void *key
 
 	for (int n = 0; r == 0 && n < HC_COPY_TRIES; n++) {
 		r = find_any(th, s, &k, SHM_PIN_CALL, &f);
-		uint32_t slide_ms = r == HC_OK && s->slides ? hc_slide_due(th, f.item) : 0;
+		uint64_t slide_ms = r == HC_OK ? hc_slide_due(th, s, f.item) : 0;
 		if (r != HC_OK || !copy(th, s, &f, buf, buf_bytes))
 			continue;
 		if (slide_ms)
@@ -313,7 +313,7 @@ static __attribute__((noinline)) int view_any(
 		if (r != HC_OK)
 			return r;
 		if (fill_view(ret, th, cell, &f)) {
-			uint32_t slide_ms = s->slides ? hc_slide_due(th, f.item) : 0;
+			uint64_t slide_ms = hc_slide_due(th, s, f.item);
 			count_hit(th, s, &f);
 			if (slide_ms)
 				hc_slide(th, s, &k, f.pin << HINT_SHIFT >> HINT_SHIFT, slide_ms);

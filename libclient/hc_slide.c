@@ -1,5 +1,8 @@
 /* hc_slide.c - stores in which a read gives an entry its time to live again (rule P29).
  *
+ * The same goes for uses that a policy has to hear of, session: each entry that is read is told when the last
+ * that was told of it is an eighth of the time ago after which it counts as idle.
+ *
  * The engine does it when it hears of the read: by a hint, which costs nothing.  It is due when an eighth
  * of the time has gone, and then never left out, and never lost: as long as the engine may not have
  * seen it, nothing is written over it.
@@ -14,6 +17,7 @@
  */
 #include "hc_read_i.h"
 #include "hc_slide.h"
+#include "wire.h"
 #include "step.h"
 
 enum {
@@ -23,7 +27,7 @@ enum {
 
 #define MS_NS 1000000ull
 
-uint32_t hc_slide_due(const struct hc_thread *th, const struct shm_item *it)
+static uint32_t slide_due(const struct hc_thread *th, const struct shm_item *it)
 {
 	uint64_t expiry = shm_load_rlx(&it->expiry_ns), ttl_ns = it->ttl_ms * MS_NS;
 	uint64_t rest_ns = ttl_ns - ttl_ns / PARTS;
@@ -32,6 +36,17 @@ uint32_t hc_slide_due(const struct hc_thread *th, const struct shm_item *it)
 		return 0;
 	return expiry <= rest_ns || shm_read_is_over(&th->reader, expiry - rest_ns) ? it->ttl_ms
 	                                                                            : 0;
+}
+
+uint64_t hc_slide_due(
+	const struct hc_thread *th, const struct hc_store *s, const struct shm_item *it)
+{
+	uint32_t ttl_ms = s->slides ? slide_due(th, it) : 0;
+
+	if (ttl_ms || !s->told_ms || MUTANT(297)) /* 297: uses are told like any hit */
+		return ttl_ms;
+	uint64_t told_ms = shm_load_rlx(&it->access) >> SHM_ACCESS_MS_SHIFT;
+	return shm_read_is_over(&th->reader, (told_ms + s->told_ms) * MS_NS) ? WIRE_TTL_KEEP : 0;
 }
 
 /* The hints until slide_head[0] have been seen. */
@@ -57,7 +72,7 @@ bool hc_slide_room(struct hc_thread *th, uint64_t head)
 }
 
 void hc_slide(struct hc_thread *th, struct hc_store *s, const struct shm_key *k, uint64_t hint,
-	uint32_t ttl_ms)
+	uint64_t ttl_ms)
 {
 	struct shm_block *b = th->reader.block;
 	uint64_t head = shm_load_rlx(&b->hint_head);

@@ -126,14 +126,16 @@ int hc_touch_within(
 	struct wire_request r;
 	struct hc_reply reply;
 
-	if (hc_request_key(&r, WIRE_TOUCH, s, key, key_bytes) || hc_request_touch(&r, ttl_ms))
+	if (hc_request_key(&r, WIRE_TOUCH, s, key, key_bytes))
 		return HC_E_INVAL;
+	r.ttl_ms = ttl_ms;
 	return hc_request_one(s->hc, &r, timeout_ms, &reply);
 }
 
 int hc_touch(struct hc_store *s, const void *key, size_t key_bytes, uint64_t ttl_ms)
 {
-	return hc_touch_within(s, key, key_bytes, ttl_ms, 0);
+	return hc_request_ttl_fits(ttl_ms) ? hc_touch_within(s, key, key_bytes, ttl_ms, 0)
+	                                   : HC_E_INVAL;
 }
 
 int hc_get_touch(struct hc_store *s, const void *key, size_t key_bytes, uint64_t ttl_ms, void *buf,

@@ -35,7 +35,8 @@
  * are 0 then.  Elements behind all named here are ignored, so that a later minor can
  * add some; fewer is malformed.
  *
- * TOUCH gives an entry another time to live, from now; lsn is its version, which stays.
+ * TOUCH gives an entry another time to live, from now; lsn is its version, which stays.  With WIRE_TTL_KEEP
+ * it only says that the entry is in use.
  * INCR: the value is a signed decimal number of 64 bits in ASCII, else HC_E_NOT_NUMBER.  delta, initial
  * and the sum are signed, as numbers in two's complement.  Absent: a new entry with `initial`, to which delta is
  * not added, and ttl_ms; or HC_MISS if how has WIRE_MUST_EXIST.  Past the end of 64 bits it stays there, or with
@@ -142,6 +143,7 @@ static inline bool wire_is_mutation(uint32_t verb)
 	return wire_is_item(verb) || verb == WIRE_CLEAR || verb == WIRE_BATCH;
 }
 
+#define WIRE_TTL_KEEP (UINT64_MAX - 1)       /* ttl_ms of TOUCH */
 enum { WIRE_BATCH_MAX = 64 };                /* items of a batch; max_inflight may be less */
 enum { WIRE_WRAP = 1, WIRE_MUST_EXIST = 2 }; /* INCR's how */
 enum { WIRE_QUIET = 1 };                     /* BATCH's how */

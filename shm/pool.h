@@ -164,8 +164,9 @@ struct shm_incr {
 int shm_pool_incr(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
 	const struct shm_incr *in, struct shm_changed *ret, int64_t *ret_number);
 
-/* Gives an entry another expiry (engine's CLOCK_MONOTONIC, 0: never): one store, no new item, the
+/* Gives an entry another expiry (engine's CLOCK_MONOTONIC, 0: never, POOL_EXPIRY_KEEP): one store, no new item, the
  * same version.  0 (ret->lsn: its version, ret->off) or POOL_MISS.  STEP touch:stored. */
+#define POOL_EXPIRY_KEEP UINT64_MAX /* it keeps the time that it has */
 int shm_pool_touch(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
 	const struct shm_key *key, uint64_t now_ns, uint64_t expiry_ns, struct shm_changed *ret);
 

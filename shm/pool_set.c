@@ -315,7 +315,8 @@ int shm_pool_touch(struct shm_wpool *w, struct shm_journal *j, const struct shm_
 		if (pool_is_live(it, key->epoch, now_ns) && !pool_is_absent(it)) {
 			/* One of the two words of an item that may change (rule P1).  Done again
 			 * after a death it does the same: no intent. */
-			shm_store_rlx(&it->expiry_ns, expiry_ns);
+			if (expiry_ns != POOL_EXPIRY_KEEP)
+				shm_store_rlx(&it->expiry_ns, expiry_ns);
 			STEP("touch:stored");
 			ret->lsn = it->version;
 			ret->off = shm_word_off(ref.word);

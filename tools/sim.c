@@ -69,6 +69,7 @@ int sim_new(const struct pol_ops *ops, uint64_t limit, bool by_bytes, struct sim
 		sim_free(s);
 		return err_fwd(r);
 	}
+	s->pol->pressed = true; /* something has to go, always */
 	*ret = s;
 	return 0;
 }

@@ -110,6 +110,11 @@ SHM_AT(shm_pool_entry, region, 128);
 SHM_AT(shm_pool_entry, counter, 640);
 SHM_AT(shm_pool_entry, backing_why, 1152);
 
+/* Of shm_store_entry.sliding.  SLIDES: a read gives an entry its time to live again.  Bits 63..32, ms, 0: none: a use of
+ * an entry of which the engine has heard nothing for so long has to be told to it, and not to be lost. */
+#define SHM_STORE_SLIDES     1ull
+#define SHM_STORE_TOLD_SHIFT 32
+
 struct shm_store_entry {
 	char name[SHM_NAME_BYTES];         /* [W: sup, eng before id; R: all] 0-terminated */
 	shm_u64 id;                        /* [W: sup, eng; R: all] never recurs; 0: unused */
@@ -121,7 +126,7 @@ struct shm_store_entry {
 	shm_u64 guaranteed_bytes;          /* [W: sup, eng; R: all] places that no other store's writes take from it */
 	shm_u64 limit_bytes;               /* [W: sup, eng; R: all] places that it may take; 0: as the pool has */
 	shm_u64 limit_entries;             /* [W: sup, eng; R: all] entries that it may have; 0: as many as fit */
-	shm_u64 sliding;                   /* [W: sup, eng before id; R: all] 1: a read gives an entry its time to live again (P29) */
+	shm_u64 sliding;                   /* [W: sup, eng; R: all] what is wanted of reads: SHM_STORE_SLIDES, and times (P29) */
 	shm_u64 counter[SHM_COUNTERS_MAX]; /* [W: eng; R: all] enum shm_store_counter */
 };
 SHM_SIZE(shm_store_entry, 640);

@@ -33,6 +33,7 @@
 #include "l_base.h"
 
 #define SHM_KEY_BYTES_MAX 65536u
+#define SHM_ACCESS_MS_SHIFT 20
 
 struct shm_item {
 	uint64_t created_ns;  /* [W: eng before publish; R: all] CLOCK_REALTIME of the entry's first set */
