@@ -9,16 +9,18 @@ unsigned hc_page_kb;
 bool hc_page_thp;
 char hc_backing[16];
 
-enum { PUTS_BYTES = 64 << 20, PUTS_MAX = 4096, MGET = 16 };
+enum { PUTS_BYTES = 64 << 20, PUTS_MAX = 4096, MGET = 16, SPIN_US = 200 };
 
 static struct setup setup;
 static struct host_daemon host_daemon;
 
+/* Each worker has two: one that sleeps when it waits, and one that spins before. */
 struct session {
 	struct hc *hc;
 	struct hc_store *store;
 };
-static struct session main_session;
+enum { SLEEPS, SPINS, SESSIONS };
+static struct session main_session[SESSIONS];
 
 static _Noreturn void fail(const char *what, int r)
 {
@@ -37,17 +39,26 @@ static uint64_t pool_bytes(const struct data *d)
 	return (d->keys * (each + each / 8 + 64) + 128 * d->value_bytes) / 3 * 4 + (64ull << 20);
 }
 
-static void session_open(struct session *s)
+static void sessions_open(struct session *s)
 {
 	struct hc_open_opts opts = HC_OPTS(hc_open_opts);
 
 	opts.socket = setup.socket ? setup.socket : host_daemon.socket;
 	opts.full_fence = setup.full_fence;
-	int r = hc_open(&s->hc, &opts);
-	if (r == HC_OK)
-		r = hc_store(s->hc, "default", &s->store);
-	if (r != HC_OK)
-		fail(opts.socket, r);
+	for (int i = 0; i < SESSIONS; i++) {
+		opts.spin_us = i == SPINS ? SPIN_US : 0;
+		int r = hc_open(&s[i].hc, &opts);
+		if (r == HC_OK)
+			r = hc_store(s[i].hc, "default", &s[i].store);
+		if (r != HC_OK)
+			fail(opts.socket, r);
+	}
+}
+
+static void sessions_close(struct session *s)
+{
+	for (int i = 0; i < SESSIONS; i++)
+		hc_close(s[i].hc);
 }
 
 static const char *hc_begin(const struct setup *of)
@@ -67,9 +78,9 @@ static void backing_read(void)
 	uint8_t key[KEY_BYTES];
 
 	data_key(0, key);
-	int r = hc_info(main_session.hc, &info);
+	int r = hc_info(main_session[SLEEPS].hc, &info);
 	if (r == HC_OK)
-		r = hc_view(main_session.store, key, KEY_BYTES, &v);
+		r = hc_view(main_session[SLEEPS].store, key, KEY_BYTES, &v);
 	if (r != HC_OK)
 		fail("the first key", r);
 	(void)snprintf(hc_backing, sizeof hc_backing, "%s", info.backing);
@@ -86,7 +97,7 @@ static void hc_fill(void)
 	struct hc_mset_item *item = host_take(puts * sizeof *item);
 	uint8_t *key = host_take(puts * KEY_BYTES), *value = data_values(d, puts);
 
-	session_open(&main_session);
+	sessions_open(main_session);
 	for (uint64_t at = 0; at < d->keys; at += puts) {
 		size_t n = d->keys - at < puts ? (size_t)(d->keys - at) : puts;
 		for (size_t i = 0; i < n; i++) {
@@ -97,24 +108,24 @@ static void hc_fill(void)
 				.value = value + i * d->value_bytes,
 				.value_bytes = d->value_bytes};
 		}
-		int r = hc_mset(main_session.store, item, n, NULL);
+		int r = hc_mset(main_session[SLEEPS].store, item, n, NULL);
 		if (r != HC_OK)
 			fail("hc_mset", r);
 	}
 	free(item);
 	free(key);
 	free(value);
-	hc_close(main_session.hc); /* a new session finds the pages that the pool has */
-	session_open(&main_session);
+	sessions_close(main_session); /* a new session finds the pages that the pool has */
+	sessions_open(main_session);
 	backing_read();
 }
 
 static void *hc_join(enum join how)
 {
 	if (how != JOIN_PROCESS)
-		return &main_session;
-	struct session *s = host_take(sizeof *s);
-	session_open(s);
+		return main_session;
+	struct session *s = host_take(SESSIONS * sizeof *s);
+	sessions_open(s);
 	return s;
 }
 
@@ -122,15 +133,15 @@ static void hc_leave(void *session)
 {
 	struct session *s = session;
 
-	if (s == &main_session)
+	if (s == main_session)
 		return;
-	hc_close(s->hc);
+	sessions_close(s);
 	free(s);
 }
 
 static void hc_end(void)
 {
-	hc_close(main_session.hc);
+	sessions_close(main_session);
 	if (!setup.socket && host_daemon_stop(&host_daemon) != 0)
 		subject_fail("hc", "the daemon did not end well");
 }
@@ -232,6 +243,16 @@ static uint64_t run_mset(void *session, const struct work *w, const uint8_t *key
 	return sum;
 }
 
+static uint64_t run_set_spin(void *session, const struct work *w, const uint8_t *key, size_t n)
+{
+	return run_set((struct session *)session + SPINS, w, key, n);
+}
+
+static uint64_t run_mset_spin(void *session, const struct work *w, const uint8_t *key, size_t n)
+{
+	return run_mset((struct session *)session + SPINS, w, key, n);
+}
+
 static bool submit(struct hc_store *store, const struct work *w, const uint8_t *key, size_t at)
 {
 	struct hc_op op = HC_OPTS(hc_op);
@@ -277,6 +298,9 @@ static const struct kind kinds[] = {
 	{"hc_mset64", "hc_mset of 64, each key", 64, 8, KIND_WRITES | KIND_WAITS, run_mset},
 	{"hc_submit64", "hc_submit, 64 under way, each key", 64, 8, KIND_WRITES | KIND_WAITS,
 		run_submit},
+	{"hc_set_spin", "hc_set, spin_us", 1, 64, KIND_WRITES | KIND_WAITS, run_set_spin},
+	{"hc_mset64_spin", "hc_mset of 64, spin_us, each key", 64, 8, KIND_WRITES | KIND_WAITS,
+		run_mset_spin},
 };
 
 const struct subject subject_hc = {

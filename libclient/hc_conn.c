@@ -21,6 +21,7 @@
 enum {
 	IN_BYTES = 16384,         /* room for one receive */
 	OUT_BYTES_KEPT = 2 << 20, /* a larger buffer is given back when it is empty */
+	SPIN_LOST = 2,            /* of conn_spin */
 };
 
 static size_t out_bytes(const struct hc_conn *c) { return c->out.end - c->out.begin; }
@@ -374,6 +375,23 @@ static int conn_receive(struct hc_conn *c, int flags)
 	return err_fwd(hc_conn_parse(c));
 }
 
+/* Looks for an answer without sleeping, spin_ns long.  1: something came; 0: nothing; SPIN_LOST; -errno. */
+static int conn_spin(struct hc_conn *c, uint64_t now_ns, uint64_t deadline_ns)
+{
+	uint64_t end_ns = deadline_ns - now_ns > c->spin_ns ? now_ns + c->spin_ns : deadline_ns;
+	size_t had = c->in.end - c->in.begin;
+	uint32_t waited = c->n_pending;
+
+	do {
+		int r = conn_receive(c, MSG_DONTWAIT);
+		if (r != 0)
+			return r == HC_CONN_LOST ? SPIN_LOST : err_fwd(r);
+		if (c->n_pending != waited || c->in.end - c->in.begin != had)
+			return 1;
+	} while (!hc_conn_interrupted(c) && hc_now_ns() < end_ns);
+	return 0;
+}
+
 /* Waits until something came or can be sent, and receives.  0; HC_CONN_LOST; -ETIMEDOUT; -errno. */
 static int conn_wait(struct hc_conn *c, uint64_t deadline_ns)
 {
@@ -382,6 +400,11 @@ static int conn_wait(struct hc_conn *c, uint64_t deadline_ns)
 
 	if (now_ns >= deadline_ns)
 		return err_new(-ETIMEDOUT);
+	if (!unsent && c->spin_ns && !MUTANT(602)) { /* 602: it sleeps at once */
+		int r = conn_spin(c, now_ns, deadline_ns);
+		if (r != 0)
+			return r == SPIN_LOST ? HC_CONN_LOST : r < 0 ? err_fwd(r) : 0;
+	}
 	if (!unsent && deadline_ns - now_ns > HC_SLICE_NS)
 		return err_fwd(conn_receive(c, 0));
 	int events = hc_wait_fd(c, c->fd, (short)(POLLIN | (unsent ? POLLOUT : 0)), deadline_ns);

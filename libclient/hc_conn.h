@@ -69,6 +69,7 @@ struct hc_conn {
 	uint64_t next_request; /* number of the next mutation, from 1 */
 	uint64_t backoff_ns;   /* from the last attempt to connect to the next; 0 after an answer */
 	uint64_t attempt_ns;   /* when that may be */
+	uint64_t spin_ns;      /* an answer is looked for that long before the thread sleeps */
 	const shm_u32 *sup_word; /* the supervisor's life; NULL: nothing mapped yet */
 
 	struct wire_buf out, in;

@@ -204,6 +204,7 @@ static int session_open(struct hc *hc, const struct hc_open_opts *o)
 	hc->stale_policy = o->stale;
 	hc->submit_max = o->submit_max ? o->submit_max : SUBMIT_MAX;
 	hc->submit_bytes = o->submit_bytes ? o->submit_bytes : SUBMIT_BYTES;
+	hc->conn.spin_ns = o->spin_us * 1000ull;
 	hc->timeout_ns = (o->timeout_ms ? o->timeout_ms : TIMEOUT_MS) * NS_PER_MS;
 	uint64_t deadline_ns = hc_now_ns() + hc->timeout_ns;
 	int r = fork_word_new(&hc->fork_word);
@@ -236,7 +237,7 @@ int hc_open(struct hc **ret, const struct hc_open_opts *opts)
 		return HC_E_INVAL;
 	*ret = NULL;
 	if (hc_opts_take(&o, sizeof o, opts) < 0 || o.stale > HC_STALE_FAIL || o.full_fence > 1 ||
-		o.submit_max > HC_SUBMIT_MAX || o.reserved)
+		o.submit_max > HC_SUBMIT_MAX || o.spin_us > HC_SPIN_US_MAX)
 		return HC_E_INVAL;
 	_cleanup_(hc_freep) struct hc *hc = calloc(1, sizeof *hc);
 	if (!hc)

@@ -167,8 +167,12 @@ struct hc_open_opts {
 	                         * at most HC_SUBMIT_MAX */
 	uint32_t submit_bytes;  /* keys and values that may be queued for sending; 0: 4 MiB; a longer one may be
 	                         * queued alone */
-	uint32_t reserved;      /* 0 */
+	uint32_t spin_us;       /* a call that waits for the engine looks for its answer that long before it sleeps:
+	                         * saves being woken, which costs more than the answer, and takes a CPU meanwhile.
+	                         * 0 (default): not at all; at most HC_SPIN_US_MAX.  Good where engine and
+	                         * caller have a CPU each, bad where they share one. */
 };
+#define HC_SPIN_US_MAX 10000
 
 /* Opens a session: connects, registers the process for membarrier, maps what the
  * daemon hands over (read-only), and returns it in *ret.

@@ -1,6 +1,7 @@
 /* proc_verbs.c - every mutation against the real daemon: what it does to the entry, what the caller
  * is told, and that many who try at once find each version once. */
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "../kit/t.h"
@@ -501,6 +502,39 @@ TEST(each_version_is_replaced_by_one_of_many)
 	CHECK_EQ(set(&c, "n", "0", (struct hc_set_opts){0}), HC_OK);
 	race(d, cas_child);
 	CHECK_EQ(atoi(get(&c, "n")), RACERS * ROUNDS);
+	hc_close(c.hc);
+	t_daemon_stop(d);
+}
+
+/* How often this thread has slept. */
+static long sleeps(void)
+{
+	struct rusage u;
+
+	CHECK_EQ(getrusage(RUSAGE_THREAD, &u), 0);
+	return u.ru_nvcsw;
+}
+
+TEST(a_client_that_spins_gets_its_answer_without_sleeping)
+{
+	enum { GROUPS = 100, CALLS = 10 }; /* others may want the processor, but not all the time */
+	struct t_daemon *d = t_daemon_start("", NULL);
+	struct hc_open_opts o = HC_OPTS(hc_open_opts);
+	struct client c;
+	long slept = 1;
+
+	o.socket = d->socket;
+	o.timeout_ms = (uint32_t)t_limit_ms(WAIT_MS);
+	o.spin_us = HC_SPIN_US_MAX;
+	CHECK_EQ(hc_open(&c.hc, &o), HC_OK);
+	CHECK_EQ(hc_store(c.hc, "default", &c.s), HC_OK);
+	for (int group = 0; group < GROUPS && slept != 0; group++) {
+		long before = sleeps();
+		for (int i = 0; i < CALLS; i++)
+			CHECK_EQ(hc_set(c.s, &i, sizeof i, "v", 1, NULL), HC_OK);
+		slept = sleeps() - before;
+	}
+	CHECK_EQ(slept, 0);
 	hc_close(c.hc);
 	t_daemon_stop(d);
 }

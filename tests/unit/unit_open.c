@@ -322,9 +322,9 @@ TEST(arguments_out_of_range)
 	o.stale = 2;
 	CHECK_EQ(hc_open(&hc, &o), HC_E_INVAL);
 	o.stale = 0;
-	o.reserved = 1;
+	o.spin_us = HC_SPIN_US_MAX + 1;
 	CHECK_EQ(hc_open(&hc, &o), HC_E_INVAL);
-	o.reserved = 0;
+	o.spin_us = 0;
 	o.size = 4;
 	CHECK_EQ(hc_open(&hc, &o), HC_E_INVAL);
 	newer.known.socket = f.path;
