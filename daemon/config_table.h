@@ -200,10 +200,10 @@
 		"evicts its own entries. auto: as the pool has.") \
 	STORE(max_entries, u32, "entries", "1", "4294967294", "auto", LIVE, \
 		"The most entries of the store; above it the store evicts its own. auto: as many as fit.") \
-	STORE(policy, policy, "", "", "", "default", START, \
+	STORE(policy, policy, "", "", "", "default", LIVE, \
 		"What is evicted when the pool is full: one of the policies below. default: session in a session store, else " \
 		"s3-fifo.") \
-	STORE(policy_params, params, "", "", "", "none", START, \
+	STORE(policy_params, params, "", "", "", "none", LIVE, \
 		"What the policy is told, as {small: 20%}: its parameters below. What is left out has its default.")
 
 /* clang-format on */

@@ -368,6 +368,9 @@ void eng_config_tick(struct eng *e); /* an answer that did not fit */
 /* eng_store.c */
 /* The state of a store's policy, as its configuration says.  0, -ENOMEM, or -EINVAL: there is none of that name. */
 int eng_store_policy(struct eng *e, const struct config_store *s, struct pol **ret);
+/* All entries of s go over from its policy to `pol`, which it takes over: those first that would go first.
+ * One pass, in the turn of the reload.  Without memory for an entry, it is evicted. */
+void eng_store_change(struct eng *e, struct eng_store *s, struct pol *pol);
 /* The store of directory entry i begins, with an empty policy, which it takes over. */
 void eng_store_add(struct eng *e, uint32_t i, struct pol *pol);
 /* The store has left the directory: its entries are void, and purged as those of a cleared one. */

@@ -113,6 +113,11 @@ struct prepared {
 		uint32_t place;
 		struct pol *pol;
 	} store[CONFIG_STORES_MAX];
+	uint32_t n_changes;
+	struct {
+		struct eng_store *s;
+		struct pol *pol;
+	} change[CONFIG_STORES_MAX]; /* other policies, or other parameters */
 };
 
 static void answer(struct eng *e, const struct sup_msg *m)
@@ -127,12 +132,13 @@ void eng_config_tick(struct eng *e)
 		answer(e, &e->config_answer);
 }
 
-static bool is_new(const struct eng *e, uint64_t id)
+static bool has_other_policy(const struct config *was, const struct config_store *is)
 {
-	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
-		if (e->store[i].id == id)
-			return false;
-	return true;
+	const struct config_store *s = eng_config_store(was, is->id);
+
+	return s &&
+	       (strcmp(s->policy, is->policy) != 0 ||
+		       memcmp(&s->policy_params, &is->policy_params, sizeof s->policy_params) != 0);
 }
 
 /* 0, or why not: enum admin_refusal. */
@@ -142,8 +148,16 @@ static int prepare(struct eng *e, const struct config *next, struct prepared *p)
 
 	for (uint32_t i = 0; i < next->n_stores; i++) {
 		const struct config_store *s = &next->store[i];
-		if (!is_new(e, s->id))
+		struct eng_store *there = eng_store_by_id(e, s->id);
+		if (there && !has_other_policy(e->config, s))
 			continue;
+		if (there) {
+			p->change[p->n_changes].s = there;
+			if (eng_store_policy(e, s, &p->change[p->n_changes].pol) < 0)
+				return ADMIN_R_NO_MEMORY;
+			p->n_changes++;
+			continue;
+		}
 		p->store[p->n].s = s;
 		p->store[p->n].place = free_place(e, taken);
 		if (p->store[p->n].place == SHM_STORES_MAX)
@@ -160,6 +174,8 @@ static void prepared_free(struct prepared *p)
 {
 	for (uint32_t i = 0; i < p->n; i++)
 		p->store[i].pol->ops->free(p->store[i].pol);
+	for (uint32_t i = 0; i < p->n_changes; i++)
+		p->change[i].pol->ops->free(p->change[i].pol);
 }
 
 /* The first store that would go and holds entries, or NULL. */
@@ -208,6 +224,9 @@ static void apply(struct eng *e, const struct config *next, const struct prepare
 		place_fill(e, p->store[i].place, p->store[i].s);
 		eng_store_add(e, p->store[i].place, p->store[i].pol);
 	}
+	for (uint32_t i = 0; i < p->n_changes && !MUTANT(299);
+		i++) /* 299: only said to be changed */
+		eng_store_change(e, p->change[i].s, p->change[i].pol);
 	eng_config_stores(e);
 }
 

@@ -13,6 +13,8 @@
 #include "base/err.h"
 #include "step.h"
 
+enum { CHANGE_BEAT = 4096 }; /* entries that go over to another policy between two signs of life */
+
 static void store_add(struct eng_store *s, uint64_t entries, uint64_t kv_bytes, uint64_t places)
 {
 	shm_count(&s->entry->counter[SHM_SC_entries], entries);
@@ -320,6 +322,44 @@ bool eng_store_spares(struct eng_pool *p, struct eng_store *s, uint64_t off)
 		return false;
 	s->pol->pressed = s->at_limit || (p->hard && eng_pressure_is_full(p));
 	return s->pol->ops->spared(s->pol, note, p->e->now_ns / 1000000);
+}
+
+/* The entry of s at off leaves `old` and comes to s->pol. */
+static void store_go_over(struct eng_pool *p, struct eng_store *s, struct pol *old, uint64_t off)
+{
+	uint32_t *note = shm_alloc_note(p->w.alloc, off);
+	uint64_t place_bytes = shm_alloc_place_bytes(p->w.alloc, off);
+
+	CHECK(*note != POL_NONE);
+	old->ops->remove(old, *note, 0);
+	*note = POL_NONE;
+	STEP("store:going-over");
+	if (store_insert(p, s, off, place_bytes, p->e->now_ns / 1000000) == 0) {
+		store_restore(p, s, off, *shm_alloc_note(p->w.alloc, off));
+		return;
+	}
+	log_warn("store %s: no memory for the policy; an entry was evicted", s->entry->name);
+	(void)eng_room_remove(p, off, ENG_LOST_INDEX);
+}
+
+void eng_store_change(struct eng *e, struct eng_store *s, struct pol *pol)
+{
+	struct eng_pool *p = &e->pool[s->pool_idx];
+	struct pol *old = s->pol;
+	struct wheel was = s->wheel; /* its numbers are the old policy's nodes */
+	uint64_t off, n = 0;
+
+	s->pol = pol;
+	wheel_init(&s->wheel, e->now_ns / 1000000);
+	old->pressed = true;
+	while ((old->ops->first ? old->ops->first : old->ops->victim)(
+		       old, e->now_ns / 1000000, &off) == 0) {
+		store_go_over(p, s, old, off);
+		if (++n % CHANGE_BEAT == 0) /* it is long, but no hang */
+			shm_store_rlx(&e->ctl->heartbeat_ns, eng_clock_ns());
+	}
+	old->ops->free(old);
+	wheel_fini(&was);
 }
 
 void eng_store_moved(struct eng_pool *p, uint64_t off, uint64_t to)

@@ -110,8 +110,10 @@ struct pol_ops {
 	void (*ahead)(const struct pol *p, uint32_t node);
 	/* May be NULL.  Is it not to be evicted now, for whatever reason? */
 	bool (*spared)(const struct pol *p, uint32_t node, uint64_t now_ms);
-	/* The entry to evict next: 0 and its offset, or 1: there is none. */
+	/* The entry to evict next: 0 and its offset, or 1: there is none, or (not while `pressed`) none that may go. */
 	int (*victim)(struct pol *p, uint64_t now_ms, uint64_t *ret_off);
+	/* NULL: as victim.  The entry that would go next if any had to, for giving the policy up. */
+	int (*first)(struct pol *p, uint64_t now_ms, uint64_t *ret_off);
 	/* May be NULL: every key is.  Is a new key, of this hash, worth more than the entry that victim
 	 * would propose? */
 	int (*admits)(struct pol *p, uint64_t hash, uint64_t now_ms);

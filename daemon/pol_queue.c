@@ -261,4 +261,5 @@ const struct pol_ops pol_ttl = {
 	.replace = queue_replace,
 	.touch = fifo_touch,
 	.victim = ttl_victim,
+	.first = queue_victim,
 };

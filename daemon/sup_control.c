@@ -75,6 +75,12 @@ static void store_entry_update(struct shm_store_entry *e, const struct config_st
 {
 	shm_store_rlx(&e->default_ttl_ns, s->ttl_ns);
 	shm_store_rlx(&e->sliding, store_wants(s));
+	SHM_ASSERT(sizeof e->policy == sizeof s->policy);
+	for (size_t i = 0; i < sizeof e->policy; i += sizeof(uint64_t)) {
+		uint64_t word;
+		memcpy(&word, s->policy + i, sizeof word);
+		shm_store_rlx((shm_u64 *)(void *)(e->policy + i), word);
+	}
 	shm_store_rlx(&e->guaranteed_bytes, s->guaranteed_bytes);
 	shm_store_rlx(&e->limit_bytes, s->limit_bytes == CONFIG_AUTO ? 0 : s->limit_bytes);
 	shm_store_rlx(&e->limit_entries, s->max_entries == CONFIG_AUTO32 ? 0 : s->max_entries);
@@ -119,7 +125,6 @@ void sup_control_store_put(struct shm_store_entry *e, const struct config_store 
 	e->pool_idx = s->pool_idx;
 	e->type = s->type;
 	store_entry_update(e, s);
-	(void)snprintf(e->policy, sizeof e->policy, "%s", s->policy);
 	shm_store_rel(&e->id, s->id); /* rel:entry.id */
 }
 

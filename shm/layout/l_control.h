@@ -122,7 +122,7 @@ struct shm_store_entry {
 	uint32_t pool_idx;                 /* [W: sup, eng before id; R: all] index in pool[] */
 	uint32_t type;                     /* [W: sup, eng before id; R: all] enum hc_store_type */
 	shm_u64 default_ttl_ns;            /* [W: eng; R: all] 0: entries stay until evicted */
-	char policy[SHM_NAME_BYTES];       /* [W: sup, eng before id; R: all] eviction policy's name */
+	char policy[SHM_NAME_BYTES];       /* [W: sup, eng, word by word; R: tools] eviction policy's name, for people */
 	shm_u64 guaranteed_bytes;          /* [W: sup, eng; R: all] places that no other store's writes take from it */
 	shm_u64 limit_bytes;               /* [W: sup, eng; R: all] places that it may take; 0: as the pool has */
 	shm_u64 limit_entries;             /* [W: sup, eng; R: all] entries that it may have; 0: as many as fit */

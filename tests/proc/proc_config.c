@@ -57,6 +57,63 @@ static void put(struct hc_store *s, const char *key, const char *value)
 	CHECK_EQ(hc_set(s, key, strlen(key), value, strlen(value), NULL), HC_OK);
 }
 
+static bool stat_says(const struct t_daemon *d, const char *text)
+{
+	CHECK_EQ(CLI(d, "stat", "--store", "a", "--json"), 0);
+	return strstr(out, text) != NULL;
+}
+
+/* Entries stay, with their times, whatever order they are kept in; and the new policy is what decides. */
+TEST_LIMIT(a_store_gets_another_policy_and_keeps_its_entries, 60)
+{
+	enum { N = 3000 };
+	static const char *const policies[] = {"lru", "ttl",
+		"w-tinylfu, policy_params: {window: 5%}", "session", "lfu", "sieve", "auto",
+		"s3-fifo", "fifo"};
+	struct t_daemon *d = t_daemon_start(
+		"stores: { a: { policy: fifo, max_entries: 3000 } }", NULL);
+	struct hc *hc = client(d);
+	struct hc_store *a = store_of(hc, "a");
+	struct hc_set_opts soon = HC_OPTS(hc_set_opts);
+	char key[16], yaml[160], word[64];
+
+	soon.ttl_ms = 3600000;
+	for (int i = 0; i < N; i++) {
+		int n = snprintf(key, sizeof key, "%d", i);
+		CHECK_EQ(hc_set(a, key, (size_t)n, "v", 1, i % 2 ? &soon : NULL), HC_OK);
+	}
+	for (size_t k = 0; k < sizeof policies / sizeof *policies; k++) {
+		(void)snprintf(yaml, sizeof yaml,
+			"stores: { a: { max_entries: 3000, policy: %s } }", policies[k]);
+		t_daemon_configure(d, yaml);
+		CHECK_EQ(CLI(d, "reload"), 0);
+		(void)snprintf(
+			word, sizeof word, "\"%.*s\"", (int)strcspn(policies[k], ","), policies[k]);
+		CHECK(stat_says(d, word) && stat_says(d, "\"entries\":3000"));
+		for (int i = 0; i < N; i++) {
+			int n = snprintf(key, sizeof key, "%d", i);
+			CHECK_EQ(hc_exists(a, key, (size_t)n), HC_OK);
+		}
+	}
+	/* fifo again, and still in the order in which they came; an lru keeps what is read. */
+	put(a, "new", "v");
+	CHECK_EQ(hc_exists(a, "new", 3), HC_OK);
+	t_daemon_configure(d, "stores: { a: { max_entries: 3000, policy: ttl } }");
+	CHECK_EQ(CLI(d, "reload"), 0);
+	CHECK_EQ(hc_set(a, "refused", 7, "v", 1, NULL), HC_E_FULL);
+	t_daemon_configure(d, "stores: { a: { max_entries: 3000, policy: lru } }");
+	CHECK_EQ(CLI(d, "reload"), 0);
+	put(a, "taken", "v");
+	CHECK_EQ(CLI(d, "fsck"), 0);
+	/* What is over goes by itself: the timers have come along. */
+	CHECK_EQ(hc_touch(a, "new", 3, 100), HC_OK);
+	uint64_t end_ns = t_now_ns() + (uint64_t)t_limit_ms(LIMIT_MS) * 1000000;
+	while (!stat_says(d, "\"entries\":2999"))
+		CHECK(t_now_ns() < end_ns);
+	hc_close(hc);
+	t_daemon_stop(d);
+}
+
 /* Was the entry given this time to live? */
 static void check_ttl(struct hc_store *s, const char *key, uint64_t want_s)
 {

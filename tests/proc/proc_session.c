@@ -122,9 +122,9 @@ TEST_LIMIT(more_sessions_than_a_ring_holds_are_told_of, 120)
 	uint64_t begin_ns = t_now_ns();
 
 	for (int i = 0; i < MANY; i++)
-		set(s, "idle", i);
-	for (int i = 0; i < MANY; i++)
 		set(s, "used", i);
+	for (int i = 0; i < MANY; i++)
+		set(s, "idle", i);
 	wait_until(begin_ns + UINT64_C(4000000000));
 	for (int i = 0; i < MANY; i++)
 		CHECK_EQ(read_one(s, "used", i), HC_OK);
