@@ -17,7 +17,9 @@ int op_delete(
 	struct eng_pool *p = &e->pool[store->pool_idx];
 	uint64_t now_ns = eng_clock_ns();
 	/* Before: what somebody computes now may be from before whatever this delete is about. */
-	eng_lease_over(e, &key);
+	if (r->version == 0 ||
+		(e->leases.n_used && shm_pool_version(&p->w, &key, now_ns) == r->version))
+		eng_lease_over(e, &key);
 	r0 = shm_pool_delete_if(&p->w, e->journal, &req, &key, r->version, now_ns, &ch);
 	if (ch.old_off) /* with POOL_MISS: it had expired */
 		eng_store_lost(p, &ch, ENG_LOST_DELETED, now_ns);
