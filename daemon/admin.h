@@ -58,7 +58,11 @@ enum admin_ask {
 	ADMIN_RELOAD = 3,
 	ADMIN_STORE_CREATE =
 		4, /* name; text: the keys, as YAML in one line: { pool: main, ttl: 10m } */
-	ADMIN_STORE_DROP = 5, /* name */
+	ADMIN_STORE_DROP = 5,    /* name */
+	ADMIN_CLIENT_REVOKE = 6, /* text: the session's id, hexadecimal */
+	ADMIN_PAUSE = 7,         /* no changes until RESUME, or for five seconds */
+	ADMIN_RESUME = 8,
+	ADMIN_RENEW = 9, /* another engine takes the memory over */
 };
 
 enum admin_ask_flags { ADMIN_FORCE = 1 /* drop stores that hold entries, too */ };
@@ -87,6 +91,7 @@ struct admin_request {
 	X(BUSY, "busy", "another change is under way, or no engine answers") \
 	X(DIED, "engine-died", "the engine died before it had taken the change") \
 	X(NO_MEMORY, "no-memory", "there is no memory for it") \
+	X(NO_SESSION, "no-session", "there is no such session") \
 	X(DENIED, "denied", "this user may look, but not change anything")
 
 #define ADMIN_REFUSAL_ENUM_(name, word, meaning) ADMIN_R_##name,

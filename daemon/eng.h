@@ -65,6 +65,7 @@ enum {
 	ENG_VOID_CHAINS = 128,  /* of an index, looked through for cleared entries by one turn */
 	ENG_VOID_ENTRIES = 512, /* of them, removed by it */
 	ENG_VOID_LIMBO = 1024,  /* in limbo after them: swept */
+	ENG_PAUSE_MS = 5000,    /* of all changes, that a tool asked for, at most */
 	ENG_VERIFY_BYTES = 128 << 10, /* of entries, verified behind an adoption by one turn */
 	ENG_VOID_STEPS = 16,          /* such looks by an attempt to make room */
 	ENG_LEASES_SESSION = 256,     /* leases that one session holds */
@@ -281,7 +282,8 @@ struct eng {
 
 	struct eng_leases leases;
 
-	bool quit; /* told to end, or the supervisor is gone */
+	uint64_t pause_end_ns; /* nothing is changed before; 0: no pause */
+	bool quit;             /* told to end, or the supervisor is gone */
 	uint64_t quit_ns;
 };
 
@@ -297,6 +299,10 @@ static inline void eng_at(struct eng *e, uint32_t pool_idx)
 void eng_verify_begin(struct eng *e);
 bool eng_verify_turn(struct eng *e); /* true: there is more */
 
+/* eng_errand.c: what a tool asks for; and the wait that a pause is. */
+void eng_errand(struct eng *e, const struct sup_msg *m);
+void eng_errand_pause(struct eng *e);
+
 /* eng_main.c */
 uint64_t eng_clock_ns(void);  /* CLOCK_MONOTONIC, by which readers judge too (rule P29) */
 uint64_t eng_wall_ns(void);   /* CLOCK_REALTIME */
@@ -307,6 +313,9 @@ int eng_map_segment(int fd, uint64_t min_bytes, enum shm_kind kind, void **ret);
 int eng_map_pool(struct eng *e, uint32_t pool_idx, uint8_t **ret_base, uint64_t *ret_bytes);
 /* One region at its place behind base.  0 or -errno. */
 int eng_map_region(const struct shm_region *g, int fd, uint8_t *base);
+/* Maps what the kernel has of the pool at once, if nothing of it was given back: one by one its pages take
+ * longer.  A hint. */
+void eng_map_ahead(struct eng *e, uint32_t pool_idx);
 uint64_t eng_map_page_bytes(const struct shm_region *g); /* of what backs it */
 int eng_map_reopen(int fd, int flags);                   /* a description of its own; or -errno */
 /* Closes all that is mapped to every later writer, for ever (hardening: strict).  0 or -errno. */
@@ -344,8 +353,7 @@ void eng_session_end(struct eng_session *s, enum eng_session_why why);
 void eng_session_look(struct eng_session *s);
 void eng_session_look_all(struct eng *e);
 void eng_session_tick(struct eng *e);
-void eng_session_revoke(
-	struct eng_session *s, uint64_t bytes); /* rule P12; the caller scans again */
+void eng_session_revoke(struct eng_session *s, const char *why);
 
 /* eng_sup.c */
 int eng_sup_start(struct eng *e);
@@ -353,6 +361,8 @@ int eng_sup_start(struct eng *e);
 int eng_sup_send(struct eng *e, enum sup_msg_kind kind, const struct eng_session *s, const int *fds,
 	uint32_t n_fds);
 int eng_sup_send_msg(struct eng *e, const struct sup_msg *m); /* the same, without descriptors */
+/* Waits so long for a message of the supervisor, and obeys what has come. */
+void eng_sup_look(struct eng *e, int wait_ms);
 /* Waits for bytes or the end of the channel without the loop: true when it is time to end. */
 bool eng_sup_wants_end(struct eng *e, int wait_ms);
 

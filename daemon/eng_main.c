@@ -242,6 +242,7 @@ static int open_pool(struct eng *e, uint32_t i)
 	bool told = false;
 
 	eng_at(e, i);
+	eng_map_ahead(e, i);
 	for (;;) {
 		e->now_ns = eng_clock_ns();
 		int r = shm_pool_open(&p->w, p->base, e->ctl, i, scan_for, eng_store_adopted, p);
@@ -389,6 +390,8 @@ static int main_serve(struct eng *e)
 		if (purging)
 			eng_purge_timed(e);
 		shm_store_rlx(&e->journal->at_pool, 0);
+		if (e->pause_end_ns)
+			eng_errand_pause(e);
 	}
 	return 0;
 }

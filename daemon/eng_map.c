@@ -145,6 +145,21 @@ int eng_map_pool(struct eng *e, uint32_t pool_idx, uint8_t **ret_base, uint64_t 
 	return 0;
 }
 
+void eng_map_ahead(struct eng *e, uint32_t pool_idx)
+{
+	const struct eng_pool *p = &e->pool[pool_idx];
+	const uint64_t step = UINT64_C(1) << 28;
+
+	if (shm_load_rlx(&e->ctl->pool[pool_idx].counter[SHM_PC_hole_bytes]))
+		return;
+	for (uint64_t at = 0; at < p->bytes; at += step) {
+		uint64_t n = p->bytes - at < step ? p->bytes - at : step;
+		if (madvise(p->base + at, n, MADV_POPULATE_READ) != 0)
+			return; /* before 5.14 */
+		shm_store_rlx(&e->ctl->heartbeat_ns, eng_clock_ns());
+	}
+}
+
 int eng_map_seal(struct eng *e)
 {
 	const int seals = MUTANT(89) ? 0 : F_SEAL_FUTURE_WRITE; /* 89: only said to be strict */

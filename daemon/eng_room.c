@@ -28,6 +28,7 @@
  * finds no room says so.
  */
 #include "eng.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include "step.h"
 
@@ -71,7 +72,11 @@ static bool room_revoke(struct eng *e, const struct eng_pool *p)
 		/* 53: a client may hold all there is */
 		if (e->scan[i].pinned_bytes <= p->limbo_cap_bytes || MUTANT(53))
 			continue;
-		eng_session_revoke(&e->session[e->scan_slot[i]], e->scan[i].pinned_bytes);
+		char why[128];
+		(void)snprintf(why, sizeof why,
+			"it pins %llu bytes that nothing names any more, more than limbo_cap",
+			(unsigned long long)e->scan[i].pinned_bytes);
+		eng_session_revoke(&e->session[e->scan_slot[i]], why);
 		revoked = true;
 	}
 	return revoked;

@@ -171,13 +171,10 @@ void eng_session_end(struct eng_session *s, enum eng_session_why why)
 	STEP("session:ended");
 }
 
-void eng_session_revoke(struct eng_session *s, uint64_t bytes)
+void eng_session_revoke(struct eng_session *s, const char *why)
 {
-	log_warn("session %016llx (pid %d, uid %u) pins %llu bytes that nothing names any more, "
-		 "more "
-		 "than limbo_cap: its pins are revoked, its views answer so",
-		(unsigned long long)s->id, (int)s->peer.pid, s->peer.uid,
-		(unsigned long long)bytes);
+	log_warn("session %016llx (pid %d, uid %u): %s: its pins are revoked, its views answer so",
+		(unsigned long long)s->id, (int)s->peer.pid, s->peer.uid, why);
 	pins_void(s->e, s->slot);
 	s->revoked = true;
 	eng_count(s->e, SHM_DC_revocations, 1);

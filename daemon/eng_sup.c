@@ -74,6 +74,9 @@ static void sup_message(struct eng *e, const struct sup_config_msg *all, int fd)
 	case SUP_MSG_REGION:
 		eng_resize_region(e, m->slot, m->id, fd);
 		return;
+	case SUP_MSG_ERRAND:
+		eng_errand(e, m);
+		return;
 	case SUP_MSG_CONFIG:
 		eng_config_take(e, all);
 		return;
@@ -117,14 +120,12 @@ static int sup_receive(struct eng *e, struct sup_config_msg *ret, int *ret_fd)
 	return n == 0 ? -EPIPE : n < 0 ? -errno : -EPROTO;
 }
 
-static void sup_readable(void *arg, int result)
+/* Obeys what has come.  False: the supervisor is gone. */
+static bool sup_obey(struct eng *e)
 {
 	static struct sup_config_msg m; /* large */
-	struct eng *e = arg;
 	int r = 1, fd;
 
-	if (result == -ECANCELED)
-		return;
 	for (int i = 0; i < SUP_MESSAGES_PER_TURN && r == 1; i++) {
 		r = sup_receive(e, &m, &fd);
 		if (r == 1)
@@ -134,9 +135,26 @@ static void sup_readable(void *arg, int result)
 		if (!e->quit)
 			log_warn("the supervisor is gone: ending after what was acknowledged");
 		eng_quit(e);
-		return;
 	}
-	eng_loop_readable(e->loop, e->h->channel_fd, &e->sup_wait);
+	return r >= 0;
+}
+
+static void sup_readable(void *arg, int result)
+{
+	struct eng *e = arg;
+
+	if (result == -ECANCELED)
+		return;
+	if (sup_obey(e))
+		eng_loop_readable(e->loop, e->h->channel_fd, &e->sup_wait);
+}
+
+void eng_sup_look(struct eng *e, int wait_ms)
+{
+	struct pollfd p = {.fd = e->h->channel_fd, .events = POLLIN};
+
+	if (poll(&p, 1, wait_ms) > 0)
+		(void)sup_obey(e);
 }
 
 int eng_sup_start(struct eng *e)

@@ -16,10 +16,12 @@
  *     CONFIG_TAKEN id               it can be had: whoever comes after me has the new one too
  *     CONFIG_DONE id                it holds
  *     CONFIG_REFUSED id,refusal,store_id,n    it cannot be had, and nothing was changed
+ *     ERRAND_DONE id,refusal        it is done, or cannot be
  *   supervisor -> engine
  *     SESSION_KEPT slot,id          it is kept: now the client may have its descriptor (rule P16)
  *     CONFIG id,force + struct config    the configuration that is to hold from now on
  *     REGION slot: pool, id: region  + memfd                    it is in the directory: map it
+ *     ERRAND slot: enum admin_ask, id, n     what a tool asks for (sup_errand.c)
  *     QUIT                          finish what was acknowledged, say ENDED in the control segment, exit 0
  *
  * The supervisor never reads a client's byte.  It replies to SESSION_PUT at once.
@@ -83,6 +85,8 @@ enum sup_msg_kind {
 	SUP_MSG_CONFIG_DONE = 8,
 	SUP_MSG_CONFIG_REFUSED = 9,
 	SUP_MSG_REGION = 10,
+	SUP_MSG_ERRAND = 11,
+	SUP_MSG_ERRAND_DONE = 12,
 };
 
 enum {

@@ -122,6 +122,9 @@
 	KEY("images of pools that had to start empty", "crash_images", "and crash_images_size together", \
 		"the oldest goes; one that alone is too large is not kept", \
 		"crash_pool.images_have_a_number_and_a_size") \
+	FIXED("a pause that a tool asked for", ENG_PAUSE_MS, "ms", \
+		"writes go on", \
+		"proc_fsck.a_pause_ends_by_itself") \
 	KEY("an engine without a sign of life", "hang_timeout", "", \
 		"killed; the next one goes on", \
 		"crash_pool.an_engine_that_is_stopped_is_killed_and_another_goes_on") \

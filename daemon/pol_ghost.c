@@ -158,7 +158,8 @@ bool pol_ghost_has(const struct pol_ghost *g, uint32_t fp)
 
 bool pol_ghost_take(struct pol_ghost *g, uint32_t fp)
 {
-	return take(&g->now, fp) || take(&g->old, fp);
+	return (g->now.begin != g->now.end && take(&g->now, fp)) ||
+	       (g->old.begin != g->old.end && take(&g->old, fp));
 }
 
 uint64_t pol_ghost_bytes(const struct pol_ghost *g)

@@ -8,6 +8,7 @@
  *   sup_memory   all segments, made and given up together
  *   sup_notify   what a service manager is told
  *   sup_crash    engines that crash again and again at the same pool
+ *   sup_errand   what tools ask of the engine
  *   sup_ask      what tools ask for           sup_change   a new configuration, on its way to the engine
  *
  * One thread, one poll(2), no timer when nothing is due: an idle supervisor does not
@@ -66,6 +67,7 @@ struct sup_engine {
 	uint64_t beat, beat_at_ns; /* the heartbeat that was seen last, and when it was new */
 	uint64_t suspect_ns;       /* it is late: if there is none by then it hangs; 0: it is not */
 	bool killed;               /* by us */
+	bool renewing;             /* told to end so that another one follows */
 	bool reply_waits; /* `reply` did not fit into the channel: nothing more is read before it does */
 	struct sup_msg reply;
 };
@@ -116,6 +118,12 @@ struct sup_change {
 	size_t lines_bytes;
 };
 
+/* What a tool asks of the engine: one at a time. */
+struct sup_errand {
+	uint64_t number;
+	struct sup_admin *asker; /* NULL: none is under way */
+};
+
 /* A bound socket, and what lies at its path. */
 struct sup_socket {
 	int fd; /* -1: none */
@@ -129,6 +137,7 @@ struct sup {
 	struct config read;                 /* as it was read last: what places belongs to */
 	struct config_places places;
 	struct sup_change change;
+	struct sup_errand errand;
 	uint64_t next_id; /* of the next store (rule P10) */
 	int folder_lock;  /* descriptor that holds the data folder's lock */
 	int signals;      /* signalfd */
@@ -238,6 +247,13 @@ void sup_notify(const char *state);
  * fd: a descriptor that came with it, or -1; stays the caller's. */
 void sup_ask(struct sup *sup, struct sup_admin *a, const struct admin_request *rq, int fd);
 void sup_ask_reload(struct sup *sup); /* SIGHUP: the answer goes to the log */
+
+/* sup_errand.c: the answer is sent at once, or `a` waits for the engine. */
+void sup_errand_begin(struct sup *sup, struct sup_admin *a, const struct admin_request *rq);
+int sup_errand_on_message(struct sup *sup, const struct sup_msg *m); /* 0, or -EBADMSG */
+void sup_errand_on_death(struct sup *sup);
+void sup_errand_on_late(struct sup *sup); /* the asker's time is over: it is answered */
+void sup_errand_forget(struct sup *sup, const struct sup_admin *a);
 
 /* sup_change.c: takes change->next, force, and what else was filled in; asker NULL: a signal.
  * Ownership of lines goes to it. */

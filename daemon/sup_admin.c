@@ -237,6 +237,10 @@ void sup_admin_on_due(struct sup *sup, struct sup_admin *a)
 		"error\tthe engine has not answered yet: the change holds as soon as it takes it; "
 		"see `hypercache config diff`\n";
 
+	if (a->waits && sup->errand.asker == a) {
+		sup_errand_on_late(sup);
+		return;
+	}
 	if (a->waits) {
 		sup_change_forget(sup, a);
 		sup_admin_reply(sup, a, ADMIN_R_BUSY, late, sizeof late - 1);
@@ -251,6 +255,7 @@ void sup_admin_on_event(struct sup *sup, struct sup_admin *a, short revents)
 
 	if (a->waits) { /* nothing was polled for: it has left */
 		sup_change_forget(sup, a);
+		sup_errand_forget(sup, a);
 		sup_admin_close(a);
 		return;
 	}

@@ -483,6 +483,12 @@ void sup_ask(struct sup *sup, struct sup_admin *a, const struct admin_request *r
 	case ADMIN_STORE_DROP:
 		store_drop(sup, a, rq);
 		return;
+	case ADMIN_CLIENT_REVOKE:
+	case ADMIN_PAUSE:
+	case ADMIN_RESUME:
+	case ADMIN_RENEW:
+		sup_errand_begin(sup, a, rq);
+		return;
 	default:
 		refuse(sup, a, ADMIN_R_CONFIG,
 			"this daemon does not know request %u: is the tool newer than it?",

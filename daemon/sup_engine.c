@@ -174,7 +174,7 @@ int sup_engine_start(struct sup *sup)
 	e->state = ADMIN_ENGINE_STARTING;
 	e->n_started++;
 	e->ready_ns = 0;
-	e->killed = false;
+	e->killed = e->renewing = false;
 	e->beat = sup->ctl ? shm_load_rlx(&sup->ctl->heartbeat_ns) : 0;
 	e->beat_at_ns = e->started_ns;
 	e->suspect_ns = 0;
@@ -263,6 +263,9 @@ static int on_message(struct sup *sup, const struct sup_msg *m, int *fds, uint32
 		r = sup_session_drop(sup, m);
 		STEP("sup:session-dropped");
 		break;
+	case SUP_MSG_ERRAND_DONE:
+		r = sup_errand_on_message(sup, m);
+		break;
 	case SUP_MSG_CONFIG_TAKEN:
 	case SUP_MSG_CONFIG_DONE:
 	case SUP_MSG_CONFIG_REFUSED:
@@ -327,7 +330,7 @@ static void death_tell(const struct sup *sup, const siginfo_t *how)
 	double lived_s = (double)(sup_host_mono_ns() - e->started_ns) / 1e9;
 	const char *name = sigabbrev_np(how->si_status);
 
-	if (how->si_code == CLD_EXITED && how->si_status == 0 && sup->stop_ns) {
+	if (how->si_code == CLD_EXITED && how->si_status == 0 && (sup->stop_ns || e->renewing)) {
 		log_info("engine %d has ended", e->pid);
 		return;
 	}
@@ -367,11 +370,16 @@ void sup_engine_on_death(struct sup *sup)
 	e->pid = 0;
 	e->state = ADMIN_ENGINE_WAITING;
 	sup_change_on_death(sup);
+	sup_errand_on_death(sup);
 	if (sup->stop_ns) {
 		sup->over = true;
 		return;
 	}
 	now_ns = sup_host_mono_ns();
+	if (e->renewing && how.si_code == CLD_EXITED && how.si_status == 0) {
+		e->restart_ns = now_ns;
+		return;
+	}
 	bool of_itself = e->killed || how.si_code == CLD_EXITED || how.si_status != SIGKILL;
 	uint32_t empty = sup_crash_count(sup, of_itself, now_ns);
 	if (e->ready_ns && now_ns - e->ready_ns >= ms_ns(SUP_SERVED_MS))

@@ -107,6 +107,11 @@ bool shm_alloc_hole_next(
  * there is memory?  Also during adoption, about what a damaged word names. */
 bool shm_alloc_is_used(const struct shm_alloc *a, uint64_t off);
 
+/* Ask for private memory that a claim of the place at off (any number) will touch: what leads to it, and, when
+ * that is there, its bit and note. */
+void shm_alloc_ahead_far(const struct shm_alloc *a, uint64_t off);
+void shm_alloc_ahead_near(const struct shm_alloc *a, uint64_t off);
+
 /* Names all that is free, after adoption: byte offset and length of each run of pages and each place.
  * Takes time with the size of the pool. */
 typedef void shm_alloc_free_each(void *arg, uint64_t off, uint64_t bytes);

@@ -159,6 +159,28 @@ int shm_alloc_claim_item(struct shm_alloc *a, uint64_t off, uint64_t bytes)
 	return claim(a, off, bytes, true);
 }
 
+void shm_alloc_ahead_far(const struct shm_alloc *a, uint64_t off)
+{
+	if (off / SHM_PAGE < a->n_pages)
+		__builtin_prefetch(&a->map[off / SHM_PAGE]);
+}
+
+void shm_alloc_ahead_near(const struct shm_alloc *a, uint64_t off)
+{
+	uint64_t page = off / SHM_PAGE;
+
+	if (page >= a->n_pages)
+		return;
+	const struct alloc_run *r = alloc_rec(a, a->map[page]);
+	if (r->kind != SHM_PAGE_SLAB || !alloc_covers(r, page))
+		return;
+	int i = alloc_slab_place(a, r, off);
+	if (i < 0)
+		return;
+	__builtin_prefetch(&r->bits[i / 64], 1);
+	__builtin_prefetch(&alloc_notes(a, r)[i], 1);
+}
+
 /* Writes the words of the header's and the page table's own pages where they are not so. */
 static void repair_meta(const struct alloc_region *g)
 {

@@ -28,6 +28,9 @@ struct fsck {
 	uint8_t *seen;        /* a bit per unit: an item that a slot named */
 	uint64_t alone_bytes; /* runs of one item or table that nothing has named yet: limbo */
 	uint64_t free_bytes;  /* free runs */
+	uint64_t table_word;  /* that the walk began with */
+	const struct shm_table *first; /* the table that it names */
+	bool moving; /* a growth is under way: an item may be named twice (rule P6) */
 	struct shm_fsck_stats *stats;
 };
 
@@ -272,6 +275,13 @@ static const char *check_item(const struct fsck *f, uint64_t word, uint64_t chai
 	return store_knows(f, it) ? NULL : "the item's store or epoch never existed (I14)";
 }
 
+/* A growth has begun since the walk did, or ended. */
+static bool is_moving(const struct fsck *f)
+{
+	return shm_load_acq(&header(f)->table) != f->table_word || /* acq:pool.table */
+	       shm_load_acq(&f->first->next) != 0;                 /* acq:pool.table */
+}
+
 static void check_slot(struct fsck *f, const shm_u64 *slot, uint64_t chain, uint32_t log2)
 {
 	const char *why = NULL;
@@ -295,8 +305,11 @@ static void check_slot(struct fsck *f, const shm_u64 *slot, uint64_t chain, uint
 		return;
 	}
 	uint64_t unit = shm_word_off(word) / SHM_UNIT;
-	if (f->seen[unit / 8] & 1 << unit % 8)
-		return; /* the middle of a move, or counted by the caller as I8 */
+	if (f->seen[unit / 8] & 1 << unit % 8) {
+		if (!f->moving && !is_moving(f) && shm_load_acq(slot) == word) /* acq:index.slot */
+			found(f, 8, shm_word_off(word), "another slot names the same item (I8)");
+		return;
+	}
 	f->seen[unit / 8] |= (uint8_t)(1 << unit % 8);
 	f->stats->entries++;
 	f->stats->live_bytes += kv;
@@ -365,6 +378,9 @@ static void check_tables(struct fsck *f)
 	if (word == 0)
 		return; /* not formatted yet: the first engine is about to */
 	const struct shm_table *t = open_table(f, word);
+	f->table_word = word;
+	f->first = t;
+	f->moving = t && shm_load_acq(&t->next); /* acq:pool.table */
 	for (int n = 0; t && n < 2; n++) {
 		f->stats->tables++;
 		uint64_t w = page_word(f, (uint64_t)((const uint8_t *)t - f->base));

@@ -57,7 +57,13 @@ int shm_index_finish(struct shm_wpool *w, uint64_t *dropped);
 /* Calls f for each slot that names an item, in cur and next; f may clear the slot. */
 typedef void shm_index_each(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, uint32_t log2);
 void shm_index_walk(struct shm_wpool *w, shm_index_each *f, void *arg);
-/* The same for up to `chains` chains from the one of hash prefix `cursor` on, wherever they
+/* The same, in about the order of the items' offsets, if there is memory to sort by it (index_order.c).  For
+ * each slot far(arg, word) is called before f, and near(arg, word) in between: they ask for memory and
+ * change nothing.  f may change no slot but its own. */
+typedef void shm_index_ahead(void *arg, uint64_t word);
+void shm_index_walk_order(struct shm_wpool *w, shm_index_ahead *far, shm_index_ahead *near,
+	shm_index_each *f, void *arg);
+/* As shm_index_walk for up to `chains` chains from the one of hash prefix `cursor` on, wherever they
  * have moved.  Returns the cursor behind them, 0 at the end. */
 uint64_t shm_index_walk_from(
 	struct shm_wpool *w, uint64_t cursor, uint32_t chains, shm_index_each *f, void *arg);

@@ -98,6 +98,52 @@ static void claim_one(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, u
 		a->each(a->arg, off, it);
 }
 
+/* What will be touched is asked for beforehand (ahead.h says whose idea that is). */
+static void ask_far(void *arg, uint64_t word)
+{
+	const struct adopt *a = arg;
+	uint64_t off = shm_word_off(word);
+
+	shm_alloc_ahead_far(a->w->alloc, off);
+	if (off >= a->w->bytes)
+		return;
+	const uint8_t *it = a->w->base + off; /* no hole is read: it is only asked for (P30) */
+	__builtin_prefetch(it + offsetof(struct shm_item, version));
+	__builtin_prefetch(it + sizeof(struct shm_item) - 1);
+}
+
+static void ask_near(void *arg, uint64_t word)
+{
+	const struct adopt *a = arg;
+
+	shm_alloc_ahead_near(a->w->alloc, shm_word_off(word));
+}
+
+static void take_one(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, uint32_t log2)
+{
+	struct adopt *a = arg;
+
+	if (item_fits(a->w, word, chain, log2))
+		claim_one(arg, slot, word, chain, log2);
+	else
+		drop(a, slot);
+}
+
+/* Steps 2 to 4.  While chains move, one key may stand in two slots, so all are checked before any moves;
+ * else each is claimed when it has been checked. */
+static int take_all(struct shm_wpool *w, struct adopt *a)
+{
+	if (!w->next.t) {
+		shm_index_walk_order(w, ask_far, ask_near, take_one, a);
+		return 0;
+	}
+	shm_index_walk(w, check_one, a);
+	int r = shm_index_finish(w, &a->dropped);
+	if (r == 0)
+		shm_index_walk_order(w, ask_far, ask_near, claim_one, a);
+	return r;
+}
+
 /* ------------------------------------------------------------ adopt */
 
 static uint32_t table_rank(const struct shm_wpool *w, const struct shm_limbo_entry *e)
@@ -210,11 +256,9 @@ static int adopt(struct shm_wpool *w, struct adopt *a)
 	if (r < 0)
 		return r;
 	STEP("adopt:attached");
-	shm_index_walk(w, check_one, a);
-	r = shm_index_finish(w, &a->dropped);
+	r = take_all(w, a);
 	if (r < 0)
 		return r;
-	shm_index_walk(w, claim_one, a);
 	STEP("adopt:claimed");
 	/* 15: pins are scanned before the last slot was cleared */
 	r = claim_pinned(w, MUTANT(15) ? early : a->scan(a->arg));

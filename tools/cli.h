@@ -58,7 +58,9 @@ struct cli {
 	bool words;                   /* help: for a shell */
 	const char *simulate, *sizes; /* replay: lists of words with commas between */
 	uint32_t processes;
-	int n_args; /* behind the verb */
+	bool repair, pause; /* fsck */
+	const char *save;   /* fsck: the image's file; NULL: none */
+	int n_args;         /* behind the verb */
 	char **arg;
 };
 
@@ -88,6 +90,7 @@ int cli_meta(const struct cli *c);
 int cli_scan(const struct cli *c);
 int cli_stat(const struct cli *c);
 int cli_clients(const struct cli *c);
+int cli_client(const struct cli *c);
 int cli_fsck(const struct cli *c);
 int cli_config(const struct cli *c);
 int cli_reload(const struct cli *c);

@@ -3,9 +3,11 @@
  * Who a client is (process, user) the kernel told the daemon; how it calls itself and what it counts
  * is its own word, made printable and clipped. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include "../daemon/sup_host.h"
 #include "atomic.h"
+#include "base/cleanup.h"
 #include "cli.h"
 #include "hypercache_admin.h"
 
@@ -70,15 +72,17 @@ static const char *rights_text(const struct hypercache_admin *a,
 static void session_print(
 	const struct hypercache_admin *a, const struct hypercache_admin_session *s)
 {
-	char name[sizeof s->seg->name], age[CLI_TEXT_BYTES], rights[CLI_TEXT_BYTES * 4];
+	char name[sizeof s->seg->name], age[CLI_TEXT_BYTES], held[CLI_TEXT_BYTES],
+		rights[CLI_TEXT_BYTES * 4];
 	uint32_t pins, views;
 	uint64_t hits, n = reads(s, &hits);
 
 	hypercache_admin_pins(a, s, &pins, &views);
 	printf("%4u %016" PRIx64 " %8d %6u %-9s %14" PRIu64 " %14" PRIu64
-	       " %5u %5u %12s  %-8s  %s\n",
+	       " %5u %5u %10s %12s  %-8s  %s\n",
 		s->slot, s->id, s->pid, s->uid, fence_name(s), n, hits, pins, views,
-		cli_time(age_ns(s), age), rights_text(a, s, rights),
+		cli_size(hypercache_admin_held(a, s), held), cli_time(age_ns(s), age),
+		rights_text(a, s, rights),
 		cli_text(s->seg->name, sizeof s->seg->name, name, sizeof name));
 }
 
@@ -104,6 +108,7 @@ static void session_json(
 	json_u64(j, "hits", hits);
 	json_u64(j, "pins", pins);
 	json_u64(j, "views", views);
+	json_u64(j, "held_bytes", hypercache_admin_held(a, s));
 	json_begin(j, "counters", '{');
 	for (int i = 0; i < SHM_DESCS_MAX && a->ctl->desc[i].scope; i++) {
 		const struct shm_counter_desc *d = &a->ctl->desc[i];
@@ -118,12 +123,16 @@ static void session_json(
 
 int cli_clients(const struct cli *c)
 {
+	char why[HYPERCACHE_ADMIN_WHY_BYTES];
 	struct json j = {.to = stdout};
 	struct hypercache_admin a;
 	int status = cli_admin_open(c, &a);
 
 	if (status)
 		return status;
+	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)  /* one that cannot be mapped is not counted */
+		if (shm_load_acq(&a.ctl->pool[i].id)) /* acq:entry.id */
+			(void)hypercache_admin_pool_map(&a, i, why);
 	if (c->json) {
 		json_begin(&j, NULL, '{');
 		json_begin(&j, "clients", '[');
@@ -133,12 +142,33 @@ int cli_clients(const struct cli *c)
 		json_end(&j, '}');
 		json_finish(&j);
 	} else {
-		printf("%4s %-16s %8s %6s %-9s %14s %14s %5s %5s %12s  %-8s  %s\n", "slot",
+		printf("%4s %-16s %8s %6s %-9s %14s %14s %5s %5s %10s %12s  %-8s  %s\n", "slot",
 			"session", "process", "user", "fence", "reads", "hits", "pins", "views",
-			"open for", "rights", "name");
+			"holds", "open for", "rights", "name");
 		for (uint32_t i = 0; i < a.n_sessions; i++)
 			session_print(&a, &a.session[i]);
 	}
 	hypercache_admin_close(&a);
+	return cli_end(c, CLI_DONE);
+}
+
+int cli_client(const struct cli *c)
+{
+	struct admin_request rq = {.ask = ADMIN_CLIENT_REVOKE};
+	_cleanup_free_ char *lines = NULL;
+	char *end;
+
+	if (strcmp(c->arg[0], "revoke") != 0)
+		return cli_fail(c, CLI_USAGE, "it is `hypercache client revoke SESSION`");
+	if (strtoull(c->arg[1], &end, 16) == 0 || *end || strlen(c->arg[1]) > 16)
+		return cli_fail(c, CLI_USAGE,
+			"\"%s\" is no session: 16 hexadecimal digits, as `hypercache clients` "
+			"shows",
+			c->arg[1]);
+	(void)snprintf(rq.text, sizeof rq.text, "%s", c->arg[1]);
+	int status = cli_ask(c, &rq, -1, &lines);
+	if (status)
+		return status;
+	cli_changes_print(c, lines);
 	return cli_end(c, CLI_DONE);
 }

@@ -45,6 +45,9 @@ static int cli_help(const struct cli *c);
 	X(SIZES, "sizes", "N,...", "of caches: objects, a part of them (10%) or memory (64MiB)") \
 	X(PROCESSES, "processes", "N", "how many read and write; else 2") \
 	X(FORCE, "force", NULL, "also where entries are lost") \
+	X(REPAIR, "repair", NULL, "fsck: what is damaged goes") \
+	X(PAUSE, "pause", NULL, "fsck: writes wait meanwhile, 5 s at most") \
+	X(SAVE, "save", "FILE", "fsck: write an image of the memory, to be looked at later") \
 	X(WORDS, "words", NULL, "the bare names of verbs, or of a verb's options: for a shell")
 
 enum {
@@ -144,12 +147,24 @@ static const struct cli_verb verbs[] = {
 		"Read from shared memory.  Process and user are what the kernel says,\n"
 		"name and numbers the client's own words.\n",
 		0, 0, 0, cli_clients},
-	{"fsck", "", "check the shared memory",
+	{"client", "revoke SESSION", "take back what a client holds",
+		"SESSION as `hypercache clients` shows it.  Its pins do not count any more: what "
+		"it\n"
+		"holds may be used again, and its views answer HC_E_REVOKED.  The client goes "
+		"on.\n",
+		2, 2, 0, cli_client},
+	{"fsck", "[FILE]", "check the shared memory",
 		"Reads all of it and prints each invariant that is broken, by the number\n"
 		"under which the headers in shm/layout list it.  Nothing is changed or\n"
-		"locked; the daemon may go on meanwhile.  Exit status 1 if something is\n"
-		"wrong.\n",
-		0, 0, 0, cli_fsck},
+		"locked, and the daemon may go on meanwhile; --pause lets writes wait, so that\n"
+		"accounts can be compared.  Exit status 1 if something is wrong.\n"
+		"FILE: an image instead of a daemon: one that --save wrote, or that the daemon "
+		"kept of\n"
+		"a pool that had to start empty.\n"
+		"--repair: of a daemon, another engine takes the memory over, checks it all and\n"
+		"drops what is damaged, and then it is looked at; of an image, this program does "
+		"that.\n",
+		0, 1, BIT(REPAIR) | BIT(PAUSE) | BIT(SAVE), cli_fsck},
 	{"config", "check FILE | show | diff [FILE]", "look at a configuration",
 		"check: is this file right?  Asks no daemon.  If not: exit status 1, and file,\n"
 		"line, column, and what would be right.\n"
@@ -408,6 +423,10 @@ static bool flag_take(struct cli *c, int opt)
 		return c->verbose = true;
 	case OPT_FORCE:
 		return c->force = true;
+	case OPT_REPAIR:
+		return c->repair = true;
+	case OPT_PAUSE:
+		return c->pause = true;
 	case OPT_WRAP:
 		return c->wrap = true;
 	case OPT_MUST_EXIST:
@@ -462,6 +481,9 @@ static int value_take(struct cli *c, int opt, const char *text)
 		return cli_u64(text, &c->cursor);
 	case OPT_SIMULATE:
 		c->simulate = text;
+		return 1;
+	case OPT_SAVE:
+		c->save = text;
 		return 1;
 	case OPT_SIZES:
 		c->sizes = text;

@@ -17,6 +17,8 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "hypercache_admin.h"
+#include "layout/l_item.h"
+#include "layout/l_pool.h"
 
 /* More packets than SHM_SESSIONS_MAX sessions make. */
 enum { PACKETS_MAX = 128, LINES_BYTES_MAX = 1 << 20 };
@@ -217,7 +219,10 @@ static int fd_take(struct hypercache_admin *a, const struct admin_fd *what, int 
 {
 	switch (what->kind) {
 	case SHM_KIND_CONTROL:
-		return err_fwd(control_map(a, *fd));
+		if (control_map(a, *fd) < 0)
+			return err_new(-EBADMSG);
+		a->ctl_fd = steal_fd(*fd);
+		return 0;
 	case SHM_KIND_CLIENT:
 		return err_fwd(session_map(a, *fd, what));
 	case SHM_KIND_POOL:
@@ -303,6 +308,7 @@ int hypercache_admin_open(const char *path, int timeout_ms, struct hypercache_ad
 		return err_fwd(fd);
 	*ret = (struct hypercache_admin){0};
 	memset(ret->pool_fd, 0xff, sizeof ret->pool_fd);
+	ret->ctl_fd = -1;
 	/* Fails if we are denied already; the answer says so. */
 	(void)send(fd, ADMIN_REQUEST, strlen(ADMIN_REQUEST), MSG_NOSIGNAL | MSG_DONTWAIT);
 	int r = packets_take(ret, fd, deadline_ns, why);
@@ -395,6 +401,7 @@ void hypercache_admin_close(struct hypercache_admin *a)
 		for (int r = 0; r < SHM_REGIONS_MAX; r++)
 			cleanup_closep_(&a->pool_fd[p][r]);
 	}
+	cleanup_closep_(&a->ctl_fd);
 	if (a->ctl)
 		(void)munmap((void *)(uintptr_t)a->ctl, a->ctl_bytes);
 	*a = (struct hypercache_admin){0};
@@ -512,4 +519,52 @@ void hypercache_admin_pins(const struct hypercache_admin *a,
 			*ret_views += p >= SHM_PIN_VIEW;
 		}
 	}
+}
+
+/* Is there an item's memory at off?  The page tables say: a hole may have none (rule P30), and pins are hostile. */
+static bool page_is_used(const struct hypercache_admin *a, uint32_t idx, uint64_t off)
+{
+	const struct shm_pool_entry *e = &a->ctl->pool[idx];
+	uint32_t n = shm_load32_rlx(&e->n_regions);
+
+	for (uint32_t r = 0; r < n && r < SHM_REGIONS_MAX; r++) {
+		uint64_t base = e->region[r].base_off, bytes = e->region[r].bytes;
+		if (off < base || off - base >= bytes || base + bytes > a->pool[idx].bytes)
+			continue;
+		const struct shm_page *t = (const struct shm_page *)(const void
+				*)(a->pool[idx].base + base + SHM_PAGE);
+		uint32_t kind = shm_page_kind(shm_load_rlx(&t[(off - base) / SHM_PAGE].word));
+		return kind == SHM_PAGE_SLAB || kind == SHM_PAGE_LARGE || kind == SHM_PAGE_CONT;
+	}
+	return false;
+}
+
+static uint64_t item_bytes(const struct hypercache_admin *a, uint64_t pin)
+{
+	uint32_t idx = (uint32_t)shm_word_low(pin);
+	uint64_t off = shm_word_off(pin), all = a->pool[idx].bytes;
+
+	if (!a->pool[idx].base || off > all - sizeof(struct shm_item) ||
+		!page_is_used(a, idx, off) ||
+		!page_is_used(a, idx, off + sizeof(struct shm_item) - 1))
+		return 0;
+	const struct shm_item *it = (const struct shm_item *)(const void *)(a->pool[idx].base +
+									    off);
+	uint64_t bytes = shm_item_bytes(shm_lens_key(it->lens), shm_lens_value(it->lens));
+	return bytes <= all - off ? bytes : 0;
+}
+
+uint64_t hypercache_admin_held(
+	const struct hypercache_admin *a, const struct hypercache_admin_session *s)
+{
+	uint64_t gen = shm_load_rlx(&a->ctl->pin_gen[s->slot % SHM_SESSIONS_MAX]) & 0xffff, sum = 0;
+	uint32_t used = shm_load32_rlx(&s->seg->blocks_used);
+
+	for (uint32_t i = 0; i < s->n_blocks && i < used; i++)
+		for (uint32_t p = 0; p < SHM_BLOCK_PINS; p++) {
+			uint64_t word = shm_load_rlx(&block_of(s, i)->pin[p]);
+			if (word && shm_word_top(word) == gen)
+				sum += item_bytes(a, word);
+		}
+	return sum;
 }

@@ -48,6 +48,7 @@ struct hypercache_admin {
 	struct admin_answer answer; /* of the first packet; n_fds and fd[] are used up */
 	const struct shm_control *ctl;
 	uint64_t ctl_bytes;
+	int ctl_fd;
 	int pool_fd[SHM_POOLS_MAX][SHM_REGIONS_MAX]; /* -1: none */
 	struct hypercache_admin_pool pool[SHM_POOLS_MAX];
 	struct hypercache_admin_session *session;
@@ -102,5 +103,9 @@ uint64_t hypercache_admin_count(const struct hypercache_admin_session *s, enum s
 /* Pins that count (those of an older generation do not): of all kinds, and of these the views'. */
 void hypercache_admin_pins(const struct hypercache_admin *a,
 	const struct hypercache_admin_session *s, uint32_t *ret_pins, uint32_t *ret_views);
+
+/* Bytes of the entries that these pins name, each counted as often as it is pinned; pools have to be mapped. */
+uint64_t hypercache_admin_held(
+	const struct hypercache_admin *a, const struct hypercache_admin_session *s);
 
 #endif

@@ -62,6 +62,8 @@ static void live(struct t_proc *p)
 	(void)cli("stat", NULL, NULL);
 	(void)cli("store", "create", "more");
 	(void)cli("reload", NULL, NULL);
+	(void)cli("client", "revoke", "1f");
+	(void)cli("fsck", "--repair", NULL);
 	if (t_children(p->pid, engine, CHILDREN_MAX) == 1)
 		(void)kill(engine[0], SIGKILL);
 	wait_answer(p);
