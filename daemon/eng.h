@@ -29,6 +29,7 @@
 #include "atomic.h"
 #include "eng_loop.h"
 #include "heritage.h"
+#include "hist.h"
 #include "log.h"
 #include "pol.h"
 #include "pol_ghost.h"
@@ -241,7 +242,8 @@ struct eng {
 
 	struct eng_loop *loop;
 	struct eng_wait accept_wait, sup_wait, tick_wait, quit_wait;
-	uint64_t now_ns; /* CLOCK_MONOTONIC at the beginning of this round of callbacks */
+	uint64_t now_ns;  /* CLOCK_MONOTONIC at the beginning of this round of callbacks */
+	uint64_t mark_ns; /* the last time of this round that the clock was read for a histogram */
 
 	struct eng_pool pool[SHM_POOLS_MAX];
 	struct eng_store store[SHM_STORES_MAX];
@@ -551,6 +553,14 @@ bool eng_pressure_turn(struct eng *e);
 static inline void eng_count(struct eng *e, enum shm_daemon_counter c, uint64_t n)
 {
 	shm_count(&e->ctl->counter[c], n);
+}
+/* What took from since_ns until now is counted.  Now. */
+static inline uint64_t eng_timed(struct eng *e, enum shm_histogram h, uint64_t since_ns)
+{
+	uint64_t now_ns = eng_clock_ns();
+
+	shm_hist_add(&e->ctl->hist[h], now_ns - since_ns);
+	return now_ns;
 }
 static inline void eng_gauge(struct eng *e, enum shm_daemon_counter c, uint64_t v)
 {

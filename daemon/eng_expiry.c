@@ -51,7 +51,7 @@ void eng_expiry_tick(struct eng *e)
 	e->expiry_store = 0;
 }
 
-bool eng_expiry_turn(struct eng *e)
+static bool expiry_turn(struct eng *e)
 {
 	uint32_t work = 0;
 
@@ -72,4 +72,14 @@ bool eng_expiry_turn(struct eng *e)
 			return true;
 	}
 	return false;
+}
+
+bool eng_expiry_turn(struct eng *e)
+{
+	if (e->expiry_store == SHM_STORES_MAX)
+		return false; /* all that was due at the last tick is done */
+	uint64_t began_ns = eng_clock_ns();
+	bool more = expiry_turn(e);
+	(void)eng_timed(e, SHM_HG_expiry, began_ns);
+	return more;
 }

@@ -337,6 +337,7 @@ static void main_tick(void *arg, int result)
 	}
 	e->purging |= eng_purge_is_due(e); /* a step that could not go on is tried again */
 	eng_loop_timer(e->loop, e->config->heartbeat_ns, &e->tick_wait);
+	e->mark_ns = eng_clock_ns();
 }
 
 /* What a turn leaves to be done.  True: there is more, do not wait. */
@@ -383,12 +384,13 @@ static int main_serve(struct eng *e)
 		int r = eng_loop_wait(e->loop, !more);
 		if (r < 0)
 			return err_fwd(r);
-		e->now_ns = eng_clock_ns();
+		e->now_ns = e->mark_ns = eng_clock_ns();
 		bool purging = e->purging;
 		eng_loop_dispatch(e->loop);
 		more = main_turn_end(e, purging);
 		if (purging)
 			eng_purge_timed(e);
+		(void)eng_timed(e, SHM_HG_turn, e->now_ns);
 		shm_store_rlx(&e->journal->at_pool, 0);
 		if (e->pause_end_ns)
 			eng_errand_pause(e);
@@ -450,6 +452,7 @@ static void give_up_calls(const struct eng *e)
 
 static int main_run(struct eng *e)
 {
+	uint64_t began_ns = eng_clock_ns();
 	int r = main_loop_new(e);
 
 	if (r == 0)
@@ -477,6 +480,7 @@ static int main_run(struct eng *e)
 	eng_verify_begin(e);
 	shm_store_rlx(&e->journal->at_pool, 0);
 	shm_store_rlx(&e->ctl->state, SHM_ENGINE_SERVING);
+	(void)eng_timed(e, SHM_HG_adopt, began_ns);
 	r = eng_sup_start(e);
 	if (r == 0)
 		r = eng_conn_start(e);

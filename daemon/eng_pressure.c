@@ -199,6 +199,7 @@ static bool pool_turn(struct eng_pool *p)
 	level_look(p, in_use);
 	if (p->pressure == SHM_PRESSURE_END || MUTANT(157)) /* 157: nothing in the background */
 		return false;
+	uint64_t began_ns = eng_clock_ns();
 	eng_hint_drain(p->e, ENG_HINT_BLOCKS); /* what has just been read is to stay */
 	uint64_t end = mark(p, SHM_PRESSURE_END);
 	uint64_t want = in_use - end < share ? in_use - end : share;
@@ -208,6 +209,7 @@ static bool pool_turn(struct eng_pool *p)
 	p->e->dirty = true;
 	if (p->w.limbo.bytes >= share)
 		(void)eng_room_sweep(p->e);
+	(void)eng_timed(p->e, SHM_HG_evict, began_ns);
 	return true;
 }
 

@@ -67,6 +67,7 @@ uint32_t eng_purge_step(struct eng_pool *p, bool *ret_more)
 
 void eng_purge_turn(struct eng *e)
 {
+	uint64_t began_ns = eng_clock_ns();
 	bool more = false;
 
 	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++) {
@@ -84,6 +85,7 @@ void eng_purge_turn(struct eng *e)
 		more |= pool_more;
 	}
 	e->purging = more;
+	(void)eng_timed(e, SHM_HG_purge, began_ns);
 }
 
 /* A step of the index may find nothing: a few of them. */

@@ -84,7 +84,7 @@ static bool room_revoke(struct eng *e, const struct eng_pool *p)
 
 uint64_t eng_room_sweep(struct eng *e)
 {
-	uint64_t freed = 0;
+	uint64_t freed = 0, began_ns = eng_clock_ns();
 	bool revoked = false;
 
 	room_scan(e);
@@ -110,6 +110,7 @@ uint64_t eng_room_sweep(struct eng *e)
 		e->dirty = true;
 		STEP("room:swept");
 	}
+	(void)eng_timed(e, SHM_HG_sweep, began_ns);
 	return freed;
 }
 
@@ -366,9 +367,11 @@ static bool room_try(struct eng_pool *p, struct eng_store *s, uint64_t bytes, ui
 
 bool eng_room_make(struct eng_pool *p, struct eng_store *s, uint64_t bytes, uint32_t attempt)
 {
+	uint64_t began_ns = eng_clock_ns();
 	p->write_bytes = bytes;
 	bool made = room_try(p, s, bytes, attempt);
 	p->write_bytes = 0;
+	(void)eng_timed(p->e, SHM_HG_room, began_ns);
 	return made;
 }
 

@@ -22,8 +22,10 @@ enum { TELL_PARTS = 8 };
 #define DESC_POOL_(n, u, k, m) {#n, u, SHM_SCOPE_POOL, SHM_COUNTER_##k, SHM_PC_##n, 0, m},
 #define DESC_STORE_(n, u, k, m) {#n, u, SHM_SCOPE_STORE, SHM_COUNTER_##k, SHM_SC_##n, 0, m},
 #define DESC_BLOCK_(n, u, k, m) {#n, u, SHM_SCOPE_BLOCK, SHM_COUNTER_##k, SHM_BC_##n, 0, m},
-static const struct shm_counter_desc descs[] = {SHM_DAEMON_COUNTERS(DESC_DAEMON_) SHM_POOL_COUNTERS(
-	DESC_POOL_) SHM_STORE_COUNTERS(DESC_STORE_) SHM_BLOCK_COUNTERS(DESC_BLOCK_)};
+#define DESC_HIST_(n, u, k, m) {#n, u, SHM_SCOPE_HIST, SHM_COUNTER_##k, SHM_HG_##n, 0, m},
+static const struct shm_counter_desc descs[] = {SHM_DAEMON_COUNTERS(DESC_DAEMON_)
+		SHM_POOL_COUNTERS(DESC_POOL_) SHM_STORE_COUNTERS(DESC_STORE_)
+			SHM_BLOCK_COUNTERS(DESC_BLOCK_) SHM_HISTOGRAM_COUNTERS(DESC_HIST_)};
 SHM_ASSERT(sizeof descs / sizeof *descs < SHM_DESCS_MAX); /* the last one stays 0: the end */
 
 #define DESC_FITS_(n, u, k, m) \
@@ -33,6 +35,8 @@ SHM_DAEMON_COUNTERS(DESC_FITS_)
 SHM_POOL_COUNTERS(DESC_FITS_)
 SHM_STORE_COUNTERS(DESC_FITS_)
 SHM_BLOCK_COUNTERS(DESC_FITS_)
+SHM_HISTOGRAM_COUNTERS(DESC_FITS_)
+SHM_ASSERT(SHM_HG_N <= SHM_HISTS_MAX);
 
 SHM_ASSERT((int)CONFIG_POOLS_MAX == SHM_POOLS_MAX && (int)CONFIG_STORES_MAX == SHM_STORES_MAX);
 SHM_ASSERT((int)CONFIG_NAME_BYTES <= SHM_NAME_BYTES);
@@ -200,7 +204,8 @@ uint64_t sup_control_mend(struct shm_control *c, const struct shm_control *born)
 	uint64_t n = mend(c, born, 0, offsetof(struct shm_control, sup_word)) +
 	             mend(c, born, offsetof(struct shm_control, hash_seed),
 			     offsetof(struct shm_control, counter)) +
-	             mend(c, born, offsetof(struct shm_control, desc), sizeof *c);
+	             mend(c, born, offsetof(struct shm_control, desc),
+			     offsetof(struct shm_control, hist));
 
 	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++) {
 		void *e = &c->pool[i];

@@ -5,7 +5,7 @@
  *   cli_change.c      set and its conditions, append, numbers, touch, delete, clear
  *   cli_mset.c        mset: pairs from arguments or standard input
  *   cli_look.c        exists, meta, scan: the same, without a byte of a value
- *   cli_stat.c        stat       \
+ *   cli_stat.c        stat       \    (--latency: cli_latency.c)
  *   cli_clients.c     clients     > through the admin socket and shared memory alone
  *   cli_fsck.c        fsck       /
  *   cli_config.c      config, reload: what the supervisor says of its configuration
@@ -43,7 +43,7 @@ struct cli {
 	const char *admin;  /* NULL: beside the socket */
 	const char *store;
 	uint32_t timeout_ms;
-	bool json, verbose, base64, force;
+	bool json, verbose, base64, force, latency;
 	bool store_given; /* --store: some verbs do all stores without it */
 	uint64_t ttl_ms;  /* as hc_set_opts.ttl_ms */
 	uint32_t flags;
@@ -99,6 +99,10 @@ int cli_pool(const struct cli *c);
 int cli_policies(const struct cli *c);
 int cli_replay(const struct cli *c);
 
+/* stat --latency. */
+struct hypercache_admin;
+void cli_latency(const struct cli *c, const struct hypercache_admin *a);
+
 /* Says what went wrong, in one line, and returns `status`. */
 int cli_fail(const struct cli *c, enum cli_status status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -126,7 +130,6 @@ bool cli_ttl(const char *text, uint64_t *ret_ms);
 int cli_end(const struct cli *c, int status);
 
 /* Asks the admin socket.  0; else the exit status, and why has been said. */
-struct hypercache_admin;
 int cli_admin_open(const struct cli *c, struct hypercache_admin *ret);
 
 /* Sends a request to the admin socket (rq: but for magic and version; fd: to go with it, or -1).  0 and

@@ -418,11 +418,18 @@ static int store_stat(const struct cli *c, const struct hypercache_admin *a)
 int cli_stat(const struct cli *c)
 {
 	struct hypercache_admin a;
-	int status = cli_admin_open(c, &a);
+	int status;
 
+	if (c->latency && c->store_given)
+		return cli_fail(c, CLI_USAGE,
+			"--latency is about the engine, which serves all stores: leave --store "
+			"out");
+	status = cli_admin_open(c, &a);
 	if (status)
 		return status;
-	if (c->store_given) {
+	if (c->latency) {
+		cli_latency(c, &a);
+	} else if (c->store_given) {
 		status = store_stat(c, &a);
 	} else if (c->json) {
 		stat_json(&a);

@@ -10,7 +10,8 @@
  *   4096   pool[16]       1536 bytes each
  *   28672  store[64]      640 bytes each
  *   69632  pin_gen[4096]  one word per session slot
- *   102400 desc[128]      what the counters are called
+ *   102400 desc[192]      what the counters are called
+ *   126976 hist[32]       how long things took, 2112 bytes each
  *
  * The life line is a line of its own: a reader loads it in every call, and it
  * changes only when somebody dies (rule P21).
@@ -45,7 +46,7 @@
 #define SHM_STORES_MAX 64
 #define SHM_REGIONS_MAX 16
 #define SHM_SESSIONS_MAX 4096
-#define SHM_DESCS_MAX 128
+#define SHM_DESCS_MAX 192
 #define SHM_LEASE_WORDS 256
 #define SHM_LEASE_HELD 1u
 #define SHM_FUTEX_OWNER_DIED 0x40000000u
@@ -174,8 +175,9 @@ struct shm_control {
 	struct shm_store_entry store[SHM_STORES_MAX]; /* [W: sup; R: all] the stores */
 	shm_u64 pin_gen[SHM_SESSIONS_MAX]; /* [W: eng; R: all] low 16 bits: pins with another generation are void (rule P12) */
 	struct shm_counter_desc desc[SHM_DESCS_MAX]; /* [W: sup at create; R: all] names of the counters */
+	struct shm_hist hist[SHM_HISTS_MAX]; /* [W: eng; R: all] enum shm_histogram */
 };
-SHM_SIZE(shm_control, 118784);
+SHM_SIZE(shm_control, 194560);
 SHM_AT(shm_control, sup_word, 64);
 SHM_AT(shm_control, eng_word, 68);
 SHM_AT(shm_control, engine_gen, 72);
@@ -195,5 +197,6 @@ SHM_AT(shm_control, pool, 4096);
 SHM_AT(shm_control, store, 28672);
 SHM_AT(shm_control, pin_gen, 69632);
 SHM_AT(shm_control, desc, 102400);
+SHM_AT(shm_control, hist, 126976);
 
 #endif

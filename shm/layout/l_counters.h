@@ -1,11 +1,12 @@
-/* l_counters.h - every counter, defined once.
+/* l_counters.h - every counter, gauge and histogram, defined once.
  *
  * Each line: X(name, unit, kind, meaning).  From these tables come the indexes
  * below, the descriptions in the control segment (so that a tool needs only the
  * memory to name them), `hypercache stat` and the documents.
  *
  * kind: C counts up for ever (a restarted engine goes on from where it stands),
- *       G is a gauge.
+ *       G is a gauge,
+ *       H is a histogram, whose counts go on like C.
  * Arrays have room for SHM_COUNTERS_MAX words; a new counter is appended, never
  * inserted: the position is the layout.
  */
@@ -15,6 +16,8 @@
 #include "l_base.h"
 
 #define SHM_COUNTERS_MAX 64
+#define SHM_HISTS_MAX 32
+#define SHM_HIST_BUCKETS 256
 
 /* [W: eng, relaxed; R: all] in shm_control.counter[] */
 #define SHM_DAEMON_COUNTERS(X) \
@@ -123,6 +126,28 @@
 	X(damage_seen, "times", C, "look-ups that met damage in shared memory") \
 	X(hints_left_out, "hints", C, "hits that left no hint, because the ring of hints was full")
 
+/* [W: eng, relaxed; R: all] in shm_control.hist[]: how long each took.  First the requests, by verb. */
+#define SHM_HISTOGRAM_COUNTERS(X) \
+	X(hello, "ns", H, "HELLO, until it is answered or waits for the supervisor") \
+	X(ping, "ns", H, "PING") \
+	X(set, "ns", H, "SET, in a frame of its own") \
+	X(delete, "ns", H, "DELETE, in a frame of its own") \
+	X(bye, "ns", H, "BYE") \
+	X(touch, "ns", H, "TOUCH, in a frame of its own") \
+	X(incr, "ns", H, "INCR, in a frame of its own") \
+	X(clear, "ns", H, "CLEAR, until it is answered") \
+	X(batch, "ns", H, "BATCH: all its items together") \
+	X(lease, "ns", H, "LEASE, until it is answered or waits for its holder") \
+	X(lease_drop, "ns", H, "LEASE_DROP") \
+	X(turn, "ns", H, "turns of the engine's loop") \
+	X(room, "ns", H, "attempts to make room for a write") \
+	X(evict, "ns", H, "evictions in the background: a pool's part of a turn") \
+	X(sweep, "ns", H, "scans of the pins, and the reuse of what nobody pins") \
+	X(expiry, "ns", H, "removals of what is over: a part of a turn") \
+	X(purge, "ns", H, "removals of what was cleared: a part of a turn") \
+	X(adopt, "ns", H, "an engine's start, until it serves")
+
+#define X_HIST_(n, u, k, m) SHM_HG_##n,
 #define X_DAEMON_(n, u, k, m) SHM_DC_##n,
 #define X_POOL_(n, u, k, m) SHM_PC_##n,
 #define X_STORE_(n, u, k, m) SHM_SC_##n,
@@ -131,6 +156,8 @@ enum shm_daemon_counter { SHM_DAEMON_COUNTERS(X_DAEMON_) SHM_DC_N };
 enum shm_pool_counter { SHM_POOL_COUNTERS(X_POOL_) SHM_PC_N };
 enum shm_store_counter { SHM_STORE_COUNTERS(X_STORE_) SHM_SC_N };
 enum shm_block_counter { SHM_BLOCK_COUNTERS(X_BLOCK_) SHM_BC_N };
+enum shm_histogram { SHM_HISTOGRAM_COUNTERS(X_HIST_) SHM_HG_N };
+#undef X_HIST_
 #undef X_DAEMON_
 #undef X_POOL_
 #undef X_STORE_
@@ -141,11 +168,25 @@ enum shm_counter_scope {
 	SHM_SCOPE_POOL = 2,
 	SHM_SCOPE_STORE = 3,
 	SHM_SCOPE_BLOCK = 4,
+	SHM_SCOPE_HIST = 5, /* shm_control.hist[] */
 };
 enum shm_counter_kind {
 	SHM_COUNTER_C = 1,
 	SHM_COUNTER_G = 2,
+	SHM_COUNTER_H = 3,
 };
+
+/* Log-linear buckets (shm/hist.h).  What was counted is the sum of the buckets. */
+struct shm_hist {
+	shm_u64 sum; /* [W: eng; R: all] of all values */
+	shm_u64 max; /* [W: eng; R: all] the largest one, ever */
+	uint64_t pad0[6]; /* [W: none] */
+	shm_u64 bucket[SHM_HIST_BUCKETS]; /* [W: eng; R: all] how many values were in each */
+};
+SHM_SIZE(shm_hist, 2112);
+SHM_AT(shm_hist, sum, 0);
+SHM_AT(shm_hist, max, 8);
+SHM_AT(shm_hist, bucket, 64);
 
 /* One counter's description, in shm_control.desc[]. */
 struct shm_counter_desc {

@@ -127,3 +127,84 @@ TEST(health_is_said_with_its_reason)
 	wait_says(d, ARGS("stat", "--json", "--store", "default"), "\"health\":\"ok\"", "");
 	t_daemon_stop(d);
 }
+
+/* ------------------------------------------------------------------ latencies */
+
+/* How many values a histogram of `stat --latency --json` has, all told; they are its buckets'. */
+static uint64_t latency_count(const char *json, const char *name)
+{
+	char want[64], *end;
+	uint64_t sum = 0;
+
+	(void)snprintf(want, sizeof want, "\"%s\":{\"unit\":\"ns\",", name);
+	const char *at = strstr(json, want);
+	CHECK(at != NULL);
+	uint64_t n = json_number(at, "count");
+	CHECK(json_number(at, "p50") <= json_number(at, "p90"));
+	CHECK(json_number(at, "p90") <= json_number(at, "p999"));
+	CHECK(json_number(at, "p999") <= json_number(at, "max"));
+	CHECK(json_number(at, "sum") <= json_number(at, "max") * n);
+	const char *b = strstr(at, "\"buckets\":[") + strlen("\"buckets\":[");
+	for (uint64_t last = 0; *b == '['; b = end + (end[1] == ',' ? 2 : 1)) {
+		uint64_t low = strtoull(b + 1, &end, 10);
+		CHECK(sum == 0 || low > last);
+		last = low;
+		sum += strtoull(end + 1, &end, 10);
+		CHECK_EQ(*end, ']');
+	}
+	CHECK_EQ(sum, n);
+	return n;
+}
+
+static char *latency_json(const struct t_daemon *d)
+{
+	struct result r = run(d, ARGS("stat", "--latency", "--json"));
+
+	CHECK_EQ(r.status, 0);
+	free(r.err);
+	return r.out;
+}
+
+TEST(each_request_is_in_the_histogram_of_its_verb_also_after_a_restart)
+{
+	struct t_daemon *d = t_daemon_start("heartbeat: 100ms\n", NULL);
+	struct hc_open_opts o = HC_OPTS(hc_open_opts);
+	struct hc_store *s;
+	struct hc *hc;
+	int64_t number;
+
+	o.socket = d->socket;
+	o.timeout_ms = (uint32_t)t_limit_ms(LIMIT_MS);
+	CHECK_EQ(hc_open(&hc, &o), HC_OK);
+	CHECK_EQ(hc_store(hc, "default", &s), HC_OK);
+	for (int i = 0; i < 50; i++) {
+		CHECK_EQ(hc_set(s, "k", 1, "1", 1, NULL), HC_OK);
+		if (i < 20)
+			CHECK_EQ(hc_ping(hc), HC_OK);
+		if (i < 7)
+			CHECK_EQ(hc_incr(s, "k", 1, 1, NULL, &number), HC_OK);
+		if (i < 5)
+			CHECK_EQ(hc_delete(s, "k", 1), HC_OK);
+	}
+	CHECK_EQ(hc_clear(s, NULL), HC_OK);
+	pid_t engine = t_daemon_kill_engine(d, SIGKILL);
+	(void)t_daemon_wait_engine(d, engine);
+	CHECK_EQ(hc_set(s, "k", 1, "1", 1, NULL), HC_OK);
+	char *json = latency_json(d);
+	CHECK_EQ(latency_count(json, "set"), 51);
+	CHECK_EQ(latency_count(json, "ping"), 20);
+	CHECK_EQ(latency_count(json, "incr"), 7);
+	CHECK_EQ(latency_count(json, "delete"), 5);
+	CHECK_EQ(latency_count(json, "clear"), 1);
+	CHECK_EQ(latency_count(json, "hello"), 2); /* again, to the second engine */
+	CHECK_EQ(latency_count(json, "touch"), 0);
+	CHECK_EQ(latency_count(json, "adopt"), 2);
+	CHECK(latency_count(json, "turn") > 0);
+	free(json);
+	struct result r = run(d, ARGS("stat", "--latency"));
+	check_says(&r, "p99.9", "\nset                  51 ", "SET, in a frame of its own", NULL);
+	result_free(&r);
+	check_status(d, 2, ARGS("stat", "--latency", "--store", "default"));
+	hc_close(hc);
+	t_daemon_stop(d);
+}
