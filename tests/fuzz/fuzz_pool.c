@@ -40,7 +40,7 @@ static void look_up(uint32_t key)
 	shm_read_prefetch_bucket(&m, k.hash);
 	shm_read_prefetch_item(&m, shm_read_table_pin(&reader, &m), k.hash);
 	int r = shm_read_find(&reader, &m, &k, CELL, &f);
-	CHECK(r == 0 || r == READ_MISS || r == READ_BUSY || r == -EBADMSG);
+	CHECK(r == 0 || r == READ_MISS || r == READ_BUSY || r == READ_ABSENT || r == -EBADMSG);
 	if (r != 0)
 		return;
 	CHECK_EQ(shm_word_off(f.pin), (const uint8_t *)f.item - p.base);
