@@ -56,7 +56,9 @@ enum {
 	ENG_VICTIMS = 512,          /* evictions before each scan of the pins, at most */
 	ENG_ROOM_SHARE = 256,       /* they stop at this part of the pool, */
 	ENG_ROOM_FACTOR = 8,        /* or at so many times the bytes wanted */
-	ENG_COMPACT_PLACES = 1024,  /* entries moved by one compaction */
+	ENG_COMPACT_PLACES = 1024,  /* entries moved by one compaction or join */
+	ENG_JOIN_STEPS = 4,         /* joins of free pages after a batch of evictions */
+	ENG_JOIN_BYTES = 1 << 20,   /* moved by one, or twice what is written */
 	ENG_LIMBO_ENTRIES =
 		4096, /* more in limbo than after the last sweep: swept at the turn's end */
 	ENG_GROW_CHAINS = 256,      /* of a growing index, moved by one turn */
@@ -169,9 +171,10 @@ struct eng_pool {
 	uint8_t *base;  /* NULL: there is no such pool */
 	uint64_t bytes; /* mapped: all regions, holes too */
 	uint32_t n_regions;
-	uint64_t limbo_cap_bytes; /* as configured */
-	uint64_t large_bytes;     /* items above this take a run of pages */
-	uint64_t window_cursor;   /* shm_alloc_window */
+	uint64_t limbo_cap_bytes;         /* as configured */
+	uint64_t large_bytes;             /* items above this take a run of pages */
+	struct shm_alloc_cursors join_at; /* shm_alloc_join */
+	uint64_t window_cursor;           /* shm_alloc_window */
 	uint64_t
 		keep_off; /* entry that a change is made from: not what goes for its room; 0: none */
 	uint64_t write_bytes;   /* of the write that room is made for; 0: none */

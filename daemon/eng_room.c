@@ -4,6 +4,8 @@
  *   evict     a batch of the policy's victims, then a sweep
  *   compact   free places of other classes become free pages: the entries of
  *             the emptiest slab move elsewhere, then a sweep
+ *   join      free pages that lie apart, in runs too short for a size: what stands between two of
+ *             them moves elsewhere, then a sweep
  *   window    for a run of pages: all that stands in a stretch of pages goes,
  *             then a sweep
  *
@@ -15,6 +17,9 @@
  * 1/ENG_FRAGMENTED of the pool is free in the wrong classes (so the waste has a bound,
  * and nothing is evicted for room that is there).  From ENG_WINDOW_ATTEMPT on a
  * window makes a slab's pages whatever stands there: only pins can then be in the way.
+ * When a size finds no run that is long enough, and more than 1/ENG_GAPS of the pool is in free pages all the
+ * same, each batch of victims is followed by some joins: into the room that has just been made there is moved
+ * what keeps free pages apart.  It costs about as many bytes as are written meanwhile, and ends.
  * An item with pages of its own alternates between the policy's victims (one large
  * victim is as good as a window) and a window.
  *
@@ -34,6 +39,7 @@
 
 enum {
 	ENG_FRAGMENTED = 128,
+	ENG_GAPS = 256,       /* free pages are joined above this part of a pool */
 	ENG_KEEP_TOUCHES = 8, /* of an entry that is not to go, when its policy proposes it */
 	ENG_WINDOW_ATTEMPT = 5,
 	ENG_VOID_ATTEMPTS = 12,
@@ -287,6 +293,17 @@ static void room_move(struct eng_pool *p, const struct eng_store *writer, uint64
 		(void)eng_room_remove(p, off, ENG_LOST_ASIDE);
 }
 
+/* Moves what a compaction or a join has named. */
+static void room_empty(struct eng_pool *p, const struct eng_store *writer, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		room_move(p, writer, p->e->places[i]);
+	STEP("room:moved");
+	(void)eng_room_sweep(p->e);
+	shm_alloc_compact_stop(
+		p->w.alloc); /* what is pinned stays, and what is around it goes on */
+}
+
 static bool room_compact(struct eng_pool *p, const struct eng_store *writer, uint64_t bytes)
 {
 	struct eng *e = p->e;
@@ -296,12 +313,34 @@ static bool room_compact(struct eng_pool *p, const struct eng_store *writer, uin
 	uint32_t n = shm_alloc_compact(p->w.alloc, bytes, e->places, ENG_COMPACT_PLACES);
 	if (n == 0)
 		return false;
-	for (uint32_t i = 0; i < n; i++)
-		room_move(p, writer, e->places[i]);
-	STEP("room:moved");
-	(void)eng_room_sweep(e);
-	shm_alloc_compact_stop(p->w.alloc); /* what is pinned stays, and the slab goes on */
+	room_empty(p, writer, n);
 	return true;
+}
+
+/* A size has found no room: are many pages free nevertheless?  They lie apart then, each run too short. */
+static bool gapped(const struct eng_pool *p, uint64_t bytes)
+{
+	struct shm_alloc_stats st;
+
+	shm_alloc_stats(p->w.alloc, &st);
+	return st.free_page_bytes > p->bytes / ENG_GAPS + bytes;
+}
+
+/* Free pages that lie apart become runs that are long enough. */
+static void room_join(struct eng_pool *p, const struct eng_store *writer, uint64_t bytes)
+{
+	uint64_t most = p->bytes / ENG_ROOM_SHARE;
+
+	most = most < ENG_JOIN_BYTES ? most : ENG_JOIN_BYTES;
+	most = most < 2 * bytes ? 2 * bytes
+	                        : most; /* a neighbour of its own size, with its rounding */
+	for (int i = 0; i < ENG_JOIN_STEPS && room_places(p->e, ENG_COMPACT_PLACES); i++) {
+		uint32_t n = shm_alloc_join(
+			p->w.alloc, &p->join_at, most, p->e->places, ENG_COMPACT_PLACES);
+		if (n == 0)
+			break;
+		room_empty(p, writer, n);
+	}
 }
 
 static bool room_window(struct eng_pool *p, const struct eng_store *writer, uint64_t bytes)
@@ -362,7 +401,12 @@ static bool room_try(struct eng_pool *p, struct eng_store *s, uint64_t bytes, ui
 		return true;
 	if (!large && (odd || fragmented(p, bytes)) && room_compact(p, s, bytes))
 		return true;
-	return room_evict(p, s, large ? bytes : batch_bytes(p, bytes));
+	bool gaps = gapped(p, bytes);
+	if (!room_evict(p, s, large ? bytes : batch_bytes(p, bytes)))
+		return false;
+	if (gaps && !MUTANT(261) && !MUTANT(58)) /* 261: free pages stay apart */
+		room_join(p, s, bytes);
+	return true;
 }
 
 bool eng_room_make(struct eng_pool *p, struct eng_store *s, uint64_t bytes, uint32_t attempt)
@@ -408,10 +452,11 @@ static bool room_grow(struct eng_pool *p)
 
 bool eng_room_chain(struct eng_pool *p, struct eng_store *s, uint64_t off)
 {
-	struct eng_store *of = eng_store_by_id(p->e, shm_pool_item(&p->w, off)->store_id);
-
 	if (room_grow(p))
 		return true;
+	if (!shm_alloc_is_taken(p->w.alloc, off) || *shm_alloc_note(p->w.alloc, off) == POL_NONE)
+		return true; /* the window was where it stood: it has moved */
+	struct eng_store *of = eng_store_by_id(p->e, shm_pool_item(&p->w, off)->store_id);
 	return may_take(of, s, shm_alloc_place_bytes(p->w.alloc, off)) &&
 	       !eng_store_spares(p, of, off) && eng_room_remove(p, off, ENG_LOST_INDEX);
 }

@@ -153,7 +153,9 @@
 	BOUND("the part of a pool that they may be", ENG_ROOM_SHARE, "th") \
 	BOUND("times the bytes that are wanted", ENG_ROOM_FACTOR, "") \
 	BOUND("evictions of a pool in the background in a turn", ENG_PRESSURE_VICTIMS, "") \
-	BOUND("entries moved by one compaction", ENG_COMPACT_PLACES, "") \
+	BOUND("entries moved by one compaction, or by one join", ENG_COMPACT_PLACES, "") \
+	BOUND("joins of free pages after a batch of evictions", ENG_JOIN_STEPS, "") \
+	BOUND("moved by one of them", ENG_JOIN_BYTES, "bytes, or twice the entry that is written") \
 	BOUND("entries in limbo before the turn ends with a sweep", ENG_LIMBO_ENTRIES, "") \
 	BOUND("chains of a growing index moved in a turn", ENG_GROW_CHAINS, "") \
 	BOUND("timers of entries looked at in a turn", ENG_EXPIRY_WORK, "") \

@@ -10,8 +10,9 @@
  * Crespo, Real, 2004): take and give are O(1), neighbours coalesce.
  * Places: each class keeps its slabs with free places in a list, fullest first
  * as far as that is cheap, so that empty slabs appear and go back to the runs.
- * Classes are about 8 % apart, multiples of SHM_UNIT; each slab's page count is
- * chosen so that its tail wastes little (under 1.6 % where that is possible).
+ * Classes are 6 to 8 % apart, multiples of SHM_UNIT; sizes and the page counts of their
+ * slabs are chosen together, so that places fill a slab and slabs are short: rounding and
+ * tails together cost under 3 % of what real sizes take.
  * Items larger than the largest class take a run of pages.
  *
  * A place that was taken is given back only by shm_alloc_give(): the caller has
@@ -165,7 +166,18 @@ uint32_t shm_alloc_compact(struct shm_alloc *a, uint64_t want, uint64_t *off, ui
 uint32_t shm_alloc_window(
 	struct shm_alloc *a, uint64_t bytes, uint64_t *cursor, uint64_t *off, uint32_t max);
 
-/* Opens again what compact or window closed; nothing if there is nothing. */
+/* Joins free pages that lie apart, in runs that are too short.  Names what stands between two free runs, of a
+ * bounded number, the least bytes for the most free pages; or, there being nothing, what stands behind a free
+ * run, which moves that on towards the next one.  Only what fits into free places and runs elsewhere, and is at
+ * most `most_bytes` and `max` places.  Fills off[], returns how many, or 0.  What is named, and the free runs
+ * beside it, is closed for takes as with a window.  The cursors begin with 0. */
+struct shm_alloc_cursors {
+	uint64_t between, behind; /* pages */
+};
+uint32_t shm_alloc_join(struct shm_alloc *a, struct shm_alloc_cursors *at, uint64_t most_bytes,
+	uint64_t *off, uint32_t max);
+
+/* Opens again what compact, window or join closed; nothing if there is nothing. */
 void shm_alloc_compact_stop(struct shm_alloc *a);
 
 void shm_alloc_stats(const struct shm_alloc *a, struct shm_alloc_stats *ret);

@@ -157,6 +157,7 @@ void alloc_run_list(struct shm_alloc *a, uint32_t id);
 void alloc_run_unlist(struct shm_alloc *a, uint32_t id);
 /* Takes so many pages out of the free runs; the record's id, or 0: there is no such run. */
 uint32_t alloc_run_take(struct shm_alloc *a, uint64_t pages, enum shm_page_kind kind, uint8_t cls);
+bool alloc_run_has(const struct shm_alloc *a, uint64_t pages); /* would a take find one? */
 /* Makes the run free and joins it with its free neighbours; the record may be gone then. */
 void alloc_run_give(struct shm_alloc *a, uint32_t id);
 

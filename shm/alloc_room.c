@@ -1,6 +1,6 @@
-/* alloc_room.c - which slab, or which window of pages, is worth emptying.
+/* alloc_room.c - which slab, which window of pages, or what stands between two gaps, is worth emptying.
  *
- * Both close what they name: a closed slab or free run is in no list, so takes
+ * All close what they name: a closed slab or free run is in no list, so takes
  * go elsewhere, and what was given back stays together until it is reopened.  At
  * any time one range of pages is closed at most (hold_lo, hold_hi); free runs
  * that join it make it longer, so that it always begins and ends between runs.
@@ -12,6 +12,8 @@
 enum {
 	COMPACT_LOOKS = 16, /* slabs of a class that are compared */
 	WINDOW_LOOKS = 64,  /* windows that are compared */
+	JOIN_LOOKS = 512,   /* runs that are looked at for gaps to be joined */
+	JOIN_RUNS = 8,      /* used runs between two gaps */
 };
 
 static void hold(struct shm_alloc *a, uint32_t lo, uint32_t hi, bool slab)
@@ -210,5 +212,167 @@ uint32_t shm_alloc_window(
 		page += r->pages;
 	}
 	hold(a, w.lo, w.hi, false);
+	return n;
+}
+
+/* ------------------------------------------------------------ gaps */
+
+/* What is asked for. */
+struct join {
+	uint64_t most_bytes;
+	uint32_t max;
+};
+
+/* Used runs behind a free one, and before another one if there is one. */
+struct between {
+	uint32_t lo, hi; /* pages, with the free runs; hi 0: there is nothing */
+	uint32_t n_runs;
+	uint32_t n_items, free_pages, longest; /* of the free runs */
+	uint64_t bytes;                        /* of what is taken in them */
+	uint32_t id[JOIN_RUNS];
+};
+
+/* Is there a free run of so many pages that is not one of the two at the ends? */
+static bool run_elsewhere(const struct shm_alloc *a, const struct between *b, uint64_t pages)
+{
+	return pages > b->longest && alloc_run_has(a, pages);
+}
+
+/* Could all of it be taken in by free places and new slabs elsewhere, or one large item by a free run? */
+static bool fits_elsewhere(const struct shm_alloc *a, const struct between *b)
+{
+	uint32_t n_large = 0;
+
+	if (MUTANT(260)) /* 260: what has no other place is named */
+		return true;
+	for (uint32_t i = 0; i < b->n_runs; i++) {
+		const struct alloc_run *r = alloc_rec(a, b->id[i]);
+		const struct alloc_class *c = &a->cls[r->cls];
+		if (r->kind == SHM_PAGE_LARGE) {
+			if (n_large++ || !run_elsewhere(a, b, r->pages))
+				return false;
+			continue;
+		}
+		uint64_t need = 0, own = 0;
+		for (uint32_t k = 0; k < b->n_runs; k++) {
+			const struct alloc_run *q = alloc_rec(a, b->id[k]);
+			if (q->kind != SHM_PAGE_SLAB || q->cls != r->cls)
+				continue;
+			need += slab_taken(a, q);
+			own += q->n_free;
+		}
+		uint64_t has = c->n_free - own;
+		uint64_t slabs = has < need ? (need - has + c->n_items - 1) / c->n_items : 0;
+		if (slabs && !run_elsewhere(a, b, slabs * c->slab_pages))
+			return false;
+	}
+	return true;
+}
+
+/* Puts the run behind the others.  False: nothing can be joined across it. */
+static bool between_add(const struct shm_alloc *a, struct between *b, uint32_t id)
+{
+	const struct alloc_run *r = alloc_rec(a, id);
+	struct window w = {0};
+
+	if ((r->kind != SHM_PAGE_SLAB && r->kind != SHM_PAGE_LARGE) || r->stuck ||
+		b->n_runs == JOIN_RUNS)
+		return false;
+	window_count(a, &w, r, 1);
+	b->id[b->n_runs++] = id;
+	b->n_items += w.n_items;
+	b->bytes += w.bytes;
+	return true;
+}
+
+static bool may_join(const struct shm_alloc *a, const struct between *b, const struct join *j)
+{
+	return b->n_runs && b->n_items <= j->max && b->bytes <= j->most_bytes &&
+	       fits_elsewhere(a, b);
+}
+
+static void between_begin(struct between *b, const struct alloc_run *free)
+{
+	*b = (struct between){.lo = free->page,
+		.hi = free->page + free->pages,
+		.free_pages = free->pages,
+		.longest = free->pages};
+}
+
+/* Of what stands between two free runs: the least bytes for the most free pages. */
+static struct between least_between(
+	const struct shm_alloc *a, const struct join *j, uint64_t *cursor)
+{
+	struct between best = {0}, b = {0};
+	uint32_t page = next_head(a, *cursor);
+
+	for (uint32_t looks = 0; page < a->n_pages && looks < JOIN_LOOKS; looks++) {
+		uint32_t id = a->map[page];
+		const struct alloc_run *r = alloc_rec(a, id);
+		page += r->pages;
+		if (r->kind != SHM_PAGE_FREE) {
+			if (b.hi && !between_add(a, &b, id))
+				b.hi = 0;
+			continue;
+		}
+		b.free_pages += r->pages;
+		b.longest = r->pages > b.longest ? r->pages : b.longest;
+		if (b.hi && (!best.hi || b.free_pages * best.bytes > best.free_pages * b.bytes) &&
+			may_join(a, &b, j)) {
+			best = b;
+			best.hi = page;
+		}
+		between_begin(&b, r);
+	}
+	*cursor = page < a->n_pages ? page : 0;
+	return best;
+}
+
+/* What stands behind the next free run.  Its place is taken from its beginning on, so the free pages are
+ * behind it then, and the next call moves them further: on to the next free run, which they join. */
+static struct between first_behind(
+	const struct shm_alloc *a, const struct join *j, uint64_t *cursor)
+{
+	uint32_t page = next_head(a, *cursor), first = 0;
+	struct between b = {0};
+
+	for (uint32_t looks = 0; page < a->n_pages && looks < JOIN_LOOKS; looks++) {
+		uint32_t id = a->map[page];
+		const struct alloc_run *r = alloc_rec(a, id);
+		page += r->pages;
+		if (r->kind == SHM_PAGE_FREE) {
+			between_begin(&b, r);
+			continue;
+		}
+		if (b.hi && between_add(a, &b, id)) {
+			first = first ? first : b.lo;
+			if (may_join(a, &b, j)) {
+				b.hi = page;
+				*cursor = first;
+				return b;
+			}
+		}
+		b.hi = 0;
+	}
+	*cursor = page < a->n_pages ? page : 0;
+	return (struct between){0};
+}
+
+uint32_t shm_alloc_join(struct shm_alloc *a, struct shm_alloc_cursors *at, uint64_t most_bytes,
+	uint64_t *off, uint32_t max)
+{
+	struct join j = {.most_bytes = most_bytes, .max = max};
+	uint32_t n = 0;
+
+	CHECK(!a->adopting);
+	shm_alloc_compact_stop(a);
+	struct between b = least_between(a, &j, &at->between);
+	if (!b.hi)
+		b = first_behind(a, &j, &at->behind);
+	if (!b.hi)
+		return 0;
+	for (uint32_t i = 0; i < b.n_runs; i++)
+		n = list_taken(a, alloc_rec(a, b.id[i]), off, n);
+	hold(a, b.lo, b.hi, false);
 	return n;
 }

@@ -156,6 +156,8 @@ static uint32_t find_free(const struct shm_alloc *a, uint64_t pages)
 	return 0;
 }
 
+bool alloc_run_has(const struct shm_alloc *a, uint64_t pages) { return find_free(a, pages) != 0; }
+
 /* What is left behind the first `pages` of run r becomes a free run of its own. */
 static void split_rest(struct shm_alloc *a, struct alloc_run *r, uint32_t pages)
 {

@@ -13,8 +13,13 @@
 #include "step.h"
 
 enum {
-	STEP_PART = 15, /* a class is at least 1/15 larger than the one before */
-	TAIL_PART = 64, /* a slab's tail is at most 1/64 of it, where that can be had */
+	STEP_PART_LEAST = 18,  /* a class is larger than the one before by at least 1/18, */
+	STEP_PART_MOST = 12,   /* and by at most 1/12, where that can be had */
+	TAIL_PART = 64,        /* a slab's tail is at most 1/64 of it, likewise */
+	TOO_FAR = 1000000,     /* what is beyond these two costs more than all that is not */
+	PAGE_COST_LEAST = 500, /* of a page of a slab, in millionths: */
+	PAGE_COST_MOST = 5000,
+	CLASSES_IN_USE = 40, /* of a mix; each has one slab that is half full */
 	SLAB_PAGES_MAX = 255,
 	SLAB_PAGES_LEAST = 16,   /* of a large pool: fewer, larger slabs */
 	POOL_LEAST_PART = 16384, /* least slab: 1/16384 of the pool */
@@ -27,32 +32,48 @@ static uint64_t clamp(uint64_t v, uint64_t lo, uint64_t hi)
 	return v < lo ? lo : v > hi ? hi : v;
 }
 
-/* Finds the slab for places of `bytes`: the first page count with a small tail, or the
- * one with the smallest.  Two places at least: one alone is what a run is for.  Spreads
- * the tail over the places.  false: no slab of these page counts holds two. */
-static bool choose_slab(uint64_t bytes, uint64_t lo, uint64_t hi, struct shm_class *ret)
+static uint64_t step_bytes(uint64_t bytes, uint64_t part)
 {
-	uint64_t best = 0, best_tail = 1;
+	return clamp(bytes / part / SHM_UNIT * SHM_UNIT, SHM_UNIT, CLASS_BYTES_MAX);
+}
 
-	for (uint64_t p = lo; p <= hi; p++) {
-		uint64_t slab = p * SHM_PAGE, n = slab / bytes;
-		if (n < 2)
-			continue;
-		uint64_t tail = slab - n * bytes;
-		if (!best || tail * best < best_tail * p) {
-			best = p;
-			best_tail = tail;
+/* What a class wastes, in millionths: half of the step to it, its slab's tail, and what the pages of its
+ * slab cost. */
+static uint64_t class_cost(
+	uint64_t before_bytes, uint64_t item_bytes, uint64_t pages, uint64_t page_cost)
+{
+	uint64_t slab = pages * SHM_PAGE;
+
+	return (item_bytes - before_bytes) * 500000 / before_bytes +
+	       slab % item_bytes * 1000000 / slab + pages * page_cost;
+}
+
+/* Finds the class behind the one of before_bytes: of all places that fit a whole number of times into a
+ * slab, and are a step larger, the one that wastes least.  Two places at least: one alone is what a run is
+ * for.  false: no slab of these page counts holds two. */
+static bool choose_class(
+	uint64_t before_bytes, uint64_t lo, uint64_t hi, uint64_t page_cost, struct shm_class *ret)
+{
+	uint64_t part = MUTANT(161) ? 3 : STEP_PART_LEAST; /* 161: classes are far apart */
+	uint64_t least = before_bytes + step_bytes(before_bytes, part);
+	uint64_t most = before_bytes + step_bytes(before_bytes, MUTANT(161) ? 2 : STEP_PART_MOST);
+	uint64_t best = UINT64_MAX;
+
+	for (uint64_t pages = lo; pages <= hi; pages++) {
+		uint64_t bytes = 0, slab = pages * SHM_PAGE;
+		for (uint64_t n = slab / least; n >= 2 && bytes <= most; n--) {
+			bytes = slab / n / SHM_UNIT * SHM_UNIT;
+			uint64_t cost = class_cost(before_bytes, bytes, pages, page_cost);
+			cost += bytes > most || slab % bytes * TAIL_PART > slab ? TOO_FAR : 0;
+			if (cost >= best)
+				continue;
+			best = cost;
+			*ret = (struct shm_class){.item_bytes = (uint32_t)bytes,
+				.slab_pages = (uint16_t)pages,
+				.n_items = (uint16_t)n};
 		}
-		if (best_tail * TAIL_PART <= best * SHM_PAGE)
-			break;
 	}
-	if (!best)
-		return false;
-	uint64_t n = best * SHM_PAGE / bytes;
-	ret->slab_pages = (uint16_t)best;
-	ret->n_items = (uint16_t)n;
-	ret->item_bytes = (uint32_t)(best * SHM_PAGE / n / SHM_UNIT * SHM_UNIT);
-	return true;
+	return best != UINT64_MAX;
 }
 
 uint32_t shm_alloc_classes(struct shm_class *cls, uint64_t pool_bytes)
@@ -60,16 +81,16 @@ uint32_t shm_alloc_classes(struct shm_class *cls, uint64_t pool_bytes)
 	uint64_t pages = pool_bytes / SHM_PAGE;
 	uint64_t lo = clamp(pages / POOL_LEAST_PART, 1, SLAB_PAGES_LEAST);
 	uint64_t hi = clamp(pages / POOL_MOST_PART, SLAB_PAGES_MOST_MIN, SLAB_PAGES_MAX);
-	uint64_t bytes = CLASS_BYTES_MIN;
+	uint64_t page_cost = clamp(
+		CLASSES_IN_USE * 500000ull / pages, PAGE_COST_LEAST, PAGE_COST_MOST);
+	uint64_t bytes = CLASS_BYTES_MIN - SHM_UNIT;
 	uint32_t n = 0;
 
-	while (n < SHM_CLASSES_MAX && bytes <= CLASS_BYTES_MAX) {
-		if (!choose_slab(bytes, lo, hi, &cls[n]) || cls[n].item_bytes > CLASS_BYTES_MAX)
+	while (n < SHM_CLASSES_MAX) {
+		if (!choose_class(bytes, lo, hi, page_cost, &cls[n]) ||
+			cls[n].item_bytes > CLASS_BYTES_MAX)
 			break;
-		bytes = cls[n].item_bytes;
-		uint64_t part = MUTANT(161) ? 3 : STEP_PART; /* 161: classes are far apart */
-		bytes += clamp(bytes / part / SHM_UNIT * SHM_UNIT, SHM_UNIT, CLASS_BYTES_MAX);
-		n++;
+		bytes = cls[n++].item_bytes;
 	}
 	return n;
 }

@@ -291,7 +291,8 @@ static bool growth_is_wise(const struct shm_wpool *w)
 		return false;
 	uint64_t full = w->n_entries * (s.total_bytes / SHM_PAGE) /
 	                ((s.total_bytes - s.free_page_bytes) / SHM_PAGE);
-	return full > ENTRIES_PER_BUCKET * n_buckets(&w->cur);
+	/* 262: a larger table is taken whether it will be needed or not */
+	return full > ENTRIES_PER_BUCKET * n_buckets(&w->cur) || MUTANT(262);
 }
 
 /* Once there was no room for it, a growth stays due until clearly fewer entries are left: the

@@ -477,6 +477,50 @@ TEST(a_window_makes_room_for_a_run)
 	world_end(&w);
 }
 
+/* Takes as many as there are. */
+static uint32_t take_all(struct world *w, uint64_t pages)
+{
+	uint32_t n = 0;
+
+	while (take(w, pages * SHM_PAGE, false))
+		n++;
+	return n;
+}
+
+TEST(free_pages_between_runs_are_joined)
+{
+	enum { RUN = 40, GAP = 26, JOINS = 12, MAX = 64 };
+	struct world w;
+	struct shm_alloc_cursors at = {0};
+	const uint64_t bytes[] = {16 * MIB};
+	uint64_t off[MAX];
+
+	world_make(&w, bytes, 1);
+	while (take(&w, RUN * SHM_PAGE, false) && take(&w, GAP * SHM_PAGE, false))
+		;
+	for (uint32_t i = w.n_things; i > 0; i--)
+		if (w.thing[i - 1].bytes == GAP * SHM_PAGE)
+			give(&w, i - 1);
+	CHECK(!take(&w, (RUN + GAP) * SHM_PAGE, false));
+	CHECK_EQ(shm_alloc_join(w.a, &at, 16 * MIB, off, MAX), 0); /* no run has another place */
+	give(&w, 0);
+	CHECK_EQ(shm_alloc_join(w.a, &at, RUN * SHM_PAGE - 1, off, MAX), 0);
+	CHECK_EQ(shm_alloc_join(w.a, &at, 16 * MIB, off, 0), 0);
+	for (int i = 0; i < JOINS; i++) {
+		CHECK_EQ(shm_alloc_join(w.a, &at, 16 * MIB, off, MAX), 1);
+		CHECK_EQ(shm_alloc_verify(w.a), 0);
+		CHECK(take(&w, RUN * SHM_PAGE, false));
+		CHECK(w.thing[w.n_things - 1].off != off[0]);
+		give(&w, find(&w, off[0]));
+		shm_alloc_compact_stop(w.a);
+		check_accounts(&w);
+	}
+	CHECK(take_all(&w, RUN + GAP) >= JOINS / 3);
+	check_accounts(&w);
+	give_all(&w);
+	world_end(&w);
+}
+
 TEST(a_take_that_finds_nothing_else_opens_what_was_closed)
 {
 	struct world w;

@@ -3,23 +3,37 @@
  *   external   free, and no size of the mix fits there: under 1 % of the pool
  *   internal   places, less the items in them (header, key, value): under 4 %
  *
- * Mixes: the records of dpkg, a few hundred bytes to a few KiB; the sizes of the files under
- * /usr/share, from nothing to a sixteenth of the pool.  A pool that one of them has filled is filled by
- * the other, and the first again: places of the sizes that nobody wants any more have to become others.
+ * Mixes: the records of dpkg, a few hundred bytes to a few KiB; the records of apt, as bench/mixes has
+ * them; the sizes of the files under /usr/share, from nothing to a sixteenth of the pool.  A pool that one of
+ * them has filled is filled by each other: places of the sizes that nobody wants any more have to become
+ * others.  And by a single size, behind another one: what the sizes before have left free lies
+ * in stretches of all lengths between slabs of a length that fits into none of them.
  */
 #define _GNU_SOURCE
 #include <ftw.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include "room_world.h"
 
-enum { POOL_MIB = 64, SIZES_MAX = 100000, BETWEEN = 256, LOOKS = 16, FAILS = 3000, KEYS = 1 << 20 };
+enum {
+	POOL_MIB = 64,
+	SIZES_MAX = 100000,
+	BETWEEN = 256,
+	LOOKS = 16,
+	FAILS = 3000,
+	TIMES = 2,
+	KEYS = 1 << 20
+};
 
 struct mix {
 	const char *name;
 	uint32_t n;
 	uint32_t bytes[SIZES_MAX];
 };
-static struct mix records = {.name = "dpkg records"}, files = {.name = "files of /usr/share"};
+static struct mix records = {.name = "dpkg records"}, files = {.name = "files of /usr/share"},
+		  packages = {.name = "apt records"};
+static struct mix one_size[] = {
+	{"10000 bytes", 1, {10000}}, {"4000 bytes", 1, {4000}}, {"200 bytes", 1, {200}}};
 static struct room w;
 
 static void add(struct mix *m, uint64_t bytes)
@@ -35,6 +49,21 @@ static int add_file(const char *path, const struct stat *st, int type, struct FT
 	if (type == FTW_F)
 		add(&files, (uint64_t)st->st_size);
 	return 0;
+}
+
+static void packages_load(void)
+{
+	const char *root = getenv("HC_SOURCE_ROOT");
+	char path[4096];
+	uint64_t bytes;
+
+	(void)snprintf(path, sizeof path, "%s/bench/mixes/apt", root ? root : ".");
+	FILE *f = fopen(path, "re");
+	CHECK(f);
+	while (fscanf(f, "%" SCNu64, &bytes) == 1)
+		add(&packages, bytes);
+	CHECK(feof(f) && packages.n >= 100);
+	(void)fclose(f);
 }
 
 static void mixes_load(void)
@@ -56,6 +85,7 @@ static void mixes_load(void)
 	if (f)
 		(void)fclose(f);
 	(void)nftw("/usr/share", add_file, 16, FTW_PHYS);
+	packages_load();
 	while (records.n < 1000) /* a machine without dpkg, or with little there */
 		add(&records, 300 + t_random_below(2500));
 	while (files.n < 1000)
@@ -126,15 +156,31 @@ static struct waste fill(const struct mix *m, int times, uint64_t *key)
 
 TEST_LIMIT(little_of_a_full_pool_is_of_no_use_whatever_came_before, 300)
 {
-	const struct mix *turns[] = {&records, &files, &records, &files};
+	const struct mix *turns[] = {
+		&records, &files, &records, &packages, &files, &packages, &records};
 	uint64_t key = 0;
 
 	mixes_load();
 	room_new(&w, POOL_MIB * ROOM_MIB, 1);
 	for (size_t i = 0; i < sizeof turns / sizeof *turns; i++) {
-		struct waste r = fill(turns[i], 3, &key);
+		struct waste r = fill(turns[i], TIMES, &key);
 		CHECK(r.external < 1.0);
 		CHECK(r.internal < 4.0);
+		CHECK(w.p->w.index_bytes * 40 < w.p->bytes); /* of entries of half a KiB and more */
 	}
+	room_free(&w);
+}
+
+/* A size of one's own may lie anywhere in its class, so there is no bound of what is rounded. */
+TEST_LIMIT(free_pages_that_lie_apart_are_joined_for_a_single_size, 300)
+{
+	uint64_t key = 0;
+
+	if (records.n == 0)
+		mixes_load();
+	room_new(&w, POOL_MIB * ROOM_MIB, 1);
+	(void)fill(&records, 1, &key);
+	for (size_t i = 0; i < sizeof one_size / sizeof *one_size; i++)
+		CHECK(fill(&one_size[i], 3, &key).external < 1.5);
 	room_free(&w);
 }
