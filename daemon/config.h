@@ -179,6 +179,14 @@ bool config_rights_name(
 /* The list as it stands in a file.  Returns `to`, terminated and cut to to_bytes. */
 const char *config_rights_format(const struct config_rights *r, char *to, size_t to_bytes);
 
+/* Loads the shared objects of policy_modules into this process.  0; -EINVAL with one line in ret_err. */
+int config_modules_load(const struct config *c, char *ret_err, size_t err_bytes);
+/* The same in a child process, which also compares what stores say with what the objects take: what somebody
+ * else has written does not run in a process that has to live. */
+int config_modules_try(const struct config *c, char *ret_err, size_t err_bytes);
+/* Is it the name of one of them? */
+bool config_modules_have(const struct config *c, const char *policy);
+
 /* The values of the store's policy, once the configuration is resolved (pol.h). */
 struct pol_values;
 struct pol_values config_params_values(const struct config_store *s);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "config_value.h"
 #include "pol.h"
+#include "pol_module.h"
 #include "../shm/base/check.h"
 #include "../shm/base/err.h"
 #include "../shm/step.h"
@@ -188,14 +189,18 @@ static const struct pol_ops *policy_of(const struct config_store *s)
 	return pol_find(config_store_policy(s));
 }
 
-static int policy_unknown(const struct config_store *s, uint32_t i, struct config_fault *ret)
+static int policy_unknown(const struct config *c, uint32_t i, struct config_fault *ret)
 {
+	const struct config_store *s = &c->store[i];
 	const char *names[POLICIES_MAX];
+	char loaded[POL_MODULES_MAX][POL_NAME_BYTES];
 	char list[256];
 	size_t n = 0, at = 0;
 
 	for (const struct pol_ops *const *o = pol_all(); *o && n < POLICIES_MAX; o++)
 		names[n++] = (*o)->name;
+	for (int k = 0; n < POLICIES_MAX && config_modules_name(c, k, loaded[k]); k++)
+		names[n++] = loaded[k];
 	const char *meant = config_nearest(s->policy, strlen(s->policy), names, n, EDITS_MAX);
 	if (meant)
 		return config_fault_set(ret, CONFIG_KEY_store_policy, i,
@@ -243,8 +248,10 @@ int config_params_check(const struct config *c, uint32_t i, struct config_fault 
 	const struct config_store *s = &c->store[i];
 	const struct pol_ops *ops = policy_of(s);
 
+	if (!ops && config_modules_have(c, config_store_policy(s)))
+		return 0; /* config_modules_try() and the engine know more */
 	if (!ops)
-		return policy_unknown(s, i, ret);
+		return policy_unknown(c, i, ret);
 	struct pol_values v = pol_defaults(ops);
 	for (uint32_t n = 0; n < s->policy_params.n; n++) {
 		const struct config_param *p = &s->policy_params.of[n];
@@ -291,9 +298,11 @@ struct pol_values config_params_values(const struct config_store *s)
 void config_params_fill(struct config_store *s)
 {
 	const struct pol_ops *ops = policy_of(s);
-	struct pol_values v = config_params_values(s);
 	struct config_params full = {.n = 0};
 
+	if (!ops)
+		return; /* of a module: as it stands */
+	struct pol_values v = config_params_values(s);
 	memset(s->policy, 0, sizeof s->policy);
 	(void)snprintf(s->policy, sizeof s->policy, "%s", ops->name);
 	for (uint32_t k = 0; k < ops->n_params; k++) {

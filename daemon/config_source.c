@@ -186,6 +186,8 @@ int config_read(struct config *c, struct config_places *ret_places,
 	}
 	if (r == 0)
 		r = config_resolve(&full, ret_err, err_bytes);
+	if (r == 0)
+		r = config_modules_try(&full, ret_err, err_bytes);
 	if (r < 0)
 		return err_fwd(r);
 	memcpy(c, &full, sizeof full);

@@ -118,6 +118,11 @@
 	ROOT(memory_pressure_at, fraction, "", "0", "1", "0.1", LIVE, \
 		"From this value of the file on (avg10 of the kernel) pools give memory back, a sixteenth at a " \
 		"time, down to what their stores are guaranteed; below half of it they get it again, slowly.") \
+	ROOT(policy_modules, string, "", "2", "255", "none", START, \
+		"Shared objects with eviction policies of your own (hypercache_policy.h), as /PATH/NAME.so with commas " \
+		"between, at most 4; stores then say policy: NAME. They run inside the engine, so they have to belong " \
+		"to root, or to the user of the daemon, and nobody else may write them; they are loaded " \
+		"whenever an engine starts, so they have to stay. none: what is built in.") \
 	ROOT(restart_backoff_max, duration, "", "100ms", "60s", "5s", LIVE, \
 		"The longest wait before an engine that crashed again is started again; the waits grow up to it.") \
 	ROOT(restart_limit, u32, "crashes", "1", "1000", "10", LIVE, \

@@ -163,6 +163,7 @@ struct eng_store {
 	bool dropped;       /* not in the directory any more: its entries are being removed */
 	struct wheel wheel; /* which entries are over when; its numbers are the policy's nodes */
 	bool told_wheel;    /* the log has it that there is no memory for timers */
+	bool told_odd;      /* the log has it that its policy proposes nonsense */
 	bool at_limit;      /* it is being brought below a limit of its own */
 };
 

@@ -18,6 +18,7 @@
 #include "admin.h"
 #include "base/check.h"
 #include "base/err.h"
+#include "config_value.h"
 #include "eng.h"
 #include "step.h"
 #include "sup_control.h"
@@ -149,8 +150,13 @@ static int prepare(struct eng *e, const struct config *next, struct prepared *p)
 	for (uint32_t i = 0; i < next->n_stores; i++) {
 		const struct config_store *s = &next->store[i];
 		struct eng_store *there = eng_store_by_id(e, s->id);
+		struct config_fault f;
 		if (there && !has_other_policy(e->config, s))
 			continue;
+		if (config_params_check(next, i, &f)) { /* of a module; else it has been seen */
+			log_error("store %s: %s: %s", s->name, f.key->name, f.why);
+			return ADMIN_R_CONFIG;
+		}
 		if (there) {
 			p->change[p->n_changes].s = there;
 			if (eng_store_policy(e, s, &p->change[p->n_changes].pol) < 0)

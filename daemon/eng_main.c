@@ -450,6 +450,17 @@ static void give_up_calls(const struct eng *e)
 		log_info("locked down: %s", eng_lock_calls(what));
 }
 
+/* While files can be opened. */
+static int modules_load(const struct eng *e)
+{
+	char why[CONFIG_ERROR_BYTES];
+	int r = config_modules_load(e->config, why, sizeof why);
+
+	if (r < 0)
+		log_error("%s", why);
+	return err_fwd(r);
+}
+
 static int main_run(struct eng *e)
 {
 	uint64_t began_ns = eng_clock_ns();
@@ -509,7 +520,9 @@ int eng_main(int heritage_fd)
 		log_warn("fatal signals will leave no last words: %s", strerror(-r));
 	main_process(e);
 	STEP("engine:started");
-	r = main_run(e);
+	r = modules_load(e);
+	if (r == 0)
+		r = main_run(e);
 	if (r < 0 && r != -ECANCELED)
 		(void)log_fail(r, "the engine ends");
 	else if (!MUTANT(61)) /* 61: a clean end looks like a crash */

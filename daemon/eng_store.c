@@ -311,7 +311,14 @@ int eng_store_victim(struct eng_pool *p, struct eng_store *s, uint64_t *ret_off)
 {
 	/* 296: what is spared goes like the rest */
 	s->pol->pressed = s->at_limit || (p->hard && eng_pressure_is_full(p)) || MUTANT(296);
-	return s->pol->ops->victim(s->pol, p->e->now_ns / 1000000, ret_off);
+	int r = s->pol->ops->victim(s->pol, p->e->now_ns / 1000000, ret_off);
+	if (s->pol->odd && !s->told_odd) {
+		s->told_odd = true;
+		log_warn("store %s: policy %s proposes what is no entry: what came first goes "
+			 "instead",
+			s->entry->name, s->pol->ops->name);
+	}
+	return r;
 }
 
 bool eng_store_spares(struct eng_pool *p, struct eng_store *s, uint64_t off)

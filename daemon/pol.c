@@ -5,6 +5,7 @@
 #include <string.h>
 #include "pol_auto.h"
 #include "pol_lfu.h"
+#include "pol_module.h"
 #include "pol_queue.h"
 #include "pol_s3fifo.h"
 #include "pol_session.h"
@@ -28,7 +29,7 @@ const struct pol_ops *pol_find(const char *name)
 	for (const struct pol_ops *const *ops = all; *ops; ops++)
 		if (strcmp((*ops)->name, name) == 0)
 			return *ops;
-	return NULL;
+	return pol_module_find(name);
 }
 
 const struct pol_ops *const *pol_all(void) { return all; }

@@ -127,11 +127,12 @@ struct pol {
 	/* Set by the engine before it asks for victims: the pool is above pressure_full, or the store at a
 	 * limit of its own.  What a policy otherwise spares may go. */
 	bool pressed;
+	bool odd; /* set by a loaded policy that has proposed what is no entry: another one went */
 };
 
-/* The policies that are built in, by name; NULL: there is none of that name. */
+/* The policies that are built in and those that were loaded (pol_module.h), by name; NULL: there is none of that name. */
 const struct pol_ops *pol_find(const char *name);
-/* All of them, NULL at the end; the first one is what a store has whose configuration names none. */
+/* All that are built in, NULL at the end; the first one is what a store has whose configuration names none. */
 const struct pol_ops *const *pol_all(void);
 /* The defaults of its parameters. */
 struct pol_values pol_defaults(const struct pol_ops *ops);
