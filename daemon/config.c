@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include "config.h"
+#include "config_source.h"
 #include "config_value.h"
 #include "../shm/base/check.h"
 #include "../shm/base/cleanup.h"
@@ -339,8 +340,9 @@ int config_resolve_for(
 		const char *of = f.key->scope == CONFIG_POOL    ? full.pool[f.idx].name
 		                 : f.key->scope == CONFIG_STORE ? full.store[f.idx].name
 		                                                : "";
-		(void)snprintf(
-			ret_err, err_bytes, "%s%s%s: %s", of, *of ? "." : "", f.key->name, f.why);
+		char path[CONFIG_PATH_BYTES];
+		(void)snprintf(ret_err, err_bytes, "%s: %s",
+			config_path(f.key->scope, of, f.key, path), f.why);
 		return err_new(-EINVAL);
 	}
 	pools_fill(&full);

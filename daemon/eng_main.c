@@ -425,6 +425,7 @@ static void main_free(struct eng *e)
 		if (e->store[i].pol)
 			e->store[i].pol->ops->free(e->store[i].pol);
 		wheel_fini(&e->store[i].wheel);
+		pol_ghost_fini(&e->store[i].ghost);
 	}
 	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
 		if (e->pool[i].w.alloc)

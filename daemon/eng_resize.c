@@ -333,7 +333,7 @@ static uint64_t floor_of(const struct eng_pool *p)
 static void squeeze(struct eng_pool *p, bool more)
 {
 	uint64_t wanted = shm_load_rlx(&p->w.entry->wanted_bytes), step = wanted / SQUEEZE_STEPS;
-	uint64_t is = target(p), least = floor_of(p);
+	uint64_t is = target(p), least = MUTANT(275) ? 0 : floor_of(p); /* 275: whatever it takes */
 
 	if (least < step)
 		least = step;
@@ -361,7 +361,8 @@ static bool pressure_read(struct eng *e, uint64_t *ret_ppm)
 	at = strstr(text, "avg10=");
 	at = at ? at + strlen("avg10=") : text;
 	double percent = strtod(at, &end);
-	if (end == at || !(percent >= 0 && percent <= 100)) {
+	if (end == at ||
+		(!(percent >= 0 && percent <= 100) && !MUTANT(276))) { /* 276: any number */
 		if (!e->told_pressure)
 			log_warn(
 				"memory_pressure: the file says neither avg10= nor a number of per "

@@ -25,8 +25,9 @@ struct lines {
 	FILE *to;
 	char *text; /* valid after lines_end() */
 	size_t n;
-	uint32_t n_start; /* changes that take a new start */
-	char first[CONFIG_PATH_BYTES];
+	uint32_t n_start;              /* changes that take a new start */
+	char first[CONFIG_PATH_BYTES]; /* of them */
+	const char *first_what;        /* what it cannot do, and another way */
 };
 
 static bool lines_begin(struct lines *l)
@@ -248,8 +249,16 @@ static void change_put(void *arg, const struct config_change *c)
 		fputs("\t-\t-", l->to);
 	}
 	fprintf(l->to, "\t%s\n", c->live ? "live" : "start");
-	if (!c->live && l->n_start++ == 0)
+	if (!c->live && l->n_start++ == 0) {
+		static const char *const cannot[] = {
+			"change while the daemon runs: start it anew, or put back what it was",
+			"be added while the daemon runs: start it anew, or use a pool that is "
+			"there",
+			"be removed while the daemon runs: start it anew, or leave it with less "
+			"memory"};
 		memcpy(l->first, path, sizeof path);
+		l->first_what = cannot[c->what];
+	}
 }
 
 /* The differences to what holds, as lines.  False: no memory. */
@@ -321,10 +330,8 @@ static void reload(struct sup *sup, struct sup_admin *a, bool force)
 		return;
 	}
 	if (l.n_start && !MUTANT(181)) { /* 181: what takes a new start is passed over */
-		refuse(sup, a, ADMIN_R_START,
-			"%s%s cannot change while the daemon runs: start it anew, or put back what "
-			"it was; `hypercache config diff` lists all",
-			l.first, l.n_start > 1 ? " and others" : "");
+		refuse(sup, a, ADMIN_R_START, "%s%s cannot %s; `hypercache config diff` lists all",
+			l.first, l.n_start > 1 ? " and others" : "", l.first_what);
 		free(l.text);
 		return;
 	}

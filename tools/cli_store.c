@@ -1,4 +1,4 @@
-/* cli_store.c - store list, create, drop; pool list. */
+/* cli_store.c - store list, create, drop, clear; pool list. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,6 +119,16 @@ static int change(const struct cli *c, enum admin_ask ask)
 	return cli_end(c, CLI_DONE);
 }
 
+/* As `clear --store NAME`: a request of a client, not of an administrator. */
+static int clear(const struct cli *c)
+{
+	struct cli of = *c;
+
+	of.store = c->arg[1];
+	of.store_given = true;
+	return cli_clear(&of);
+}
+
 int cli_store(const struct cli *c)
 {
 	if (strcmp(c->arg[0], "list") == 0 && c->n_args == 1)
@@ -127,9 +137,11 @@ int cli_store(const struct cli *c)
 		return change(c, ADMIN_STORE_CREATE);
 	if (strcmp(c->arg[0], "drop") == 0 && c->n_args == 2)
 		return change(c, ADMIN_STORE_DROP);
+	if (strcmp(c->arg[0], "clear") == 0 && c->n_args == 2)
+		return clear(c);
 	return cli_fail(c, CLI_USAGE,
-		"it is `hypercache store list`, `store create NAME [KEY=VALUE]...` or "
-		"`store drop NAME`");
+		"it is `hypercache store list`, `store create NAME [KEY=VALUE]...`, "
+		"`store drop NAME` or `store clear NAME`");
 }
 
 /* --------------------------------------------------------------------- pools */

@@ -183,12 +183,14 @@ static const struct cli_verb verbs[] = {
 		"refused, and so is one without a store that holds entries, unless --force is "
 		"given.\n",
 		0, 0, BIT(FORCE), cli_reload},
-	{"store", "list | create NAME [KEY=VALUE]... | drop NAME", "list, create and drop stores",
+	{"store", "list | create NAME [KEY=VALUE]... | drop NAME | clear NAME",
+		"list, create, drop and clear stores",
 		"create: clients find it at once.  KEYs as in the configuration (hypercached\n"
 		"--help-config); it lasts until it is dropped or the daemon ends.\n"
 		"drop: calls of clients that have it answer HC_E_NO_STORE from then on; its "
 		"memory\n"
-		"is given back in the background.  A store that holds entries only with --force.\n",
+		"is given back in the background.  A store that holds entries only with --force.\n"
+		"clear: as `clear --store NAME`.\n",
 		1, 34, BIT(FORCE), cli_store},
 	{"pool", "list", "list pools", "In short; `hypercache stat` tells more.\n", 1, 1, 0,
 		cli_pool},

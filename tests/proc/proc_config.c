@@ -263,7 +263,8 @@ TEST(a_reload_that_cannot_be_changes_nothing)
 		{"pools: { main: { size: 1TiB, huge_pages: \"off\" } }\nstores: { a: { ttl: 5s }, "
 		 "kept: {} }",
 			"memory: pool main cannot be resized"},
-		{"pools: { other: {} }\nstores: { a: { ttl: 5s } }", "needs-start: pools.main"},
+		{"pools: { other: {} }\nstores: { a: { ttl: 5s } }",
+			"needs-start: pools.main and others cannot be removed while"},
 	};
 	struct t_daemon *d = t_daemon_start("stores: { a: {}, kept: {} }", NULL);
 	pid_t engine = t_daemon_engine(d);
@@ -516,6 +517,8 @@ TEST(a_dropped_store_is_named_by_every_call_and_its_memory_comes_back)
 	hc_view_release(&v);
 	CHECK_EQ(hc_get(a, "k", 1, NULL, 0, &n), HC_TOO_SMALL);
 
+	CHECK_EQ(CLI(d, "store", "clear", "b"), 5);
+	CHECK(strstr(err, "there is no store \"b\""));
 	uint64_t end_ns = t_now_ns() + (uint64_t)t_limit_ms(LIMIT_MS) * 1000000;
 	do { /* a few hundred a turn */
 		CHECK(t_now_ns() < end_ns);
@@ -526,6 +529,9 @@ TEST(a_dropped_store_is_named_by_every_call_and_its_memory_comes_back)
 	CHECK(strstr(err, "no-store: "));
 	CHECK_EQ(CLI(d, "--force", "store", "drop", "a"), 5);
 	CHECK(strstr(err, "is the last one"));
+	CHECK_EQ(CLI(d, "--json", "store", "clear", "a"), 0);
+	CHECK(strstr(out, "\"entries\":1"));
+	CHECK_EQ(hc_exists(a, "k", 1), HC_MISS);
 	hc_close(hc);
 	t_daemon_stop(d);
 }

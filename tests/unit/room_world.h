@@ -76,9 +76,11 @@ static inline void room_begin(struct room *w)
 /* Forgets all private memory, as a death does. */
 static inline void room_stop(struct room *w)
 {
-	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
 		if (w->e->store[i].pol)
 			w->e->store[i].pol->ops->free(w->e->store[i].pol);
+		pol_ghost_fini(&w->e->store[i].ghost);
+	}
 	memset(w->e->store, 0, sizeof w->e->store);
 	shm_pool_close(&w->p->w);
 	w->p->pressure = 0;

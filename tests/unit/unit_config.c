@@ -392,11 +392,11 @@ TEST(config_resolve_refuses_what_cannot_be)
 	const struct config_env root = {.uid = 0};
 	c.pool[0].max_value_bytes = c.pool[0].size_bytes;
 	CHECK(config_resolve_for(&c, &root, err, sizeof err) == -EINVAL);
-	CHECK(strncmp(err, "main.max_value: 64MiB is more than a quarter", 44) == 0);
+	CHECK(strncmp(err, "pools.main.max_value: 64MiB is more than a quarter", 50) == 0);
 	memcpy(&c, &before, sizeof c);
 	strcpy(c.store[0].pool, "other");
 	CHECK(config_resolve_for(&c, &root, err, sizeof err) == -EINVAL);
-	CHECK(strncmp(err, "default.pool: there is no pool other; ", 38) == 0);
+	CHECK(strncmp(err, "stores.default.pool: there is no pool other; ", 45) == 0);
 	memcpy(&c, &before, sizeof c);
 	strcpy(c.admin_socket, "/run/hypercache/hypercache.sock");
 	CHECK(config_resolve_for(&c, &root, err, sizeof err) == -EINVAL);

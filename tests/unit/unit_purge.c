@@ -40,6 +40,7 @@ static void end(void)
 {
 	s->pol->ops->free(s->pol);
 	wheel_fini(&s->wheel);
+	pol_ghost_fini(&s->ghost);
 	shm_pinset_fini(&e.pins);
 	free(e.places);
 	t.w = p->w;

@@ -59,7 +59,7 @@ _hypercache()
 	local words
 	words=$("$cmd" help --words ${verb:+"$verb"} 2>/dev/null)
 	case "${#at[@]} ${at[*]}" in
-	'2 store drop')
+	'2 store drop' | '2 store clear')
 		[[ $cur == -* ]] || words=$(_hypercache_stores "$cmd" "${where[@]}")
 		;;
 	'2 config check' | '2 config diff')
@@ -77,7 +77,7 @@ _hypercache()
 	# Words only where they may stand: behind the verb at once; options wherever they are begun.
 	words=$(while read -r word _; do
 		[[ $word == --* && $cur != -* ]] && continue
-		[[ $word != --* && ${#at[@]} -gt 1 && "${at[*]}" != 'store drop' ]] && continue
+		[[ $word != --* && ${#at[@]} -gt 1 && ! "${at[*]}" =~ ^store\ (drop|clear)$ ]] && continue
 		printf '%s\n' "$word"
 	done <<<"$words")
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
