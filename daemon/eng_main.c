@@ -33,6 +33,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "eng_lock.h"
+#include "late.h"
 #include "panic.h"
 #include "step.h"
 #include "sup_life.h"
@@ -364,6 +365,7 @@ static bool main_turn_end(struct eng *e, bool purging)
 		eng_purge_turn(e);
 	if (e->dropping)
 		eng_store_forget(e);
+	more |= late_step();
 	eng_conn_reap(e);
 	main_account(e);
 	return more || e->purging || e->ready;
@@ -378,6 +380,7 @@ static int main_serve(struct eng *e)
 {
 	bool more = false;
 
+	late_begin();
 	e->tick_wait = (struct eng_wait){.done = main_tick, .arg = e};
 	eng_loop_timer(e->loop, e->config->heartbeat_ns, &e->tick_wait);
 	while (!main_over(e)) {
@@ -421,6 +424,7 @@ void eng_quit(struct eng *e)
 
 static void main_free(struct eng *e)
 {
+	late_end();
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
 		if (e->store[i].pol)
 			e->store[i].pol->ops->free(e->store[i].pol);

@@ -166,6 +166,7 @@
 	BOUND("bytes of removed entries before a scan of the pins", ENG_VOID_BYTES, "bytes") \
 	BOUND("entries verified behind an adoption in a turn", ENG_VERIFY_BYTES, "bytes, and one value") \
 	BOUND("such looks by an attempt to make room", ENG_VOID_STEPS, "") \
+	BOUND("bytes of private memory of a store that is gone, given back in a turn", LATE_STEP_BYTES, "bytes") \
 	BOUND("leases looked at for one whose time is over, when there is none left", ENG_LEASE_LOOKS, "") \
 	BOUND("waiters for a lease woken in a turn, of each word", ENG_LEASE_WAKES, "")
 

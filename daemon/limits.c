@@ -5,6 +5,7 @@
 #include "config_value.h"
 #include "eng.h"
 #include "hypercache.h"
+#include "late.h"
 #include "layout/l_client.h"
 #include "limit_table.h"
 #include "wire.h"

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include "base/check.h"
 #include "base/err.h"
+#include "late.h"
 
 enum {
 	RING_MIN = 1024,
@@ -43,8 +44,8 @@ static int ring_init(struct pol_ghost_ring *r, uint64_t n)
 
 static void ring_fini(struct pol_ghost_ring *r)
 {
-	free(r->entry);
-	free(r->head);
+	late_free(r->entry, r->n * sizeof *r->entry);
+	late_free(r->head, r->n / CHAIN_LOAD * sizeof *r->head);
 	*r = (struct pol_ghost_ring){0};
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include "base/err.h"
+#include "late.h"
 
 enum { DIR_FIRST = 16 }; /* chunks in the directory at first */
 
@@ -111,7 +112,7 @@ void pol_list_pull(struct pol_nodes *t, struct pol_list *l, uint32_t i)
 void pol_nodes_fini(struct pol_nodes *t)
 {
 	for (uint32_t k = 0; k << POL_CHUNK_SHIFT < t->n_made; k++)
-		free(t->chunk[k]);
+		late_free(t->chunk[k], POL_CHUNK_NODES * sizeof **t->chunk);
 	free(t->chunk);
 	*t = (struct pol_nodes){0};
 }

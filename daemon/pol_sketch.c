@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/err.h"
+#include "late.h"
 #include "step.h"
 
 enum {
@@ -90,10 +91,15 @@ int pol_sketch_init(struct pol_sketch *s)
 	return 0;
 }
 
+static void tables_free(struct pol_sketch *s)
+{
+	late_free(s->word, s->n_lines * LINE_WORDS * sizeof *s->word);
+	late_free(s->seen, s->n_lines);
+}
+
 void pol_sketch_fini(struct pol_sketch *s)
 {
-	free(s->word);
-	free(s->seen);
+	tables_free(s);
 	*s = (struct pol_sketch){0};
 }
 
@@ -111,8 +117,7 @@ void pol_sketch_reserve(struct pol_sketch *s, uint64_t n_keys)
 		memcpy(big.seen + copy * s->n_lines, s->seen, s->n_lines);
 	}
 	big.n_keys = s->n_keys;
-	free(s->word);
-	free(s->seen);
+	tables_free(s);
 	*s = big;
 }
 

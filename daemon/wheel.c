@@ -7,6 +7,7 @@
 #include <string.h>
 #include "base/check.h"
 #include "base/err.h"
+#include "late.h"
 #include "step.h"
 
 enum {
@@ -53,7 +54,7 @@ void wheel_init(struct wheel *w, uint64_t now_ms)
 void wheel_fini(struct wheel *w)
 {
 	for (uint32_t k = 0; k < w->n_chunks; k++)
-		free(w->chunk[k]);
+		late_free(w->chunk[k], CHUNK_TIMERS * sizeof **w->chunk);
 	free(w->chunk);
 	*w = (struct wheel){0};
 }
