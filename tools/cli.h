@@ -5,7 +5,7 @@
  *   cli_change.c      set and its conditions, append, numbers, touch, delete, clear
  *   cli_mset.c        mset: pairs from arguments or standard input
  *   cli_look.c        exists, meta, scan: the same, without a byte of a value
- *   cli_stat.c        stat       \    (--latency: cli_latency.c)
+ *   cli_stat.c        stat       \    (--latency: cli_latency.c; -w: cli_watch.c)
  *   cli_clients.c     clients     > through the admin socket and shared memory alone
  *   cli_fsck.c        fsck       /
  *   cli_config.c      config, reload: what the supervisor says of its configuration
@@ -43,7 +43,7 @@ struct cli {
 	const char *admin;  /* NULL: beside the socket */
 	const char *store;
 	uint32_t timeout_ms;
-	bool json, verbose, base64, force, latency;
+	bool json, verbose, base64, force, latency, watch;
 	bool store_given; /* --store: some verbs do all stores without it */
 	uint64_t ttl_ms;  /* as hc_set_opts.ttl_ms */
 	uint32_t flags;
@@ -58,6 +58,7 @@ struct cli {
 	bool words;                   /* help: for a shell */
 	const char *simulate, *sizes; /* replay: lists of words with commas between */
 	uint32_t processes;
+	uint64_t count;     /* of stat -w; 0: until it is interrupted */
 	bool repair, pause; /* fsck */
 	const char *save;   /* fsck: the image's file; NULL: none */
 	int n_args;         /* behind the verb */
@@ -67,7 +68,7 @@ struct cli {
 struct cli_verb {
 	const char *name, *args, *line, *help;
 	int args_min, args_max;
-	uint32_t options; /* bit i: option i of hypercache.c, beside those of every verb */
+	uint64_t options; /* bit i: option i of hypercache.c, beside those of every verb */
 	int (*run)(const struct cli *c);
 };
 
@@ -101,6 +102,7 @@ int cli_replay(const struct cli *c);
 
 /* stat --latency. */
 struct hypercache_admin;
+int cli_watch(const struct cli *c); /* -w */
 void cli_latency(const struct cli *c, const struct hypercache_admin *a);
 
 /* Says what went wrong, in one line, and returns `status`. */

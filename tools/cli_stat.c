@@ -424,6 +424,12 @@ int cli_stat(const struct cli *c)
 		return cli_fail(c, CLI_USAGE,
 			"--latency is about the engine, which serves all stores: leave --store "
 			"out");
+	if (c->watch && (c->latency || c->verbose))
+		return cli_fail(c, CLI_USAGE, "-w goes with --store, --json and --count alone");
+	if (c->count && !c->watch)
+		return cli_fail(c, CLI_USAGE, "--count is about -w");
+	if (c->watch)
+		return cli_watch(c);
 	status = cli_admin_open(c, &a);
 	if (status)
 		return status;

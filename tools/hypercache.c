@@ -41,6 +41,8 @@ static int cli_help(const struct cli *c);
 	X(CURSOR, "cursor", "N", "go on where a page ended") \
 	X(VERBOSE, "verbose", NULL, "all counters, and what they mean") \
 	X(LATENCY, "latency", NULL, "how long requests and the engine's own work took") \
+	X(WATCH, "watch", NULL, "or -w: rates, a second at a time") \
+	X(COUNT, "count", "N", "so many seconds; else until it is interrupted") \
 	X(SIMULATE, "simulate", "POLICY,...", \
 		"what these policies would do, without a daemon; or all") \
 	X(SIZES, "sizes", "N,...", "of caches: objects, a part of them (10%) or memory (64MiB)") \
@@ -56,8 +58,8 @@ enum {
 	OPTIONS(OPT_ENUM_) N_OPTIONS,
 	OPT_FIRST = 256 /* what getopt_long says for option 0 */
 };
-#define BIT(id) (1u << OPT_##id)
-_Static_assert(N_OPTIONS <= 32, "one bit each");
+#define BIT(id) (UINT64_C(1) << OPT_##id)
+_Static_assert(N_OPTIONS <= 64, "one bit each");
 
 /* Of every verb. */
 #define OF_ALL (BIT(SOCKET) | BIT(ADMIN) | BIT(TIMEOUT) | BIT(JSON) | BIT(HELP) | BIT(VERSION))
@@ -143,9 +145,11 @@ static const struct cli_verb verbs[] = {
 		"does not work), with the reason.\n"
 		"--latency shows how long requests and the engine's work took, since the\n"
 		"daemon began: each quantile is at most 12.5 % too high.\n"
+		"-w shows what happens in each store, a second at a time (with --json an object\n"
+		"a line), for --count seconds or until it is interrupted.\n"
 		"--verbose shows all counters and what they mean.  A pool adds up:\n"
 		"limit = live + overhead + free + limbo + unusable.\n",
-		0, 0, BIT(STORE) | BIT(VERBOSE) | BIT(LATENCY), cli_stat},
+		0, 0, BIT(STORE) | BIT(VERBOSE) | BIT(LATENCY) | BIT(WATCH) | BIT(COUNT), cli_stat},
 	{"clients", "", "show who is connected",
 		"Read from shared memory.  Process and user are what the kernel says,\n"
 		"name and numbers the client's own words.\n",
@@ -218,7 +222,7 @@ static const struct cli_verb *verb_find(const char *name)
 }
 
 /* The options whose bits are set, a line each. */
-static void options_print(FILE *to, uint32_t which)
+static void options_print(FILE *to, uint64_t which)
 {
 	for (int i = 0; i < N_OPTIONS; i++) {
 		if (!(which >> i & 1))
@@ -239,7 +243,7 @@ static void usage_print(FILE *to)
 	fputs("\nOptions, before or behind the verb; `hypercache help VERB` says which ones it "
 	      "has:\n",
 		to);
-	options_print(to, UINT32_MAX);
+	options_print(to, UINT64_MAX);
 	fputs("\nExit status:\n", to);
 #define STATUS_LINE_(name, number, meaning) fprintf(to, "  %d  %s\n", number, meaning);
 	CLI_STATUSES(STATUS_LINE_)
@@ -424,6 +428,8 @@ static bool flag_take(struct cli *c, int opt)
 		return c->json = true;
 	case OPT_BASE64:
 		return c->base64 = true;
+	case OPT_WATCH:
+		return c->watch = true;
 	case OPT_LATENCY:
 		return c->latency = true;
 	case OPT_VERBOSE:
@@ -484,6 +490,8 @@ static int value_take(struct cli *c, int opt, const char *text)
 		return mode_take(c, HC_IF_NEWER) ? 1 : -1;
 	case OPT_LIMIT:
 		return cli_u64(text, &c->limit) && c->limit > 0;
+	case OPT_COUNT:
+		return cli_u64(text, &c->count) && c->count > 0;
 	case OPT_CURSOR:
 		return cli_u64(text, &c->cursor);
 	case OPT_SIMULATE:
@@ -529,7 +537,7 @@ static int version_print(const struct cli *c)
 
 /* The verb, if it takes what was given; else NULL, and why not has been said. */
 static const struct cli_verb *verb_check(
-	const struct cli *c, const struct cli_verb *v, uint32_t given)
+	const struct cli *c, const struct cli_verb *v, uint64_t given)
 {
 	for (int i = 0; i < N_OPTIONS; i++) {
 		if (!(given & ~(OF_ALL | v->options)) || !(given >> i & 1) ||
@@ -557,16 +565,18 @@ static int help_wanted(int argc, char **argv, struct cli *c)
 /* Fills in *c.  Returns the verb; NULL: *ret_status is the exit status, and all has been said. */
 static const struct cli_verb *cli_parse(int argc, char **argv, struct cli *c, int *ret_status)
 {
-	uint32_t given = 0;
+	uint64_t given = 0;
 	int opt;
 
 	*c = (struct cli){.store = "default", .timeout_ms = TIMEOUT_MS, .processes = 2};
 	*ret_status = CLI_USAGE;
-	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "w", options, NULL)) != -1) {
+		if (opt == 'w')
+			opt = OPT_FIRST + OPT_WATCH;
 		if (opt < OPT_FIRST) /* getopt has said it */
 			return NULL;
 		opt -= OPT_FIRST;
-		given |= 1u << opt;
+		given |= UINT64_C(1) << opt;
 		if (opt != OPT_HELP && opt != OPT_VERSION && !option_take(c, opt))
 			return NULL;
 	}

@@ -208,3 +208,54 @@ TEST(each_request_is_in_the_histogram_of_its_verb_also_after_a_restart)
 	hc_close(hc);
 	t_daemon_stop(d);
 }
+
+/* ------------------------------------------------------------------ rates */
+
+/* The number, with its fraction, that follows "name". */
+static double json_fraction(const char *json, const char *name)
+{
+	char want[64];
+
+	(void)snprintf(want, sizeof want, "\"%s\":", name);
+	const char *at = strstr(json, want);
+	CHECK(at != NULL);
+	return strtod(at + strlen(want), NULL);
+}
+
+TEST(rates_add_up_to_what_was_done)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct client c = client_start(d, 0);
+	double hits = 0, sets = 0, bytes = 0;
+
+	client_order(&c, (struct order){.sets = 20, .hits = 500}); /* before: is in no line */
+	struct t_proc *p = t_spawn((const char *[]){t_bin("hypercache"), "--admin", d->admin, "-w",
+					   "stat", "--json", NULL},
+		NULL);
+	for (int line = 0; hits < 2999.5; line++) {
+		CHECK(line < 30);
+		char *text = t_proc_line(p, "\"seconds\":", LIMIT_MS);
+		double seconds = json_fraction(text, "seconds");
+		CHECK(seconds > 0.5);
+		hits += json_fraction(text, "hits_per_s") * seconds;
+		sets += json_fraction(text, "sets_per_s") * seconds;
+		bytes += json_fraction(text, "hit_bytes_per_s") * seconds;
+		free(text);
+		if (line == 0)
+			client_order(&c, (struct order){.sets = 30, .hits = 3000});
+	}
+	CHECK(hits < 3000.5);
+	CHECK(sets > 29.5 && sets < 30.5);
+	CHECK(bytes > 29999 && bytes < 30001);
+	t_proc_kill(p, LIMIT_MS);
+	t_proc_free(p);
+	struct result r = run(d, ARGS("stat", "-w", "--count", "1", "--store", "default"));
+	CHECK_EQ(r.status, 0);
+	check_says(&r, "hits/s", "\ndefault ", " ok\n", NULL);
+	result_free(&r);
+	check_status(d, 5, ARGS("stat", "-w", "--count", "1", "--store", "none"));
+	check_status(d, 2, ARGS("stat", "--count", "1"));
+	check_status(d, 2, ARGS("stat", "-w", "--latency"));
+	client_end(&c, 0);
+	t_daemon_stop(d);
+}
