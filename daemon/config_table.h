@@ -205,6 +205,9 @@
 		"evicts its own entries. auto: as the pool has.") \
 	STORE(max_entries, u32, "entries", "1", "4294967294", "auto", LIVE, \
 		"The most entries of the store; above it the store evicts its own. auto: as many as fit.") \
+	STORE(what_if, flag, "", "", "", "true", LIVE, \
+		"Keep the curve of `hypercache mrc`: what the store would miss with less memory and with more. It costs " \
+		"the engine up to 4MiB, and a part of each look at hints.") \
 	STORE(policy, policy, "", "", "", "default", LIVE, \
 		"What is evicted when the pool is full: one of the policies below. default: session in a session store, else " \
 		"s3-fifo.") \

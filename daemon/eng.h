@@ -13,6 +13,7 @@
  *   eng_hint.c     the clients' touch rings
  *   eng_purge.c    what cleared stores have left
  *   eng_recent.c   what was counted lately
+ *   eng_curve.c    what each store would miss with other memory
  *   eng_room.c     eviction, compaction, limbo, revocation
  *   eng_expiry.c   takes away what is over
  *   eng_lease.c    who computes a missing value
@@ -33,6 +34,7 @@
 #include "log.h"
 #include "pol.h"
 #include "pol_ghost.h"
+#include "pol_shadow.h"
 #include "pool.h"
 #include "wheel.h"
 #include "wire.h"
@@ -82,6 +84,7 @@ enum {
 
 struct eng;
 struct eng_conn;
+struct eng_curve;
 
 /* Who is at the other end of a socket, as the kernel tells, and which pools he may read and change:
  * bit i is pool i.  write_pools is always a part of read_pools. */
@@ -165,6 +168,8 @@ struct eng_store {
 	bool told_wheel;    /* the log has it that there is no memory for timers */
 	bool told_odd;      /* the log has it that its policy proposes nonsense */
 	bool at_limit;      /* it is being brought below a limit of its own */
+	bool what_if;       /* as configured: it has a curve */
+	struct eng_curve *curve; /* NULL: none yet */
 };
 
 struct eng_pool {
@@ -467,6 +472,17 @@ void eng_recent_tick(struct eng *e);  /* a sample is due */
 bool eng_recent_turn(struct eng *e);  /* a part of one; true: there is more */
 void eng_recent_again(struct eng *e); /* a session's counts have gone to the totals */
 void eng_recent_store_begins(struct eng *e, uint32_t i); /* with counters of 0 */
+/* What clients have read of the store at directory entry i, as of the last sample. */
+void eng_recent_reads(const struct eng *e, uint32_t i, uint64_t *ret_hits, uint64_t *ret_misses);
+
+/* eng_curve.c */
+/* A use of the entry of s at off. */
+void eng_curve_use(struct eng_pool *p, struct eng_store *s, enum pol_shadow_use use, uint64_t off,
+	uint64_t now_ms);
+/* The entry of s at off was deleted, or its time is over. */
+void eng_curve_gone(struct eng_pool *p, struct eng_store *s, uint64_t off);
+void eng_curve_end(struct eng_store *s); /* its private memory is free */
+void eng_curve_tick(struct eng *e);
 
 /* eng_purge.c */
 bool eng_purge_is_due(const struct eng *e); /* there are void entries */
@@ -539,6 +555,8 @@ bool eng_resize_turn(struct eng *e); /* steps towards the wanted size; true: the
 void eng_resize_tick(struct eng *e); /* the system's pressure; holes that somebody has touched */
 
 /* eng_pressure.c: the thresholds of a pool and the limits of a store (README.md, "Pressure"). */
+/* Bytes that entries may still take before eviction begins. */
+uint64_t eng_pressure_room(const struct eng_pool *p);
 /* Before a write of s takes room for so many bytes: evicts if the pool is full.  from: the key whose
  * entry the change is made from, and which is not to go for it; or NULL.  False: refused. */
 bool eng_pressure_write(

@@ -206,6 +206,7 @@ void eng_config_stores(struct eng *e)
 			continue;
 		s->max_value_bytes = is->max_value_bytes;
 		s->jitter_ppm = is->ttl_jitter_ppm;
+		s->what_if = is->what_if;
 	}
 }
 

@@ -51,6 +51,7 @@ static bool hint_obey(struct eng *e, const struct eng_session *from, uint64_t wo
 	if (!MUTANT(55)) /* 55: reads do not count */
 		s->pol->ops->touch(s->pol, note, now_ms);
 	eng_hint_stamp(it, now_ms);
+	eng_curve_use(p, s, POL_SHADOW_HIT, off, now_ms);
 	if ((shm_load_rlx(&s->entry->sliding) & SHM_STORE_SLIDES) && it->ttl_ms &&
 		(from->peer.write_pools >> pool_idx & 1 || MUTANT(190)) && /* 190: readers may */
 		!MUTANT(189))                                              /* 189: nothing slides */

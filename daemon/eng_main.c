@@ -327,6 +327,7 @@ static void main_tick(void *arg, int result)
 	eng_expiry_tick(e);
 	eng_worth_tick(e);
 	eng_recent_tick(e);
+	eng_curve_tick(e);
 	eng_resize_tick(e);
 	eng_room_tick(e);
 	eng_session_tick(e);
@@ -430,6 +431,7 @@ static void main_free(struct eng *e)
 			e->store[i].pol->ops->free(e->store[i].pol);
 		wheel_fini(&e->store[i].wheel);
 		pol_ghost_fini(&e->store[i].ghost);
+		eng_curve_end(&e->store[i]);
 	}
 	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
 		if (e->pool[i].w.alloc)

@@ -44,6 +44,13 @@ bool eng_pressure_is_full(const struct eng_pool *p)
 	return in_use >= soon_free && in_use - soon_free >= mark(p, SHM_PRESSURE_FULL);
 }
 
+uint64_t eng_pressure_room(const struct eng_pool *p)
+{
+	uint64_t begins = mark(p, SHM_PRESSURE_LOW);
+
+	return used(p) < begins ? begins - used(p) : 0;
+}
+
 static void level_set(struct eng_pool *p, uint32_t level)
 {
 	if (level == p->pressure)

@@ -124,6 +124,15 @@ void eng_recent_tick(struct eng *e)
 	sample_begin(e);
 }
 
+void eng_recent_reads(const struct eng *e, uint32_t i, uint64_t *ret_hits, uint64_t *ret_misses)
+{
+	const struct eng_recent *r = &e->recent;
+	const uint64_t *last = r->store[i].sample[(r->n ? r->n - 1 : 0) % ENG_RECENT_SAMPLES];
+
+	*ret_hits = last[ENG_RECENT_hits];
+	*ret_misses = last[ENG_RECENT_misses];
+}
+
 void eng_recent_start(struct eng *e)
 {
 	eng_recent_tick(e);

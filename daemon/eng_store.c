@@ -120,6 +120,7 @@ void eng_store_forget(struct eng *e)
 		s->pol->ops->free(s->pol);
 		wheel_fini(&s->wheel);
 		pol_ghost_fini(&s->ghost);
+		eng_curve_end(s);
 		*s = (struct eng_store){.id = 0};
 		STEP("store:forgotten");
 	}
@@ -204,10 +205,13 @@ void eng_store_lost(
 
 	CHECK(s != NULL); /* adoption drops entries of no store */
 	bool was_void = store_take(p, s, ch);
+	bool evicted = how >= ENG_LOST_LIMIT && !expired && !was_void;
 	if (*note != POL_NONE) {
 		wheel_drop(&s->wheel, *note);
-		s->pol->ops->remove(s->pol, *note, how >= ENG_LOST_LIMIT && !expired && !was_void);
+		s->pol->ops->remove(s->pol, *note, evicted);
 	}
+	if (!evicted)
+		eng_curve_gone(p, s, ch->old_off);
 	*note = POL_NONE;
 	if (was_void)
 		return;
@@ -248,9 +252,9 @@ static void store_restore(
 	s->pol->ops->restore(s->pol, node, past_ms(p->e, it->created_ns, wall_ns), used_ms);
 }
 
-/* Gives the entry at off to the policy, and to the wheel.  0 or -ENOMEM. */
+/* Gives the entry at off to the policy, to the wheel, and as this use to the curve.  0 or -ENOMEM. */
 static int store_insert(struct eng_pool *p, struct eng_store *s, uint64_t off, uint64_t place_bytes,
-	uint64_t now_ms)
+	enum pol_shadow_use use, uint64_t now_ms)
 {
 	uint32_t node = POL_NONE;
 	int r = s->pol->ops->insert(
@@ -260,6 +264,7 @@ static int store_insert(struct eng_pool *p, struct eng_store *s, uint64_t off, u
 		return err_fwd(r);
 	*shm_alloc_note(p->w.alloc, off) = node;
 	eng_expiry_set(p, s, off, node);
+	eng_curve_use(p, s, use, off, now_ms);
 	return 0;
 }
 
@@ -275,6 +280,7 @@ static bool store_replace(
 	*shm_alloc_note(p->w.alloc, ch->off) = node;
 	s->pol->ops->replace(s->pol, node, ch->off, ch->place_bytes, now_ms);
 	eng_expiry_set(p, s, ch->off, node);
+	eng_curve_use(p, s, POL_SHADOW_WRITE, ch->off, now_ms);
 	return true;
 }
 
@@ -297,7 +303,7 @@ int eng_store_got(
 	} else {
 		eng_worth_written(s, shm_pool_item(&p->w, ch->off)->hash);
 	}
-	int r = store_insert(p, s, ch->off, ch->place_bytes, now_ns / 1000000);
+	int r = store_insert(p, s, ch->off, ch->place_bytes, POL_SHADOW_INSERT, now_ns / 1000000);
 	if (r < 0) {
 		/* Nothing could ever evict it: it goes at once, as a cache may. */
 		log_warn(
@@ -341,7 +347,7 @@ static void store_go_over(struct eng_pool *p, struct eng_store *s, struct pol *o
 	old->ops->remove(old, *note, 0);
 	*note = POL_NONE;
 	STEP("store:going-over");
-	if (store_insert(p, s, off, place_bytes, p->e->now_ns / 1000000) == 0) {
+	if (store_insert(p, s, off, place_bytes, POL_SHADOW_FILL, p->e->now_ns / 1000000) == 0) {
 		store_restore(p, s, off, *shm_alloc_note(p->w.alloc, off));
 		return;
 	}
@@ -357,6 +363,7 @@ void eng_store_change(struct eng *e, struct eng_store *s, struct pol *pol)
 	uint64_t off, n = 0;
 
 	s->pol = pol;
+	eng_curve_end(s);
 	wheel_init(&s->wheel, e->now_ns / 1000000);
 	old->pressed = true;
 	while ((old->ops->first ? old->ops->first : old->ops->victim)(
@@ -405,7 +412,7 @@ void eng_store_adopted(void *arg, uint64_t off, const struct shm_item *item)
 	CHECK(s != NULL);
 	uint64_t place_bytes = shm_alloc_place_bytes(p->w.alloc, off);
 	store_add(s, 1, kv_bytes(item), place_bytes);
-	int r = store_insert(p, s, off, place_bytes, p->e->now_ns / 1000000);
+	int r = store_insert(p, s, off, place_bytes, POL_SHADOW_FILL, p->e->now_ns / 1000000);
 	if (r == 0)
 		store_restore(p, s, off, *shm_alloc_note(p->w.alloc, off));
 	else

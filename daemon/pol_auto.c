@@ -130,7 +130,7 @@ static int auto_new(const struct pol_ops *ops, uint64_t bytes, const struct pol_
 	pol_shadow_init(&a->shadow, (uint32_t)v.v[PARAM_KEYS]);
 	int r = candidates[0]->new (candidates[0], bytes, NULL, &a->side[0]);
 	for (uint32_t i = 0; i < POL_AUTO_CANDIDATES && r == 0; i++)
-		r = pol_shadow_add(&a->shadow, candidates[i], 1);
+		r = pol_shadow_add(&a->shadow, candidates[i], NULL, 1);
 	if (r < 0) {
 		auto_free(&a->pol);
 		return err_fwd(r);

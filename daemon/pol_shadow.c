@@ -41,14 +41,16 @@ void pol_shadow_init(struct pol_shadow *s, uint32_t max_keys)
 		.rate = POL_SHADOW_RATE_ONE, .max_keys = max_keys, .stride = sizeof(struct key)};
 }
 
-int pol_shadow_add(struct pol_shadow *s, const struct pol_ops *ops, double share)
+int pol_shadow_add(struct pol_shadow *s, const struct pol_ops *ops, const struct pol_values *values,
+	double share)
 {
 	CHECK(s->n_minis < POL_SHADOW_MINIS_MAX && !s->key);
 	struct pol_shadow_mini *m = &s->mini[s->n_minis];
 	*m = (struct pol_shadow_mini){.ops = ops, .share = share, .limit = UINT64_MAX};
-	int r = ops->new (ops, 0, NULL, &m->pol);
+	int r = ops->new (ops, 0, values, &m->pol);
 	if (r < 0)
 		return err_fwd(r);
+	m->pol->pressed = true; /* something has to go, always */
 	s->n_minis++;
 	s->stride = (uint32_t)(sizeof(struct key) + s->n_minis * sizeof(uint32_t) + 7) & ~7u;
 	return 0;

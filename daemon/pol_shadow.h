@@ -60,8 +60,9 @@ struct pol_shadow {
 
 /* An empty set.  max_keys: at most so many are sampled. */
 void pol_shadow_init(struct pol_shadow *s, uint32_t max_keys);
-/* One more miniature, before the first use.  0, or -ENOMEM. */
-int pol_shadow_add(struct pol_shadow *s, const struct pol_ops *ops, double share);
+/* One more miniature, before the first use.  values: as of pol_ops.new.  0, or -ENOMEM. */
+int pol_shadow_add(struct pol_shadow *s, const struct pol_ops *ops, const struct pol_values *values,
+	double share);
 void pol_shadow_fini(struct pol_shadow *s);
 
 static inline bool pol_shadow_samples(const struct pol_shadow *s, uint32_t fp)

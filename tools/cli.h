@@ -11,6 +11,7 @@
  *   cli_config.c      config, reload: what the supervisor says of its configuration
  *   cli_store.c       store, pool
  *   cli_replay.c      policies, replay: traces, simulated or through the daemon (replay.h)
+ *   cli_mrc.c         mrc: what a store, or a trace, would miss with other memory
  *   cli_print.c       sizes, times, tables, JSON
  *
  * A verb returns its exit status.  What it found goes to standard output, why it failed to
@@ -99,6 +100,15 @@ int cli_store(const struct cli *c);
 int cli_pool(const struct cli *c);
 int cli_policies(const struct cli *c);
 int cli_replay(const struct cli *c);
+int cli_mrc(const struct cli *c);
+
+/* 10%, 5000, 64MiB, of a trace of so many objects.  False: it is none, or nothing. */
+bool cli_cache_size(const char *word, uint64_t n_objects, bool *ret_bytes, uint64_t *ret);
+/* What the policy auto goes by, in a store that has it; nothing for others. */
+struct shm_store_entry;
+struct json;
+void cli_auto_print(const struct shm_store_entry *e);
+void cli_auto_json(const struct shm_store_entry *e, struct json *j);
 
 /* stat --latency. */
 struct hypercache_admin;

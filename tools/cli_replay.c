@@ -118,8 +118,7 @@ static int policies_take(struct plan *p)
 	return p->n_policies ? 0 : cli_fail(p->c, CLI_USAGE, "--simulate: which policies?");
 }
 
-/* 10%, 5000, 64MiB.  False: it is none, or nothing. */
-static bool size_parse(const char *word, uint64_t n_objects, bool *ret_bytes, uint64_t *ret)
+bool cli_cache_size(const char *word, uint64_t n_objects, bool *ret_bytes, uint64_t *ret)
 {
 	static const struct {
 		const char *unit;
@@ -153,7 +152,7 @@ static int sizes_take(struct plan *p, const struct replay *r, bool *ret_bytes)
 		bool bytes = false;
 		if (p->n_sizes == SIZES_MAX)
 			return cli_fail(p->c, CLI_USAGE, "--sizes: at most %d", SIZES_MAX);
-		if (!size_parse(word, r->n_objects, &bytes, &p->size[p->n_sizes]))
+		if (!cli_cache_size(word, r->n_objects, &bytes, &p->size[p->n_sizes]))
 			return cli_fail(p->c, CLI_USAGE,
 				"--sizes: \"%s\" is none: objects (5000), a part of them (10%%) or "
 				"memory (64MiB), not less than one object",

@@ -352,6 +352,7 @@ static void store_json(const struct hypercache_admin *a, struct json *j, uint32_
 	json_u64(j, "id", shm_load_rlx(&e->id));
 	json_u64(j, "pool_idx", e->pool_idx);
 	json_string(j, "policy", cli_text(e->policy, sizeof e->policy, policy, sizeof policy));
+	cli_auto_json(e, j);
 	json_u64(j, "default_ttl_ms", shm_load_rlx(&e->default_ttl_ns) / 1000000);
 	json_u64(j, "hits", sum.hits);
 	json_u64(j, "misses", sum.misses);
@@ -410,6 +411,7 @@ static int store_stat(const struct cli *c, const struct hypercache_admin *a)
 	} else {
 		stores_print(a, i);
 		store_lines_print(a, i);
+		cli_auto_print(&a->ctl->store[i]);
 		store_counters_print(a, i);
 	}
 	return CLI_DONE;

@@ -209,6 +209,15 @@ static const struct cli_verb verbs[] = {
 		"TRACE is NAME.csv (KEY or KEY,BYTES or SECONDS,KEY,BYTES), NAME.u32 (32-bit\n"
 		"numbers) or NAME.oracleGeneral (libCacheSim's), each also with .zst behind it.\n",
 		1, 1, BIT(STORE) | BIT(SIMULATE) | BIT(SIZES) | BIT(PROCESSES), cli_replay},
+	{"mrc", "[STORE|TRACE]", "how often it would miss with other memory",
+		"Part of hits that a store would have had with a quarter to four times of its\n"
+		"memory, from small copies of it that hold a sample of its keys (miniature\n"
+		"simulation, Waldspurger and others, 2017; fixed-size SHARDS, 2015).  Read from\n"
+		"shared memory.  What is asked for lately counts most.  The error is one standard\n"
+		"deviation of the sampling; \"measured\" is what the store did.\n"
+		"With --sizes N: of a trace (as of replay) and a cache of that size, without a\n"
+		"daemon, with the policy of --simulate (else s3-fifo).\n",
+		0, 1, BIT(STORE) | BIT(SIMULATE) | BIT(SIZES), cli_mrc},
 	{"help", "[VERB]", "explain a verb", "", 0, 1, BIT(WORDS), cli_help},
 };
 enum { N_VERBS = sizeof verbs / sizeof *verbs };

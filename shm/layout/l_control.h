@@ -7,6 +7,7 @@
  *   256    daemon counters
  *   768    dropped_id[64] stores whose last entries are being removed
  *   1280   lease_word[256] where those wait for whom another process computes a value
+ *   2304   curve[64]      28 bytes each: what each store would miss with other memory
  *   4096   pool[16]       1536 bytes each
  *   28672  store[64]      640 bytes each
  *   69632  pin_gen[4096]  one word per session slot
@@ -144,6 +145,18 @@ SHM_AT(shm_store_entry, limit_entries, 112);
 SHM_AT(shm_store_entry, sliding, 120);
 SHM_AT(shm_store_entry, counter, 128);
 
+/* What part of its reads a store would have missed with so much of its memory: 1/4, 3/8, 1/2, 3/4, 1, 3/2, 2, 3,
+ * 4.  Its counters curve_* say what 1 is, and of how many reads. */
+#define SHM_CURVE_SIZES 9
+struct shm_curve {
+	shm_u32 part[5]; /* [W: eng; R: all] halves, the low one first, in 1/65535: misses of the nine; one standard deviation */
+	shm_u32 rate;    /* [W: eng; R: all] keys in the sample, in 1/65536 of all; 0: there is no curve */
+	uint32_t pad0;   /* [W: none] */
+};
+SHM_SIZE(shm_curve, 28);
+SHM_AT(shm_curve, part, 0);
+SHM_AT(shm_curve, rate, 20);
+
 struct shm_control {
 	struct shm_segment seg; /* [W: sup at create; R: all] kind CONTROL */
 
@@ -169,7 +182,7 @@ struct shm_control {
 	shm_u64 counter[SHM_COUNTERS_MAX]; /* [W: eng; R: all] enum shm_daemon_counter */
 	shm_u64 dropped_id[SHM_STORES_MAX]; /* [W: eng; R: tools] of the store that was dropped at this place, while entries of it are left; else 0 */
 	shm_u32 lease_word[SHM_LEASE_WORDS]; /* [W: eng; R: all] see above */
-	uint8_t pad4[1792];                /* [W: none] reserved: zero until a minor says otherwise */
+	struct shm_curve curve[SHM_STORES_MAX]; /* [W: eng; R: all] what each store would miss with other memory */
 
 	struct shm_pool_entry pool[SHM_POOLS_MAX];    /* [W: sup; R: all] the pools */
 	struct shm_store_entry store[SHM_STORES_MAX]; /* [W: sup; R: all] the stores */
@@ -193,6 +206,7 @@ SHM_AT(shm_control, version, 224);
 SHM_AT(shm_control, counter, 256);
 SHM_AT(shm_control, dropped_id, 768);
 SHM_AT(shm_control, lease_word, 1280);
+SHM_AT(shm_control, curve, 2304);
 SHM_AT(shm_control, pool, 4096);
 SHM_AT(shm_control, store, 28672);
 SHM_AT(shm_control, pin_gen, 69632);

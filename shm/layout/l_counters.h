@@ -114,7 +114,21 @@
 	X(evicted_60s, "entries", G, "evicted in the last minute") \
 	X(evicted_limit_60s, "entries", G, "evicted_limit of the last minute") \
 	X(refused_full_60s, "requests", G, "refused_full of the last minute") \
-	X(folded_hit_bytes, "bytes", C, "of values found by sessions that have ended")
+	X(folded_hit_bytes, "bytes", C, "of values found by sessions that have ended") \
+	X(hits_told, "hits", C, "hits that left a hint, which the engine has read") \
+	X(curve_bytes, "bytes", G, "memory that 1 of the curve stands for; 0: see curve_entries") \
+	X(curve_entries, "entries", G, "the same, where max_entries is the limit") \
+	X(curve_reads, "reads", G, "reads that the curve is of, fading") \
+	X(curve_hits, "reads", G, "of them, hits") \
+	X(curve_keys, "keys", G, "of the sample that the curve is made from") \
+	X(curve_own_bytes, "bytes", G, "private memory of the engine for the curve") \
+	X(auto_choice, "policy", G, "auto: 1 w-tinylfu, 2 s3-fifo, 3 lru, 4 lfu") \
+	X(auto_changes, "times", C, "auto: times that another policy was chosen") \
+	X(auto_own_bytes, "bytes", G, "auto: private memory of the engine for the choice") \
+	X(auto_w_tinylfu, "ppm", G, "auto: misses, lately, had it been w-tinylfu") \
+	X(auto_s3_fifo, "ppm", G, "auto: the same of s3-fifo") \
+	X(auto_lru, "ppm", G, "auto: the same of lru") \
+	X(auto_lfu, "ppm", G, "auto: the same of lfu")
 
 /* Each of these has a folded_ one of the daemon, for sessions that have ended.
  * [W: cli, relaxed; R: eng, tools] in shm_block.counter[]: one thread's own.  Hits, misses and

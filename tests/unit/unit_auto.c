@@ -50,13 +50,13 @@ static double apart(uint32_t max_keys, uint64_t size, uint64_t objects, uint64_t
 	for (const struct pol_ops *const *o = pol_all(); *o; o++) {
 		if ((*o)->keeps || *o == &pol_auto)
 			continue;
-		CHECK_EQ(pol_shadow_add(&s, *o, 1), 0);
+		CHECK_EQ(pol_shadow_add(&s, *o, NULL, 1), 0);
 		CHECK_EQ(sim_new(*o, size, false, &sim[n_sims++]), 0);
 	}
 	pol_shadow_resize(&s, size, 0);
 	for (uint64_t i = 0; i < n; i++) {
 		uint64_t key = skewed(objects);
-		one_use(&s, key, UNIT, i);
+		one_use(&s, key, UNIT, 0);
 		for (uint32_t k = 0; k < n_sims; k++)
 			CHECK(sim_request(sim[k], key, 0, 0) >= 0);
 	}
@@ -93,7 +93,7 @@ TEST(the_number_of_sampled_keys_is_bounded)
 	struct pol_shadow s;
 
 	pol_shadow_init(&s, 256);
-	CHECK_EQ(pol_shadow_add(&s, pol_find("lru"), 1), 0);
+	CHECK_EQ(pol_shadow_add(&s, pol_find("lru"), NULL, 1), 0);
 	for (uint64_t i = 0; i < 20000; i++) {
 		one_use(&s, i, UNIT, i);
 		CHECK(s.n_keys <= 256);
@@ -114,7 +114,7 @@ TEST(miniatures_keep_their_books)
 
 	pol_shadow_init(&s, KEYS);
 	for (int i = 1; i <= 8; i *= 2)
-		CHECK_EQ(pol_shadow_add(&s, pol_find(i < 4 ? "s3-fifo" : "lru"), i / 4.0), 0);
+		CHECK_EQ(pol_shadow_add(&s, pol_find(i < 4 ? "s3-fifo" : "lru"), NULL, i / 4.0), 0);
 	for (uint64_t i = 0; i < 30000; i++) {
 		uint64_t key = skewed(OBJECTS), bytes = UNIT * (1 + t_random_below(20));
 		uint32_t fp = fp_of(key);
@@ -140,7 +140,7 @@ TEST(what_is_over_is_missed)
 	struct pol_shadow s;
 
 	pol_shadow_init(&s, KEYS);
-	CHECK_EQ(pol_shadow_add(&s, pol_find("lru"), 4), 0);
+	CHECK_EQ(pol_shadow_add(&s, pol_find("lru"), NULL, 4), 0);
 	pol_shadow_use(&s, POL_SHADOW_INSERT, 7, UNIT, 100, 0);
 	pol_shadow_use(&s, POL_SHADOW_HIT, 7, UNIT, 100, 99);
 	CHECK_EQ(s.mini[0].missed[POL_SHADOW_HIT], 0);
