@@ -76,15 +76,18 @@ static struct told get_or_lease(struct hc_store *s, const char *key, struct hc_l
 	return t;
 }
 
-/* A child that outlives its parent, with all descriptors that it has inherited. */
-static void leave_child(int fd)
+/* A child that outlives its parent, with all descriptors that it has inherited.  Its process. */
+static pid_t leave_child(int fd)
 {
-	if (fork() == 0) {
+	pid_t pid = fork();
+
+	if (pid == 0) {
 		char c;
 		while (recv(fd, &c, 1, 0) > 0)
 			;
 		_exit(0);
 	}
+	return pid;
 }
 
 _Noreturn static void worker_main(const struct t_daemon *d, int fd)
@@ -122,8 +125,7 @@ _Noreturn static void worker_main(const struct t_daemon *d, int fd)
 			t.result = shutdown(c.hc->conn.fd, SHUT_RDWR);
 			break;
 		case 'f':
-			leave_child(fd);
-			t.result = 0;
+			t.result = leave_child(fd);
 			break;
 		default:
 			_exit(2);
@@ -345,11 +347,13 @@ TEST(a_holder_whose_child_lives_on_is_followed_at_once)
 {
 	struct scene s = scene_new('g');
 
-	CHECK_EQ(ask(&s.holder, 'f'), 0);
+	pid_t child = ask(&s.holder, 'f');
+	CHECK(child > 0);
 	CHECK(kill(s.holder.pid, SIGKILL) == 0);
 	(void)t_wait_child(s.holder.pid, LIMIT_MS);
 	scene_goes_on(&s);
-	(void)close(s.holder.fd); /* ends the child */
+	(void)close(s.holder.fd); /* ends the child, which is ours since its parent's death */
+	(void)t_wait_child(child, LIMIT_MS);
 	scene_end(&s);
 }
 
