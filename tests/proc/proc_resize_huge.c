@@ -119,6 +119,7 @@ static int look_everywhere(const struct t_daemon *d, size_t bytes)
 
 	CHECK(pid >= 0);
 	if (pid == 0) {
+		(void)signal(SIGBUS, SIG_DFL); /* a sanitizer has a handler of its own */
 		struct hc *mine = client(d);
 		uint64_t sum = 0;
 		for (size_t off = 0; off < bytes; off += 4096)

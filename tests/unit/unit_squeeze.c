@@ -143,14 +143,15 @@ TEST_LIMIT(a_step_at_a_time_down_to_what_is_guaranteed_and_back, 120)
 	say("7");
 	for (int n = 0; n < 3 * CALM; n++)
 		tick();
-	CHECK_EQ(size(), least);
+	CHECK(size() <= least); /* what was asked for before may still find a way */
+	least = size();
 	say("some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n");
 	for (int n = 0; n < CALM - 1; n++)
 		tick();
-	CHECK_EQ(size(), least);
-	for (int n = 0; n < 2; n++)
+	CHECK(size() <= least);
+	for (int n = 0; n < CALM; n++)
 		tick();
-	CHECK(size() > least && size() <= least + step + page);
+	CHECK(size() > least && size() <= least + 2 * step + page);
 	for (int n = 0; n < CALM * STEPS; n++)
 		tick();
 	CHECK(size() + page > all);
