@@ -420,9 +420,19 @@ void shm_index_clear(struct shm_wpool *w, const struct shm_ref *ref, uint64_t ha
 
 /* ------------------------------------------------------------ adoption */
 
+/* Bits of a bucket's words that are no part of a slot without MOVED, or of a link. */
+static uint64_t marks_of(const struct shm_bucket *b)
+{
+	uint64_t marks = shm_load_rlx(&b->link) & ~SHM_WORD_OFF_MASK;
+
+	for (int i = 0; i < SHM_BUCKET_SLOTS; i++)
+		marks |= shm_load_rlx(&b->slot[i]) & SHM_SLOT_MOVED;
+	return marks;
+}
+
 /* Walks every chain by its links, bounded; finds out which overflow buckets are in use.
  * A predecessor's links are not trusted: each bucket may be met once (rule I10). */
-static int check_links(struct shm_wpool *w, struct shm_wtable *t)
+static int check_links(struct shm_wpool *w, struct shm_wtable *t, uint64_t *ret_marks)
 {
 	uint64_t first = off_of(w, bucket_at(t, n_buckets(t)));
 
@@ -430,6 +440,7 @@ static int check_links(struct shm_wpool *w, struct shm_wtable *t)
 	if (!t->linked)
 		return -ENOMEM;
 	for (uint64_t c = 0; c < n_buckets(t); c++) {
+		*ret_marks |= marks_of(bucket_at(t, c));
 		uint64_t off = shm_word_off(shm_load_rlx(&bucket_at(t, c)->link));
 		for (int n = 1; off != 0; n++) {
 			uint64_t idx = (off - first) / sizeof(struct shm_bucket);
@@ -438,6 +449,7 @@ static int check_links(struct shm_wpool *w, struct shm_wtable *t)
 				return -EBADMSG;
 			t->linked[idx] = 1;
 			t->overflow_used++;
+			*ret_marks |= marks_of(bucket_at(t, n_buckets(t) + idx));
 			off = shm_word_off(shm_load_rlx(&bucket_at(t, n_buckets(t) + idx)->link));
 		}
 	}
@@ -501,14 +513,16 @@ static bool chain_is_begun(struct shm_wpool *w, uint64_t chain)
 
 int shm_index_check(struct shm_wpool *w, uint64_t *dropped)
 {
-	int r = check_links(w, &w->cur);
+	uint64_t marks = 0, next_marks = 0;
+	int r = check_links(w, &w->cur, &marks);
 
 	if (r == 0 && w->next.t)
-		r = check_links(w, &w->next);
+		r = check_links(w, &w->next, &next_marks);
 	if (r < 0)
 		return r;
-	*dropped += clean_words(w, &w->cur, w->next.t != NULL);
-	if (w->next.t)
+	if (marks)
+		*dropped += clean_words(w, &w->cur, w->next.t != NULL);
+	if (next_marks)
 		*dropped += clean_words(w, &w->next, false);
 	STEP("adopt:cleaned");
 	return 0;
