@@ -11,6 +11,7 @@
  *   cli_config.c      config, reload: what the supervisor says of its configuration
  *   cli_store.c       store, pool
  *   cli_replay.c      policies, replay: traces, simulated or through the daemon (replay.h)
+ *   cli_keys.c        big, prefixes
  *   cli_mrc.c         mrc: what a store, or a trace, would miss with other memory
  *   cli_print.c       sizes, times, tables, JSON
  *
@@ -101,6 +102,8 @@ int cli_pool(const struct cli *c);
 int cli_policies(const struct cli *c);
 int cli_replay(const struct cli *c);
 int cli_mrc(const struct cli *c);
+int cli_big(const struct cli *c);
+int cli_prefixes(const struct cli *c);
 
 /* 10%, 5000, 64MiB, of a trace of so many objects.  False: it is none, or nothing. */
 bool cli_cache_size(const char *word, uint64_t n_objects, bool *ret_bytes, uint64_t *ret);

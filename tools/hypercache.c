@@ -209,6 +209,17 @@ static const struct cli_verb verbs[] = {
 		"TRACE is NAME.csv (KEY or KEY,BYTES or SECONDS,KEY,BYTES), NAME.u32 (32-bit\n"
 		"numbers) or NAME.oracleGeneral (libCacheSim's), each also with .zst behind it.\n",
 		1, 1, BIT(STORE) | BIT(SIMULATE) | BIT(SIZES) | BIT(PROCESSES), cli_replay},
+	{"big", "", "the largest entries",
+		"Key and value; exact.  --limit: how many, else 20.  Scans the store in place, as\n"
+		"scan does: the daemon does nothing.\n",
+		0, 0, BIT(STORE) | BIT(LIMIT), cli_big},
+	{"prefixes", "[DELIMITER]", "entries, bytes and hits of each prefix",
+		"Of keys up to the first DELIMITER, else \":\".  Exact for 65536 prefixes; keys "
+                "of\n"
+		"further ones are counted together.  Hits are those that the engine was told of:\n"
+		"of a key that is hit again at once a reader tells only some.  Scans as big "
+                "does.\n",
+		0, 1, BIT(STORE) | BIT(LIMIT), cli_prefixes},
 	{"mrc", "[STORE|TRACE]", "how often it would miss with other memory",
 		"Part of hits that a store would have had with a quarter to four times of its\n"
 		"memory, from small copies of it that hold a sample of its keys (miniature\n"
