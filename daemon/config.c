@@ -23,6 +23,10 @@
 const struct config_key config_keys[CONFIG_N_KEYS] = {
 	CONFIG_KEYS(KEY_ROOT_, KEY_POOL_, KEY_STORE_)};
 
+enum { FEED_SHARE_OF = 128 };
+#define FEED_BYTES_MIN (UINT64_C(64) << 10)
+#define FEED_AUTO_BYTES_MAX (UINT64_C(4) << 20)
+
 /* -- defaults -- */
 
 static void scope_defaults(enum config_scope scope, void *obj)
@@ -149,6 +153,34 @@ static int rights_check(const struct config_pool *p, uint32_t i, struct config_f
 	return 0;
 }
 
+static int feed_check(const struct config_pool *p, uint32_t i, struct config_fault *ret)
+{
+	char have[CONFIG_NUMBER_BYTES], want[CONFIG_NUMBER_BYTES];
+
+	if (p->feed_bytes == CONFIG_AUTO || p->feed_bytes == 0)
+		return 0;
+	(void)config_bytes_format(p->feed_bytes, have);
+	if (p->feed_bytes < FEED_BYTES_MIN)
+		return config_fault_set(ret, CONFIG_KEY_pool_feed, i,
+			"%s is too little for a change feed; use at least %s, or 0B for none", have,
+			config_bytes_format(FEED_BYTES_MIN, want));
+	if (p->feed_bytes > p->size_bytes / 4)
+		return config_fault_set(ret, CONFIG_KEY_pool_feed, i,
+			"%s is more than a quarter of the pool's size; use at most %s", have,
+			config_bytes_format(p->size_bytes / 4, want));
+	return 0;
+}
+
+static uint64_t feed_auto(const struct config_pool *p)
+{
+	uint64_t share = p->size_bytes / FEED_SHARE_OF;
+
+	share -= share % FEED_BYTES_MIN;
+	if (share < FEED_BYTES_MIN)
+		return FEED_BYTES_MIN;
+	return share < FEED_AUTO_BYTES_MAX ? share : FEED_AUTO_BYTES_MAX;
+}
+
 static int pool_check(const struct config *c, uint32_t i, struct config_fault *ret)
 {
 	const struct config_pool *p = &c->pool[i];
@@ -167,7 +199,7 @@ static int pool_check(const struct config *c, uint32_t i, struct config_fault *r
 			"most %s",
 			config_bytes_format(c->limbo_cap_bytes, have), p->name, size,
 			config_bytes_format(p->size_bytes / 2, want));
-	if (rights_check(p, i, ret))
+	if (rights_check(p, i, ret) || feed_check(p, i, ret))
 		return 1;
 	if (p->max_value_bytes == CONFIG_AUTO)
 		return 0;
@@ -314,6 +346,8 @@ static void pools_fill(struct config *c)
 		uint64_t quarter = p->size_bytes / 4, frame = frame_value_bytes(c);
 		if (p->max_value_bytes == CONFIG_AUTO)
 			p->max_value_bytes = quarter < frame ? quarter : frame;
+		if (p->feed_bytes == CONFIG_AUTO)
+			p->feed_bytes = feed_auto(p);
 		p->limbo_cap_bytes = c->limbo_cap_bytes == CONFIG_AUTO ? config_limbo_cap_auto(p)
 		                                                       : c->limbo_cap_bytes;
 	}

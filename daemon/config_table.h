@@ -175,6 +175,11 @@
 	POOL(pressure_end, fraction, "", "0", "1", "0.75", LIVE, \
 		"Eviction that one of the other three has begun goes on down to this part of the pool. The four " \
 		"have to stand in order: pressure_end, pressure_low, pressure_high, pressure_full.") \
+	POOL(feed, bytes, "", "0B", "1GiB", "0B", START, \
+		"Memory of the pool for its change feed: who may read the pool can follow every write, removal, " \
+		"eviction and expiry in it, as far back as this holds; an entry takes 64 bytes and its key. 0B: it " \
+		"keeps none. At least 64KiB, at most a quarter of the pool. auto: one part in 128 of the pool, at " \
+		"least 64KiB and at most 4MiB.") \
 	POOL(scrub, flag, "", "", "", "false", START, \
 		"Overwrite the memory of entries that are gone with zeroes before it is used again.") \
 	STORE(pool, name, "", "1", "31", "auto", START, \

@@ -17,6 +17,7 @@
  *   eng_room.c     eviction, compaction, limbo, revocation
  *   eng_expiry.c   takes away what is over
  *   eng_lease.c    who computes a missing value
+ *   eng_feed.c     the change feed: its time, its readers, dropped stores
  *   eng_resize.c   how large a pool is
  *   eng_pressure.c how full a pool may become, and a store
  *   eng_worth.c    to whom memory is worth more
@@ -512,6 +513,14 @@ uint64_t eng_room_evict(
 	struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t most, enum eng_lost why);
 /* Evicts entries of s alone: about `want` bytes, at most `most`.  How many. */
 uint32_t eng_room_evict_own(struct eng_pool *p, struct eng_store *s, uint64_t want, uint32_t most);
+
+/* eng_feed.c */
+void eng_feed_opened(struct eng_pool *p); /* what is to be said of a feed that was taken over */
+void eng_feed_time(struct eng *e);        /* a turn begins */
+void eng_feed_turn(struct eng *e);  /* it ends: who waits is woken if there is something new */
+void eng_feed_serve(struct eng *e); /* a new engine serves: all who wait are woken */
+/* Directory entry i is emptied by this function, which is called once, and the feed of its pool says so. */
+void eng_feed_drop(struct eng *e, uint32_t i, void (*empty)(struct eng *e, uint32_t i));
 
 /* eng_expiry.c */
 /* The time of the entry at off, whose policy's node is `note`, was set. */

@@ -85,7 +85,7 @@ void eng_config_start(struct eng *e)
 		if (s) {
 			there |= UINT64_C(1) << (s - e->config->store);
 		} else if (id) {
-			place_empty(e, i);
+			eng_feed_drop(e, i, place_empty);
 		}
 	}
 	sup_control_update(e->ctl, e->config);
@@ -221,7 +221,7 @@ static void apply(struct eng *e, const struct config *next, const struct prepare
 		struct eng_store *s = &e->store[i];
 		const struct config_store *is = s->id ? eng_config_store(next, s->id) : NULL;
 		if (s->id && !is && !s->dropped) {
-			place_empty(e, i);
+			eng_feed_drop(e, i, place_empty);
 			eng_store_drop(e, s);
 		}
 	}

@@ -246,12 +246,15 @@ static int open_pool(struct eng *e, uint32_t i)
 	eng_map_ahead(e, i);
 	for (;;) {
 		e->now_ns = eng_clock_ns();
-		int r = shm_pool_open(&p->w, p->base, e->ctl, i, scan_for, eng_store_adopted, p);
+		int r = shm_pool_open(
+			&p->w, p->base, e->ctl, e->journal, i, scan_for, eng_store_adopted, p);
 		if (r == 0)
 			r = p->adopt_error;
 		if (r != -EBUSY) {
-			if (r == 0)
+			if (r == 0) {
 				p->large_bytes = large_bytes(p->w.hdr);
+				eng_feed_opened(p);
+			}
 			return err_fwd(r);
 		}
 		if (!told)
@@ -367,6 +370,7 @@ static bool main_turn_end(struct eng *e, bool purging)
 	if (e->dropping)
 		eng_store_forget(e);
 	more |= late_step();
+	eng_feed_turn(e);
 	eng_conn_reap(e);
 	main_account(e);
 	return more || e->purging || e->ready;
@@ -389,6 +393,7 @@ static int main_serve(struct eng *e)
 		if (r < 0)
 			return err_fwd(r);
 		e->now_ns = e->mark_ns = eng_clock_ns();
+		eng_feed_time(e);
 		bool purging = e->purging;
 		eng_loop_dispatch(e->loop);
 		more = main_turn_end(e, purging);
@@ -504,6 +509,7 @@ static int main_run(struct eng *e)
 		r = eng_conn_start(e);
 	if (r == 0)
 		r = eng_sup_send(e, SUP_MSG_READY, NULL, NULL, 0);
+	eng_feed_serve(e);
 	STEP("engine:ready");
 	if (r == 0)
 		r = main_serve(e);

@@ -122,11 +122,30 @@ uint64_t eng_room_sweep(struct eng *e)
 
 /* ------------------------------------------------------------------ eviction */
 
+static const enum shm_feed_why feed_why[ENG_LOST_N] = {
+	[ENG_LOST_LIMIT] = SHM_FEED_LIMIT,
+	[ENG_LOST_PRESSURE] = SHM_FEED_PRESSURE,
+	[ENG_LOST_FULL] = SHM_FEED_FULL,
+	[ENG_LOST_GIVEN] = SHM_FEED_GIVEN,
+	[ENG_LOST_ASIDE] = SHM_FEED_ASIDE,
+	[ENG_LOST_SHRUNK] = SHM_FEED_SHRUNK,
+	[ENG_LOST_INDEX] = SHM_FEED_INDEX,
+};
+
 bool eng_room_remove(struct eng_pool *p, uint64_t off, enum eng_lost how)
 {
+	enum shm_feed_what what = SHM_FEED_EVICT;
+	enum shm_feed_why why = feed_why[how];
 	struct shm_changed ch;
 
-	if (shm_pool_unlink(&p->w, off, &ch) != 0)
+	if (eng_store_is_void(p, off))
+		what = 0; /* the feed has said that the store was cleared or dropped */
+	else if (eng_store_expired(p, off, p->e->now_ns))
+		what = SHM_FEED_EXPIRE;
+	else if (how == ENG_LOST_DELETED)
+		why = SHM_FEED_DAMAGED; /* nobody asked for it */
+	why = what == SHM_FEED_EVICT ? why : SHM_FEED_NONE;
+	if (shm_pool_unlink_as(&p->w, off, what, why, &ch) != 0)
 		return false;
 	eng_store_lost(p, &ch, how, p->e->now_ns);
 	p->e->dirty = true;

@@ -117,6 +117,7 @@ static void pool_entry_fill(struct shm_pool_entry *e, const struct config_pool *
 	e->region[0] = (struct shm_region){.bytes = s->bytes, .backing = s->backing};
 	memcpy(e->backing_why, s->why, sizeof e->backing_why);
 	e->flags = p->scrub ? SHM_POOL_SCRUB : 0;
+	e->feed_bytes = p->feed_bytes;
 	shm_store32_rlx(&e->n_regions, 1);
 	shm_store_rlx(&e->counter[SHM_PC_limit_bytes], s->bytes);
 	shm_store_rlx(&e->wanted_bytes, s->bytes);

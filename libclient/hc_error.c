@@ -20,7 +20,8 @@
 	X(ESTALE, HC_E_STALE) \
 	X(EPROTO, HC_E_PROTOCOL) \
 	X(ESHUTDOWN, HC_E_CLOSING) \
-	X(ECANCELED, HC_E_CANCELLED)
+	X(ECANCELED, HC_E_CANCELLED) \
+	X(EBADMSG, HC_E_DAMAGED)
 
 int hc_border(int r)
 {
@@ -65,6 +66,8 @@ const char *hc_strerror(int r)
 		return "another process computes the value";
 	case HC_LEASE_LOST:
 		return "the lease is over";
+	case HC_LAPPED:
+		return "events were overwritten before they were taken";
 #define MEANING_CASE(name, number, meaning) \
 	case name: \
 		return meaning;
@@ -102,6 +105,8 @@ const char *hc_error_name(int r)
 		return "HC_LEASED";
 	case HC_LEASE_LOST:
 		return "HC_LEASE_LOST";
+	case HC_LAPPED:
+		return "HC_LAPPED";
 #define NAME_CASE(name, number, meaning) \
 	case name: \
 		return #name;

@@ -102,6 +102,7 @@ enum hc_result {
 	HC_ABSENT = 9,    /* ...: the key is known to be absent */
 	HC_LEASED = 10,   /* ...: another process computes the value, and has not come to its end */
 	HC_LEASE_LOST = 11, /* the lease is over: nothing was written */
+	HC_LAPPED = 12,   /* a change feed: events were overwritten before they were taken */
 };
 
 /* X(name, number, meaning).  The numbers go over the wire and never change. */
@@ -130,10 +131,11 @@ enum hc_result {
 	X(HC_E_NOT_NUMBER, -22, "the value is not a decimal number of 64 bits") \
 	X(HC_E_CANCELLED, -23, "cancelled: the mutation was not sent, and will not be") \
 	X(HC_E_QUEUE, -24, "as much is submitted as may be: take what is done with hc_poll, then try again") \
-	X(HC_E_LEASES, -25, "this session, or all of them, hold as many leases as they may: fill or drop some")
+	X(HC_E_LEASES, -25, "this session, or all of them, hold as many leases as they may: fill or drop some") \
+	X(HC_E_NO_FEED, -26, "the pool keeps no change feed: set `feed` of the pool in the configuration")
 
 #define HC_ERROR_ENUM_(name, number, meaning) name = number,
-enum hc_error { HC_ERRORS(HC_ERROR_ENUM_) HC_E_LAST = -26 };
+enum hc_error { HC_ERRORS(HC_ERROR_ENUM_) HC_E_LAST = -27 };
 #undef HC_ERROR_ENUM_
 
 /* These three may be called by any thread at any time, in a forked child too.
@@ -674,11 +676,127 @@ struct hc_flushed {
  * not all are over; they go on.  HC_E_STALE: hc_poll gives their completions.  HC_E_INVAL, HC_E_FORKED. */
 HC_API int hc_flush(struct hc *hc, uint32_t timeout_ms, struct hc_flushed *ret);
 
+/* ------------------------------------------------------------------ the change feed
+ *
+ * A pool keeps the last changes of its entries, in order, in a ring in its memory, as much as `feed` of the
+ * configuration allows.  Who may read the pool may follow them; nobody else sees its keys.
+ *
+ *     struct hc_feed *f;
+ *     struct hc_event ev = HC_OPTS(hc_event);
+ *     struct hc_feed_opts o = HC_OPTS(hc_feed_opts);
+ *     o.store = s;
+ *     if (hc_subscribe(hc, &o, &f) == HC_OK)
+ *             while (hc_feed_next(f, 1000, &ev) >= 0)
+ *                     ...                          HC_OK: an event; HC_MISS: none in a second; HC_LAPPED
+ *
+ * EACH      write, touch, deletion, eviction and expiry of an entry, each clear and each drop of a store is one event,
+ *           exactly once, also when the engine dies in the middle of it: the feed is in the memory that the next
+ *           engine takes over, and goes on there without a gap.  Not events: reads, and the time that they give
+ *           entries of a store with `sliding`; a write under pressure that was not kept; the entries that a
+ *           clear or a drop makes void.  An entry whose time is over is an event when the engine takes it away, soon
+ *           afterwards; if it is written again before, that write is the only one.
+ * ORDER     Events have numbers, one more for each in the pool.  They come in the order in which the changes
+ *           became visible.  A reader may see a change a moment before its event.
+ * LAPPED    A subscriber that is slower than the writers for longer than the ring holds misses events, and is told
+ *           how many.  To know again what is there: hc_scan() the store after hc_feed_next() has said
+ *           HC_LAPPED, then go on taking events; what they say of entries that the scan has met is
+ *           the newer of the two by `version`.
+ * COST      Nothing for the engine but the writing of the ring: subscribers read it in place.  Waiting costs no
+ *           processor.  Any number of them.
+ * THREADS   One thread at a time may use a subscription; different ones, different threads.
+ * FORK      HC_E_FORKED in a child; hc_feed_close() there frees the child's memory only. */
+
+struct hc_feed; /* a subscription; opaque; lives until hc_feed_close(), and not longer than its hc */
+
+#define HC_FEED_KEY_MAX 4096        /* bytes of a key that an event holds */
+#define HC_FEED_OLDEST UINT64_MAX   /* hc_feed_opts.from: as far back as there is something */
+
+struct hc_feed_opts {
+	size_t size;             /* HC_OPTS */
+	struct hc_store *store;  /* events of this store alone; NULL: of all stores of the pool */
+	const char *pool;        /* with store NULL: the pool's name; NULL: the first that this user may read */
+	const void *prefix;      /* events of keys that begin so, and clears and drops; NULL: all */
+	size_t prefix_bytes;     /* 0..HC_FEED_KEY_MAX */
+	uint64_t from;           /* the number of the first event wanted, as hc_feed_position gave it; 0: what comes
+	                          * from now on; or HC_FEED_OLDEST */
+	uint64_t memory;         /* with a number: what hc_feed_position gave with it; 0: not looked at */
+	uint64_t reserved;       /* 0 */
+};
+
+/* Subscribes.  opts may be NULL: the first pool, from now on.  What is older than the feed holds is HC_LAPPED of the first
+ * hc_feed_next().
+ * HC_OK and *ret.  Errors, *ret is NULL: HC_E_INVAL, HC_E_NO_FEED, HC_E_NO_STORE (no pool of this name), HC_E_DENIED (this
+ * user may not read the pool), HC_E_STALE (the number belongs to the memory of a former daemon), HC_E_DAMAGED,
+ * HC_E_NO_MEMORY, HC_E_FORKED.  Takes time with the size of the feed, about 1 ms for each 4 MiB; no system call. */
+HC_API int hc_subscribe(struct hc *hc, const struct hc_feed_opts *opts, struct hc_feed **ret);
+
+enum hc_event_what {
+	HC_EVENT_SET = 1,    /* written: set, append, prepend; there may have been an entry before */
+	HC_EVENT_INCR = 2,   /* a number was added to, or made */
+	HC_EVENT_TOUCH = 3,  /* got another time to live */
+	HC_EVENT_DELETE = 4, /* removed by request */
+	HC_EVENT_EXPIRE = 5, /* removed because its time was over */
+	HC_EVENT_EVICT = 6,  /* removed by the engine: enum hc_event_why */
+	HC_EVENT_CLEAR = 7,  /* all entries of the store; no key */
+	HC_EVENT_DROP = 8,   /* the store itself; no key */
+	HC_EVENT_ABSENT = 9, /* the key is known to be absent from now on (hc_set_opts.absent); what goes of such an
+	                      * entry is an event as of any other */
+};
+
+enum hc_event_why {
+	HC_WHY_NONE = 0,
+	HC_WHY_LIMIT = 1,    /* the store was above its own limit */
+	HC_WHY_PRESSURE = 2, /* the pool was fuller than it is to be */
+	HC_WHY_FULL = 3,     /* a write of its store found no room */
+	HC_WHY_GIVEN = 4,    /* a write of another store of the pool found no room */
+	HC_WHY_ASIDE = 5,    /* it stood where room in one piece was needed, and there was none elsewhere */
+	HC_WHY_SHRUNK = 6,   /* the pool was made smaller */
+	HC_WHY_INDEX = 7,    /* too many keys fell into its part of the index, or the engine had no memory left */
+	HC_WHY_DAMAGED = 8,  /* its checksum was wrong; its key may be wrong, too */
+};
+
+/* An event.  What it points to is the subscription's, until its next call. */
+struct hc_event {
+	size_t size;          /* HC_OPTS */
+	uint64_t sequence;    /* its number: one more than that of the event before in the pool */
+	uint64_t lsn;         /* of the mutation, in the whole daemon; what the engine did by itself has that of the
+	                       * mutation before */
+	uint64_t version;     /* of the entry that was written, touched or removed; 0: CLEAR, DROP */
+	uint64_t time_ns;     /* CLOCK_REALTIME of the engine's turn in which it happened */
+	uint64_t store_id;    /* of the store */
+	const char *store;    /* its name; "" if it was dropped before this subscription knew it */
+	const void *key;      /* kept_bytes bytes */
+	size_t key_bytes;     /* of the whole key; 0: CLEAR, DROP */
+	size_t kept_bytes;    /* of it at `key`: all, or the first HC_FEED_KEY_MAX */
+	uint64_t key_hash;    /* of the whole key: tells long keys apart within a daemon's life */
+	size_t value_bytes;   /* of the entry's value */
+	uint32_t what;        /* enum hc_event_what; one that this header does not know: skip it */
+	uint32_t why;         /* enum hc_event_why */
+	uint64_t missed;      /* HC_LAPPED: how many events, of any store or key */
+};
+
+/* The next event, in *ret, whose size the caller has set.  If there is none it waits up to timeout_ms (0: not at all).
+ *
+ * HC_OK.  HC_MISS: none in time.  HC_LAPPED: ret->missed were overwritten, from the number on that was next, and the next
+ * call goes on at the oldest that is left, ret->sequence.  In both *ret has nothing else.
+ * Errors: HC_E_INVAL, HC_E_FORKED, HC_E_CANCELLED (hc_interrupt, while it would wait), HC_E_STALE (the daemon is gone and
+ * all has been taken: nothing comes any more), HC_E_DAMAGED (the feed holds what it cannot; subscribe
+ * anew), HC_E_NO_FEED (the engine had to give the feed up).
+ * No system call but to wait: futex(2) on the ring, in slices of 100 ms. */
+HC_API int hc_feed_next(struct hc_feed *f, uint32_t timeout_ms, struct hc_event *ret);
+
+/* Where the subscription stands: the number of the event that is looked at next, and of which memory it is a
+ * number; for hc_feed_opts.from and .memory, in any process.  HC_OK, HC_E_INVAL, HC_E_FORKED.  No system call. */
+HC_API int hc_feed_position(const struct hc_feed *f, uint64_t *ret_from, uint64_t *ret_memory);
+
+/* Ends a subscription; before hc_close() of its handle.  NULL is allowed. */
+HC_API void hc_feed_close(struct hc_feed *f);
+
 /* ------------------------------------------------------------------ not waiting any longer */
 
 /* on = 1: from now on no call of this handle waits.  Those that wait now, in other threads or in the one that a
  * signal interrupts, return within 100 ms, and so do later ones that would have to: mutations, hc_mset, hc_ping,
- * hc_flush and hc_poll with HC_E_CANCELLED; a mutation that had been sent with HC_E_UNKNOWN.
+ * hc_flush, hc_poll and hc_feed_next with HC_E_CANCELLED; a mutation that had been sent with HC_E_UNKNOWN.
  * on = 0: calls wait again.
  * Reads, hc_submit, and hc_poll with timeout_ms 0 go on as ever.  HC_OK, HC_E_INVAL.  May be called from
  * any thread, and from a signal handler. */

@@ -24,6 +24,10 @@
  *   lease.word      the word seen changed -> what was waited for is there
  *   client.blocks   a block counted -> its pins are looked at (the barrier makes both visible)
  *   pool.accounts   the number of changes seen -> the gauges are not older than it
+ *   feed.head       head seen -> the entries before it are whole (P28)
+ *   feed.tail       a word of a later entry seen -> tail is seen to be past it (P28)
+ *   feed.oldest     tail seen -> head is seen to be past it (P28)
+ *   feed.off        feed_off seen -> the feed's header is whole
  *   gen.pin         the copy's loads come before the generation is looked at again (P12)
  *
  * C11 orders through the compiler's builtins: right on x86-64 and arm64.

@@ -11,6 +11,7 @@
 #include <string.h>
 #include "atomic.h"
 #include "crc.h"
+#include "feed_read.h"
 #include "layout/l_item.h"
 #include "layout/l_pool.h"
 #include "layout/l_table.h"
@@ -392,6 +393,46 @@ static void check_tables(struct fsck *f)
 	}
 }
 
+/* ------------------------------------------------------------ feed */
+
+/* From the oldest entry to the last one: rule I18.  A living engine may overtake us; then what is newer counts. */
+static void check_feed_entries(struct fsck *f, uint64_t off, struct shm_feed_reader *r)
+{
+	uint8_t key[SHM_FEED_KEY_MAX];
+	struct shm_feed_entry e;
+	uint64_t lost, n = 0, last = shm_load_rlx(&r->f->next_sequence);
+	int c = shm_feed_seek(r, FEED_FROM_OLDEST, &lost);
+
+	while (c == 0 || c == FEED_LAPPED) {
+		if (n++ > r->n_words)
+			return; /* a writer that is faster than we are */
+		c = shm_feed_next(r, &e, key, &lost);
+	}
+	if (c < 0)
+		found(f, 18, off, "an entry of the change feed does not follow the one before");
+	else if (r->sequence < last)
+		found(f, 18, off, "the change feed ends with number %llu, its header says %llu",
+			(unsigned long long)r->sequence, (unsigned long long)last);
+}
+
+static void check_feed(struct fsck *f)
+{
+	uint64_t off = shm_load_acq(&header(f)->feed_off); /* acq:feed.off */
+	struct shm_feed_reader r;
+
+	if (off == 0)
+		return;
+	uint64_t w = page_word(f, off), run = (uint64_t)shm_page_run(w) * SHM_PAGE;
+	if (shm_page_kind(w) != SHM_PAGE_TABLE || off % SHM_PAGE || header(f)->feed_bytes > run ||
+		shm_feed_find(f->base, f->bytes, &r) != 0) {
+		found(f, 18, off,
+			"the change feed is not where the header says, or of another size");
+		return;
+	}
+	count_named(f, w, run, 0);
+	check_feed_entries(f, off, &r);
+}
+
 /* ------------------------------------------------------------ accounts */
 
 static uint64_t account(const struct fsck *f, enum shm_pool_counter c)
@@ -460,6 +501,7 @@ uint32_t shm_fsck_pool(const struct shm_control *c, uint32_t pool_idx, const voi
 		if (entry(&f)->region[r].base_off + entry(&f)->region[r].bytes <= bytes)
 			check_pages(&f, &entry(&f)->region[r]);
 	check_tables(&f);
+	check_feed(&f);
 	/* acq:pool.accounts: all of the walk comes before `changes` is looked at again. */
 	atomic_thread_fence(memory_order_acquire);
 	ret->quiet = before % 2 == 0 && before == accounted &&

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include "atomic.h"
 #include "base/check.h"
+#include "feed.h"
 #include "layout/l_word.h"
 #include "step.h"
 
@@ -57,7 +58,7 @@ void shm_journal_intend(struct shm_journal *j, const struct shm_req *req, uint32
 {
 	struct shm_intent *in = &j->intent;
 
-	if (req->session == SHM_REQ_ENGINE)
+	if (req->session == SHM_REQ_ENGINE && in->feed_sequence == 0)
 		return;
 	in->session = req->session;
 	in->pool_idx = pool_idx;
@@ -96,31 +97,72 @@ static void put_result(struct shm_journal *j, const struct shm_req *req, uint64_
 void shm_journal_finish(struct shm_journal *j, const struct shm_req *req, uint64_t lsn,
 	int32_t status, uint64_t value)
 {
-	if (req->session == SHM_REQ_ENGINE)
-		return;
-	put_result(j, req, lsn, status, value);
-	STEP("journal:resulted");
+	if (req->session != SHM_REQ_ENGINE) {
+		put_result(j, req, lsn, status, value);
+		STEP("journal:resulted");
+	}
 	/* rel:intent.state */
 	shm_store_rel(&j->intent.state, SHM_INTENT_NONE);
 	STEP("journal:cleared");
 }
 
-/* The word that decides an intent; NULL: it names none. */
-static const shm_u64 *deciding_word(const struct shm_intent *in, const struct shm_control *ctl,
+/* What an intent is about. */
+struct subject {
+	const shm_u64 *word; /* decides it; NULL: it names none */
+	uint64_t store_id;   /* of a clear, a drop */
+};
+
+/* Did the engine do it by itself?  That is intended for the feed alone. */
+static bool is_own(const struct shm_intent *in)
+{
+	return in->session == SHM_REQ_ENGINE && in->feed_sequence != 0;
+}
+
+static struct subject subject_of(const struct shm_intent *in, const struct shm_control *ctl,
 	uint8_t *const *bases, const uint64_t *bytes, uint32_t n_pools)
 {
+	struct subject none = {0};
+
 	if (in->pool_idx == SHM_INTENT_CONTROL) {
-		const uint64_t first = offsetof(struct shm_control, store) +
-		                       offsetof(struct shm_store_entry, epoch);
-		for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
-			if (in->slot_off == first + i * sizeof(struct shm_store_entry))
-				return &ctl->store[i].epoch;
-		return NULL;
+		for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
+			const struct shm_store_entry *s = &ctl->store[i];
+			if (in->slot_off == (uint64_t)((const char *)&s->epoch - (const char *)ctl))
+				return (struct subject){&s->epoch, shm_load_rlx(&s->id)};
+			if (is_own(in) && in->slot_off == (uint64_t)((const char *)&s->id -
+								     (const char *)ctl))
+				return (struct subject){&s->id, in->old_word};
+		}
+		return none;
 	}
 	if (in->pool_idx >= n_pools || in->slot_off % 8 || bytes[in->pool_idx] < sizeof(shm_u64) ||
 		in->slot_off > bytes[in->pool_idx] - sizeof(shm_u64))
-		return NULL;
-	return (const shm_u64 *)(const void *)(bases[in->pool_idx] + in->slot_off);
+		return none;
+	return (struct subject){
+		.word = (const shm_u64 *)(const void *)(bases[in->pool_idx] + in->slot_off)};
+}
+
+/* It happened: what is left of it is done.  1; -EBADMSG. */
+static int complete(struct shm_journal *j, const struct subject *s, uint8_t *const *bases,
+	const uint64_t *bytes, uint32_t n_pools)
+{
+	const struct shm_intent *in = &j->intent;
+	int verdict = 1;
+
+	if (in->feed_sequence) {
+		uint32_t pool = in->feed_pool;
+		if (pool >= n_pools ||
+			shm_feed_complete(in, s->store_id, bases[pool], bytes[pool]) < 0)
+			verdict = -EBADMSG;
+	}
+	if (is_own(in))
+		return verdict;
+	put_result(j,
+		&(struct shm_req){.session = in->session,
+			.verb = in->verb,
+			.session_id = in->session_id,
+			.request = in->request},
+		in->lsn, in->status, in->value);
+	return verdict;
 }
 
 int shm_journal_decide(struct shm_journal *j, const struct shm_control *ctl, uint8_t *const *bases,
@@ -132,17 +174,11 @@ int shm_journal_decide(struct shm_journal *j, const struct shm_control *ctl, uin
 	if (shm_load_acq(&in->state) != SHM_INTENT_SET)
 		return 0;
 	int verdict = 2;
-	const shm_u64 *slot = deciding_word(in, ctl, bases, bytes, n_pools);
-	if (!slot || in->session >= j->n_sessions) {
+	struct subject s = subject_of(in, ctl, bases, bytes, n_pools);
+	if (!s.word || (in->session >= j->n_sessions && !is_own(in)))
 		verdict = -EBADMSG;
-	} else if (shm_load_rlx(slot) == in->new_word) {
-		struct shm_req req = {.session = in->session,
-			.verb = in->verb,
-			.session_id = in->session_id,
-			.request = in->request};
-		put_result(j, &req, in->lsn, in->status, in->value);
-		verdict = 1;
-	}
+	else if (shm_load_rlx(s.word) == in->new_word)
+		verdict = complete(j, &s, bases, bytes, n_pools);
 	STEP("journal:decided");
 	shm_store_rel(&in->state, SHM_INTENT_NONE); /* rel:intent.state */
 	return verdict;

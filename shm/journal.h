@@ -12,7 +12,7 @@ struct shm_req {
 	uint64_t session_id;
 	uint64_t request; /* 1.. */
 };
-#define SHM_REQ_ENGINE 0xffffffffu
+#define SHM_REQ_ENGINE SHM_INTENT_ENGINE
 
 uint64_t shm_journal_bytes(uint32_t n_sessions); /* without leases */
 uint64_t shm_journal_bytes_all(uint32_t n_sessions);
@@ -26,7 +26,8 @@ const struct shm_result *shm_journal_find(
 /* Begins the results of a session in its slot: forgets those of the slot's last one. */
 void shm_journal_open(struct shm_journal *j, uint32_t session, uint64_t session_id);
 
-/* The three moments around a publish; see layout/l_journal.h. */
+/* The three moments around a publish; see layout/l_journal.h.  What the feed will say has been written before
+ * (shm_feed_foretell): without it nothing is intended for the engine itself. */
 void shm_journal_intend(struct shm_journal *j, const struct shm_req *req, uint32_t pool_idx,
 	uint64_t lsn, uint64_t slot_off, uint64_t old_word, uint64_t new_word, uint64_t value);
 void shm_journal_finish(struct shm_journal *j, const struct shm_req *req, uint64_t lsn,

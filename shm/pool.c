@@ -62,18 +62,53 @@ static void unlink_slot(struct shm_wpool *w, const struct shm_ref *ref, struct s
 	pool_retire(w, off, ret);
 }
 
-/* A live entry of this version goes by request; an expired or void one just goes. */
-static int delete_found(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
-	const struct shm_ref *ref, bool live, struct shm_changed *ret)
+/* The engine removes something by itself.  Intended only where the feed has to say so. */
+static void unlink_own(struct shm_wpool *w, const struct shm_ref *ref, enum shm_feed_what what,
+	enum shm_feed_why why, struct shm_changed *ret)
 {
-	if (!live) {
+	const struct shm_req engine = {.session = SHM_REQ_ENGINE};
+	const struct shm_item *it = shm_pool_item(w, shm_word_off(ref->word));
+	uint64_t lsn = shm_load_rlx(&w->ctl->lsn);
+
+	if (!w->feed.f || !w->feed.journal || what == 0) {
 		unlink_slot(w, ref, ret);
+		if (what)
+			shm_feed_tell(&w->feed, what, why, lsn, it);
+		return;
+	}
+	shm_feed_foretell(&w->feed, w->feed.journal, what, why);
+	shm_journal_intend(
+		w->feed.journal, &engine, w->pool_idx, lsn, ref->slot_off, ref->word, 0, 0);
+	STEP("unlink:intended");
+	unlink_slot(w, ref, ret);
+	shm_feed_tell(&w->feed, what, why, lsn, it);
+	shm_journal_finish(w->feed.journal, &engine, lsn, 0, 0);
+}
+
+/* What goes when a delete meets something that is no entry any more. */
+static enum shm_feed_what gone_by(const struct shm_item *it, const struct shm_key *key)
+{
+	if (it->epoch != key->epoch)
+		return 0; /* void: the feed has said so */
+	return pool_is_absent(it) ? SHM_FEED_DELETE : SHM_FEED_EXPIRE;
+}
+
+/* A live entry of this version goes by request; what is none any more just goes. */
+static int delete_found(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
+	const struct shm_ref *ref, bool live, enum shm_feed_what gone, struct shm_changed *ret)
+{
+	const struct shm_item *it = shm_pool_item(w, shm_word_off(ref->word));
+
+	if (!live) {
+		unlink_own(w, ref, gone, SHM_FEED_NONE, ret);
 		return POOL_MISS;
 	}
 	ret->lsn = pool_next_lsn(w);
+	shm_feed_foretell(&w->feed, j, SHM_FEED_DELETE, SHM_FEED_NONE);
 	shm_journal_intend(j, req, w->pool_idx, ret->lsn, ref->slot_off, ref->word, 0, 0);
 	STEP("delete:intended");
 	unlink_slot(w, ref, ret);
+	shm_feed_tell(&w->feed, SHM_FEED_DELETE, SHM_FEED_NONE, ret->lsn, it);
 	shm_journal_finish(j, req, ret->lsn, 0, 0);
 	return 0;
 }
@@ -96,7 +131,7 @@ int shm_pool_delete_if(struct shm_wpool *w, struct shm_journal *j, const struct 
 			ret->lsn = it->version;
 			e = POOL_CONFLICT;
 		} else {
-			e = delete_found(w, j, req, &ref, live, ret);
+			e = delete_found(w, j, req, &ref, live, gone_by(it, key), ret);
 		}
 	}
 	shm_pool_change(w);
@@ -124,7 +159,8 @@ uint64_t shm_pool_version(struct shm_wpool *w, const struct shm_key *key, uint64
 	return shm_pool_item(w, off)->version;
 }
 
-int shm_pool_unlink(struct shm_wpool *w, uint64_t off, struct shm_changed *ret)
+int shm_pool_unlink_as(struct shm_wpool *w, uint64_t off, enum shm_feed_what what,
+	enum shm_feed_why why, struct shm_changed *ret)
 {
 	struct shm_ref ref;
 	int e = POOL_MISS;
@@ -134,7 +170,7 @@ int shm_pool_unlink(struct shm_wpool *w, uint64_t off, struct shm_changed *ret)
 		return POOL_MISS;
 	shm_pool_change(w);
 	if (shm_index_seek_off(w, shm_pool_item(w, off)->hash, off, &ref) == 0) {
-		unlink_slot(w, &ref, ret);
+		unlink_own(w, &ref, what, why, ret);
 		e = 0;
 	}
 	shm_pool_change(w);
@@ -197,13 +233,15 @@ void shm_pool_account(struct shm_wpool *w)
 	gauge(w, SHM_PC_hole_bytes, s.hole_bytes);
 	gauge(w, SHM_PC_live_bytes, w->live_bytes);
 	gauge(w, SHM_PC_overhead_bytes,
-		s.meta_bytes + s.tail_bytes + w->waste_bytes + w->index_bytes);
+		s.meta_bytes + s.tail_bytes + w->waste_bytes + w->index_bytes + w->feed_bytes);
 	gauge(w, SHM_PC_free_bytes, s.free_page_bytes + s.free_place_bytes);
 	gauge(w, SHM_PC_limbo_bytes, w->limbo.bytes);
 	gauge(w, SHM_PC_unusable_bytes, w->unusable_bytes);
 	gauge(w, SHM_PC_entries, w->n_entries);
 	gauge(w, SHM_PC_index_bytes, w->index_bytes);
 	gauge(w, SHM_PC_limbo_entries, w->limbo.n);
+	gauge(w, SHM_PC_feed_bytes, w->feed_bytes);
+	gauge(w, SHM_PC_feed_entries, w->feed.f ? w->feed.next_sequence - 1 : 0);
 	/* rel:pool.accounts: the gauges belong to this number of changes. */
 	shm_store_rel(&w->entry->counter[SHM_PC_accounted],
 		shm_load_rlx(&w->entry->counter[SHM_PC_changes]));

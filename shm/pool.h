@@ -17,6 +17,7 @@
 #define HC_SHM_POOL_H
 
 #include "alloc.h"
+#include "feed.h"
 #include "journal.h"
 #include "key.h"
 #include "scan.h"
@@ -59,6 +60,8 @@ struct shm_wpool {
 	uint64_t waste_bytes;        /* their places, less that: headers and rounding */
 	uint64_t index_bytes;        /* the runs of cur and next */
 	uint64_t unusable_bytes;     /* given up by adoption */
+	struct shm_wfeed feed;       /* the change feed; its run counts in feed_bytes */
+	uint64_t feed_bytes;
 	struct shm_limbo limbo;
 	bool unverified; /* adopted, and not all checksums have been looked at: the caller ends that */
 	bool scrub;      /* what is given back is overwritten first (SHM_POOL_SCRUB) */
@@ -76,10 +79,11 @@ typedef const struct shm_pinset *shm_pool_scan(void *arg);
  * the last slot was cleared, what no slot names and a pin holds becomes limbo, the
  * rest free (rule P15).  scan is called twice: at the beginning, where an incomplete
  * set means that nothing may be reused, and -EBUSY is returned with nothing done (the
- * caller waits for those sessions to end); and for that last step.
+ * caller waits for those sessions to end); and for that last step.  j: where changes without a request are
+ * intended (NULL: nowhere, nobody else looks at this memory), for the change feed, which the pool gets if its directory entry says so and there is room.
  * 0, -ENOMEM, -EINVAL (regions), -EBADMSG (header or table damaged beyond use), -EBUSY. */
-int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, uint32_t pool_idx,
-	shm_pool_scan *scan, shm_pool_each *each, void *arg);
+int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, struct shm_journal *j,
+	uint32_t pool_idx, shm_pool_scan *scan, shm_pool_each *each, void *arg);
 void shm_pool_close(struct shm_wpool *w);
 
 /* A further region: the next one of entry->region[], mapped behind the others.  All of it is free
@@ -165,7 +169,8 @@ int shm_pool_incr(struct shm_wpool *w, struct shm_journal *j, const struct shm_r
 	const struct shm_incr *in, struct shm_changed *ret, int64_t *ret_number);
 
 /* Gives an entry another expiry (engine's CLOCK_MONOTONIC, 0: never, POOL_EXPIRY_KEEP): one store, no new item, the
- * same version.  0 (ret->lsn: its version, ret->off) or POOL_MISS.  STEP touch:stored. */
+ * same version.  0 (ret->lsn: its version, ret->off) or POOL_MISS.  STEPs touch:*.
+ * Of one that keeps its time, a use, the feed says nothing. */
 #define POOL_EXPIRY_KEEP UINT64_MAX /* it keeps the time that it has */
 int shm_pool_touch(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
 	const struct shm_key *key, uint64_t now_ns, uint64_t expiry_ns, struct shm_changed *ret);
@@ -200,8 +205,14 @@ uint64_t shm_pool_version(struct shm_wpool *w, const struct shm_key *key, uint64
 /* Where the entry of that key is, expired or void too; 0: there is none. */
 uint64_t shm_pool_find(struct shm_wpool *w, const struct shm_key *key);
 
-/* Removes the live entry at off.  0 and *ret, or POOL_MISS: no slot names it. */
-int shm_pool_unlink(struct shm_wpool *w, uint64_t off, struct shm_changed *ret);
+/* Removes the live entry at off.  0 and *ret, or POOL_MISS: no slot names it.  What the feed says of it: what
+ * (EVICT, EXPIRE; 0: nothing, it was void) and why.  STEP unlink:intended. */
+int shm_pool_unlink_as(struct shm_wpool *w, uint64_t off, enum shm_feed_what what,
+	enum shm_feed_why why, struct shm_changed *ret);
+static inline int shm_pool_unlink(struct shm_wpool *w, uint64_t off, struct shm_changed *ret)
+{
+	return shm_pool_unlink_as(w, off, SHM_FEED_EVICT, SHM_FEED_FULL, ret);
+}
 
 /* Gives the live entry at off another place of the same size; its note goes along.
  * 0 and *ret_off; POOL_FULL; POOL_MISS: no slot names it. */

@@ -11,6 +11,8 @@
  *   5  what no slot names and a pin holds goes to limbo, the rest is free (rule P15)
  *   6  of a scrubbed pool all that is free is overwritten
  *
+ * The change feed's run is claimed before step 5, and made anew if it is not there or of no use.
+ *
  * The pins of step 5 are scanned after the last slot was cleared in 2 and 4, like
  * those of any other retirement: a reader may have pinned what was just dropped.
  */
@@ -19,6 +21,8 @@
 #include <string.h>
 #include "pool_i.h"
 #include "step.h"
+
+enum { FEED_GEN_SHIFT = 40 }; /* entries that one engine may write */
 
 struct adopt {
 	struct shm_wpool *w;
@@ -144,6 +148,54 @@ static int take_all(struct shm_wpool *w, struct adopt *a)
 	return r;
 }
 
+/* ------------------------------------------------------------ feed */
+
+/* Numbers of a feed that is made anew begin above those of all that there were: who goes on at an old number finds that
+ * it is gone. */
+static uint64_t feed_first(const struct shm_wpool *w)
+{
+	uint64_t gen = shm_load_rlx(&w->ctl->engine_gen);
+
+	return gen > 1 ? (gen << FEED_GEN_SHIFT) + 1 : 1;
+}
+
+/* A feed as the directory wants it, if there is none: POOL_FULL: no room for it now. */
+static int feed_make(struct shm_wpool *w)
+{
+	uint64_t bytes = (w->entry->feed_bytes + SHM_PAGE - 1) / SHM_PAGE * SHM_PAGE, off;
+
+	if (bytes < SHM_FEED_BYTES_MIN || w->feed.f)
+		return 0;
+	if (shm_alloc_take_table(w->alloc, bytes, &off) != 0)
+		return POOL_FULL;
+	STEP("feed:taken");
+	shm_feed_format((struct shm_feed *)(void *)(w->base + off), bytes, feed_first(w));
+	w->hdr->feed_bytes = bytes;
+	STEP("feed:formatted");
+	shm_store_rel(&w->hdr->feed_off, off); /* rel:feed.off */
+	w->feed_bytes = bytes;
+	return shm_feed_attach(&w->feed, w->base, w->bytes, w->hdr);
+}
+
+/* The feed that the predecessor kept.  What is damaged is no feed; readers that follow it find out. */
+static void feed_adopt(struct shm_wpool *w)
+{
+	uint64_t off = shm_load_rlx(&w->hdr->feed_off), bytes = w->hdr->feed_bytes;
+
+	if (off == 0)
+		return;
+	if (bytes < SHM_FEED_BYTES_MIN || shm_alloc_claim(w->alloc, off, bytes) != 0) {
+		shm_store_rel(&w->hdr->feed_off, 0); /* rel:feed.off */
+		return;
+	}
+	w->feed_bytes = shm_alloc_place_bytes(w->alloc, off);
+	if (shm_feed_attach(&w->feed, w->base, w->bytes, w->hdr) == 0)
+		return;
+	shm_feed_format((struct shm_feed *)(void *)(w->base + off), bytes, feed_first(w));
+	(void)shm_feed_attach(&w->feed, w->base, w->bytes, w->hdr);
+	w->feed.was_damaged = true;
+}
+
 /* ------------------------------------------------------------ adopt */
 
 static uint32_t table_rank(const struct shm_wpool *w, const struct shm_limbo_entry *e)
@@ -260,12 +312,15 @@ static int adopt(struct shm_wpool *w, struct adopt *a)
 	if (r < 0)
 		return r;
 	STEP("adopt:claimed");
+	feed_adopt(w);
 	/* 15: pins are scanned before the last slot was cleared */
 	r = claim_pinned(w, MUTANT(15) ? early : a->scan(a->arg));
 	if (r < 0)
 		return r;
 	/* Pages that had to be given up (their descriptors contradicted each other) are free now. */
 	(void)shm_alloc_adopt_end(w->alloc);
+	shm_feed_skip(&w->feed, a->dropped);
+	(void)feed_make(w);          /* there may be no room: the pool serves without */
 	if (w->scrub && !MUTANT(87)) /* 87: what the last engine unlinked stays readable */
 		shm_alloc_walk_free(w->alloc, scrub_free, a);
 	shm_count(&w->ctl->counter[SHM_DC_adopt_dropped], a->dropped);
@@ -293,14 +348,16 @@ static int format(struct shm_wpool *w, struct adopt *a)
 		shm_alloc_walk_free(w->alloc, scrub_free, a);
 	if (shm_index_create(w, INDEX_LOG2_MIN, &w->cur) != 0)
 		return -EINVAL;
+	if (feed_make(w) != 0)
+		return -EINVAL;
 	STEP("format:table");
 	shm_store_rel(&p->table, w->cur.word); /* rel:pool.table: the pool is formatted */
 	STEP("format:done");
 	return 0;
 }
 
-int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, uint32_t pool_idx,
-	shm_pool_scan *scan, shm_pool_each *each, void *arg)
+int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, struct shm_journal *j,
+	uint32_t pool_idx, shm_pool_scan *scan, shm_pool_each *each, void *arg)
 {
 	struct adopt a = {.w = w, .scan = scan, .each = each, .arg = arg};
 
@@ -320,6 +377,8 @@ int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, uint
 		shm_pool_change(w);
 	/* acq:pool.table */
 	int r = shm_load_acq(&w->hdr->table) == 0 ? format(w, &a) : adopt(w, &a);
+	w->feed.journal = j;
+	w->feed.pool_idx = pool_idx;
 	if (r < 0)
 		shm_pool_close(w);
 	else

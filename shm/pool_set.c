@@ -35,6 +35,7 @@ struct publish {
 	bool absent; /* ... is one that says that there is none */
 	uint64_t created_ns;
 	uint64_t answer; /* value of the result */
+	enum shm_feed_what what;
 };
 
 /* Writes the whole item at off.  Nobody sees it yet. */
@@ -87,6 +88,7 @@ static int publish(struct publish *p, struct shm_changed *ret)
 	if (!MUTANT(13)) /* 13: the slot names an item that is not yet written */
 		fill(p, off, ret->lsn);
 	STEP("set:filled");
+	shm_feed_foretell(&w->feed, p->j, p->what, SHM_FEED_NONE);
 	shm_journal_intend(
 		p->j, p->req, w->pool_idx, ret->lsn, p->ref.slot_off, p->ref.word, word, p->answer);
 	STEP("set:intended");
@@ -97,6 +99,7 @@ static int publish(struct publish *p, struct shm_changed *ret)
 	pool_count_in(w, off, ret->place_bytes);
 	if (p->ref.word)
 		pool_retire(w, shm_word_off(p->ref.word), ret);
+	shm_feed_tell(&w->feed, p->what, SHM_FEED_NONE, ret->lsn, shm_pool_item(w, off));
 	shm_journal_finish(p->j, p->req, ret->lsn, 0, p->answer);
 	return 0;
 }
@@ -229,6 +232,7 @@ int shm_pool_set(struct shm_wpool *w, struct shm_journal *j, const struct shm_re
 		.j = j,
 		.req = req,
 		.set = *set,
+		.what = SHM_FEED_SET,
 		.value = {.head = set->value, .head_bytes = set->value_bytes}};
 
 	shm_pool_change(w);
@@ -292,7 +296,7 @@ static int incr_in_change(
 int shm_pool_incr(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
 	const struct shm_incr *in, struct shm_changed *ret, int64_t *ret_number)
 {
-	struct publish p = {.w = w, .j = j, .req = req, .set = in->set};
+	struct publish p = {.w = w, .j = j, .req = req, .set = in->set, .what = SHM_FEED_INCR};
 
 	shm_pool_change(w);
 	int e = incr_in_change(&p, in, ret, ret_number);
@@ -301,6 +305,24 @@ int shm_pool_incr(struct shm_wpool *w, struct shm_journal *j, const struct shm_r
 }
 
 /* ------------------------------------------------------------ touch */
+
+/* Done again after a death it does the same: only the feed needs an intent. */
+static void touch(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
+	struct shm_item *it, uint64_t expiry_ns)
+{
+	uint64_t lsn = shm_load_rlx(&w->ctl->lsn);
+
+	if (w->feed.f) {
+		shm_feed_foretell(&w->feed, j, SHM_FEED_TOUCH, SHM_FEED_NONE);
+		shm_journal_intend(j, req, w->pool_idx, lsn,
+			(uint64_t)((const uint8_t *)&it->expiry_ns - w->base),
+			shm_load_rlx(&it->expiry_ns), expiry_ns, 0);
+		STEP("touch:intended");
+	}
+	/* One of the two words of an item that may change (rule P1). */
+	shm_store_rlx(&it->expiry_ns, expiry_ns);
+	shm_feed_tell(&w->feed, SHM_FEED_TOUCH, SHM_FEED_NONE, lsn, it);
+}
 
 int shm_pool_touch(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
 	const struct shm_key *key, uint64_t now_ns, uint64_t expiry_ns, struct shm_changed *ret)
@@ -313,13 +335,11 @@ int shm_pool_touch(struct shm_wpool *w, struct shm_journal *j, const struct shm_
 	if (shm_index_seek(w, key, &ref) == 0) {
 		struct shm_item *it = shm_pool_item(w, shm_word_off(ref.word));
 		if (pool_is_live(it, key->epoch, now_ns) && !pool_is_absent(it)) {
-			/* One of the two words of an item that may change (rule P1).  Done again
-			 * after a death it does the same: no intent. */
-			if (expiry_ns != POOL_EXPIRY_KEEP)
-				shm_store_rlx(&it->expiry_ns, expiry_ns);
-			STEP("touch:stored");
 			ret->lsn = it->version;
 			ret->off = shm_word_off(ref.word);
+			if (expiry_ns != POOL_EXPIRY_KEEP)
+				touch(w, j, req, it, expiry_ns);
+			STEP("touch:stored");
 			shm_journal_finish(j, req, ret->lsn, 0, 0);
 			e = 0;
 		}

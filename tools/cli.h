@@ -5,6 +5,7 @@
  *   cli_change.c      set and its conditions, append, numbers, touch, delete, clear
  *   cli_mset.c        mset: pairs from arguments or standard input
  *   cli_look.c        exists, meta, scan: the same, without a byte of a value
+ *   cli_monitor.c     monitor: the change feed
  *   cli_stat.c        stat       \    (--latency: cli_latency.c; -w: cli_watch.c)
  *   cli_clients.c     clients     > through the admin socket and shared memory alone
  *   cli_fsck.c        fsck       /
@@ -63,6 +64,8 @@ struct cli {
 	uint64_t count;     /* of stat -w; 0: until it is interrupted */
 	bool repair, pause; /* fsck */
 	const char *save;   /* fsck: the image's file; NULL: none */
+	const char *prefix; /* monitor */
+	uint64_t from;      /* monitor: 0: from now on */
 	int n_args;         /* behind the verb */
 	char **arg;
 };
@@ -91,6 +94,7 @@ int cli_ping(const struct cli *c);
 int cli_exists(const struct cli *c);
 int cli_meta(const struct cli *c);
 int cli_scan(const struct cli *c);
+int cli_monitor(const struct cli *c);
 int cli_stat(const struct cli *c);
 int cli_clients(const struct cli *c);
 int cli_client(const struct cli *c);
@@ -125,9 +129,10 @@ int cli_fail(const struct cli *c, enum cli_status status, const char *format, ..
 /* The same for a result of the library: which exit status it is follows from r. */
 int cli_hc_fail(const struct cli *c, const char *what, int r);
 
-/* Opens a session and its store.  0, or an exit status, and why has been said. */
+/* Opens a session; and its store.  0, or an exit status, and why has been said. */
 struct hc;
 struct hc_store;
+int cli_session_open(const struct cli *c, struct hc **ret);
 int cli_store_open(const struct cli *c, struct hc **ret, struct hc_store **ret_store);
 /* The key, the verb's first argument.  0, or an exit status. */
 int cli_key_arg(const struct cli *c, const char **ret, size_t *ret_bytes);

@@ -41,8 +41,7 @@ int cli_hc_fail(const struct cli *c, const char *what, int r)
 	return cli_fail(c, status_of(r), "%s: %s (%s)", what, hc_strerror(r), hc_error_name(r));
 }
 
-/* Opens a session.  0, or an exit status. */
-static int session_open(const struct cli *c, struct hc **ret)
+int cli_session_open(const struct cli *c, struct hc **ret)
 {
 	struct hc_open_opts o = HC_OPTS(hc_open_opts);
 
@@ -57,7 +56,7 @@ static int session_open(const struct cli *c, struct hc **ret)
 
 int cli_store_open(const struct cli *c, struct hc **ret, struct hc_store **ret_store)
 {
-	int status = session_open(c, ret);
+	int status = cli_session_open(c, ret);
 
 	if (status)
 		return status;
@@ -205,7 +204,7 @@ int cli_ping(const struct cli *c)
 	_cleanup_(hc_closep) struct hc *hc = NULL;
 	struct hc_info info = HC_OPTS(hc_info);
 	char text[CLI_TEXT_BYTES];
-	int status = session_open(c, &hc);
+	int status = cli_session_open(c, &hc);
 
 	if (status)
 		return status;

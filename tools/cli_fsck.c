@@ -241,7 +241,7 @@ static int pool_repair(struct image *im, uint32_t i)
 
 	if (r == 0)
 		r = shm_pool_open(
-			&w, im->map + im->head->pool[i].off, im->ctl, i, no_pins, NULL, NULL);
+			&w, im->map + im->head->pool[i].off, im->ctl, NULL, i, no_pins, NULL, NULL);
 	if (r < 0)
 		return r;
 	do {

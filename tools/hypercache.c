@@ -51,6 +51,8 @@ static int cli_help(const struct cli *c);
 	X(REPAIR, "repair", NULL, "fsck: what is damaged goes") \
 	X(PAUSE, "pause", NULL, "fsck: writes wait meanwhile, 5 s at most") \
 	X(SAVE, "save", "FILE", "fsck: write an image of the memory, to be looked at later") \
+	X(PREFIX, "prefix", "TEXT", "of the keys wanted") \
+	X(FROM, "from", "N", "the number of the first event wanted, or oldest; else from now on") \
 	X(WORDS, "words", NULL, "the bare names of verbs, or of a verb's options: for a shell")
 
 enum {
@@ -136,6 +138,19 @@ static const struct cli_verb verbs[] = {
 		"--limit gives a page, which ends a little above its number, and says (JSON: in\n"
 		"\"cursor\") where --cursor goes on: later, from any process, 0 being the end.\n",
 		0, 1, OF_DATA | BIT(LIMIT) | BIT(CURSOR), cli_scan},
+	{"monitor", "[STORE]", "show changes as they happen",
+		"One line for each write, removal, eviction (and why), expiry, clear and drop of "
+		"a\n"
+		"store, in order; all stores of the first pool that this user may read, or STORE.\n"
+		"Read from the pool's change feed in shared memory, which the configuration has "
+		"to\n"
+		"provide for (`feed` of the pool): nobody is slowed down by it.  Goes on until it "
+		"is\n"
+		"interrupted, its output is closed, the daemon ends, or --limit events were "
+		"shown.\n"
+		"Whoever reads too slowly is told how many events he missed.  --from goes back to\n"
+		"an event by its number (--json: \"sequence\").  --json prints an object a line.\n",
+		0, 1, BIT(STORE) | BIT(PREFIX) | BIT(FROM) | BIT(LIMIT) | BIT(BASE64), cli_monitor},
 	{"ping", "", "ask the engine for a sign of life", "Prints how long the round trip took.\n",
 		0, 0, 0, cli_ping},
 	{"stat", "", "show the daemon, its pools and stores",
@@ -514,6 +529,13 @@ static int value_take(struct cli *c, int opt, const char *text)
 		return cli_u64(text, &c->count) && c->count > 0;
 	case OPT_CURSOR:
 		return cli_u64(text, &c->cursor);
+	case OPT_PREFIX:
+		c->prefix = text;
+		return 1;
+	case OPT_FROM:
+		c->from = HC_FEED_OLDEST;
+		return strcmp(text, "oldest") == 0 ||
+		       (cli_u64(text, &c->from) && c->from > 0 && c->from < HC_FEED_OLDEST);
 	case OPT_SIMULATE:
 		c->simulate = text;
 		return 1;

@@ -94,7 +94,8 @@ struct shm_pool_entry {
 	uint32_t flags;                     /* [W: sup before id; R: all] enum shm_pool_flags */
 	shm_u64 wanted_bytes;               /* [W: sup; R: all] the size that it is to have: the engine goes there in steps */
 	shm_u32 pressure_ppm[SHM_PRESSURES]; /* [W: sup, eng; R: all] by enum shm_pressure: millionths of the pool in use */
-	uint64_t pad1[5];                   /* [W: none] */
+	uint64_t feed_bytes;                /* [W: sup before id; R: eng] of the change feed that it is to keep; 0: none */
+	uint64_t pad1[4];                   /* [W: none] */
 	struct shm_region region[SHM_REGIONS_MAX]; /* [W: sup; R: all] see shm_region */
 	shm_u64 counter[SHM_COUNTERS_MAX];  /* [W: eng; R: all] enum shm_pool_counter */
 	char backing_why[384];              /* [W: sup before id; R: all] in words: what backs it, why, how to get better */
@@ -108,6 +109,7 @@ SHM_AT(shm_pool_entry, n_regions, 56);
 SHM_AT(shm_pool_entry, flags, 60);
 SHM_AT(shm_pool_entry, wanted_bytes, 64);
 SHM_AT(shm_pool_entry, pressure_ppm, 72);
+SHM_AT(shm_pool_entry, feed_bytes, 88);
 SHM_AT(shm_pool_entry, region, 128);
 SHM_AT(shm_pool_entry, counter, 640);
 SHM_AT(shm_pool_entry, backing_why, 1152);

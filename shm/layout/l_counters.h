@@ -76,7 +76,9 @@
 	X(moved_entries, "entries", C, "entries moved to other places to make room") \
 	X(hole_bytes, "bytes", G, "of the regions: given back to the system, not in limit_bytes") \
 	X(squeezes, "times", C, "steps smaller because the system was short of memory") \
-	X(emptied, "times", C, "started empty because engines crashed at it again and again")
+	X(emptied, "times", C, "started empty because engines crashed at it again and again") \
+	X(feed_bytes, "bytes", G, "of overhead: the change feed") \
+	X(feed_entries, "entries", C, "entries of the change feed, ever")
 
 /* [W: eng, relaxed; R: all] in shm_store_entry.counter[].  Hits and misses are
  * counted by the readers themselves (l_client.h); those of dead sessions are

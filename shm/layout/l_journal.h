@@ -10,6 +10,7 @@
  *
  *   intent.state = SET      STEP set:intended     slot, old word, new word, session, request
  *   slot = new word         STEP set:published
+ *   entry of the feed       STEP feed:published      if the pool keeps one (l_feed.h)
  *   result                  STEP journal:resulted request number last
  *   intent.state = NONE     STEP journal:cleared
  *
@@ -17,7 +18,13 @@
  * mutation happened, and the result is completed; it does not: it did not
  * happen, and the client's retry will do it.
  *
- * A clear's slot is the epoch of its store, in the control segment: pool_idx is SHM_INTENT_CONTROL.
+ * The feed's entry has been written if the feed's next number is higher than feed_sequence; else the
+ * new engine writes it, with what the items of the two words still say.  In such a pool the engine intends what it
+ * removes by itself, too (session = SHM_INTENT_ENGINE: there is no result), and a touch, whose slot is the item's
+ * expiry.
+ *
+ * A clear's slot is the epoch of its store, in the control segment: pool_idx is SHM_INTENT_CONTROL.  That of a
+ * drop, which is intended for the feed alone, is the store's id.
  *
  * The slot's word decides because slots are never moved between intent and
  * publish, and an item's place is not reused before the intent is cleared.
@@ -34,7 +41,7 @@
  * session.  The token is stored last (release) when it begins, cleared first when it is over.
  *
  * Invariants:
- *   I15  intent.state is NONE or SET; when SET its slot lies in a TABLE run, or is a store's epoch
+ *   I15  intent.state is NONE or SET; when SET its slot lies in a TABLE run, or is a store's epoch or id, or an item's expiry
  */
 #ifndef HC_LAYOUT_JOURNAL_H
 #define HC_LAYOUT_JOURNAL_H
@@ -45,6 +52,7 @@
 #define SHM_LEASES 4096
 
 #define SHM_INTENT_CONTROL 0xffffffffu /* no pool: slot_off is of the control segment */
+#define SHM_INTENT_ENGINE 0xffffffffu  /* no session: the engine does it by itself */
 
 enum shm_intent_state {
 	SHM_INTENT_NONE = 0,
@@ -64,7 +72,12 @@ struct shm_intent {
 	uint32_t verb;      /* [W: eng; R: eng] enum hc_verb */
 	int32_t status;     /* [W: eng; R: eng] result status if it happens */
 	uint64_t value;     /* [W: eng; R: eng] result value if it happens */
-	uint64_t pad0[6];   /* [W: none] */
+	uint64_t feed_sequence; /* [W: eng; R: eng] the feed's entry of it gets this number; 0: it gets none */
+	uint64_t feed_time_ns;  /* [W: eng; R: eng] and this time */
+	uint32_t feed_pool;     /* [W: eng; R: eng] in the feed of this pool */
+	uint16_t feed_what;     /* [W: eng; R: eng] enum shm_feed_what */
+	uint16_t feed_why;      /* [W: eng; R: eng] enum shm_feed_why */
+	uint64_t pad0[3];       /* [W: none] */
 };
 SHM_SIZE(shm_intent, 128);
 SHM_AT(shm_intent, state, 0);
@@ -79,6 +92,11 @@ SHM_AT(shm_intent, new_word, 56);
 SHM_AT(shm_intent, verb, 64);
 SHM_AT(shm_intent, status, 68);
 SHM_AT(shm_intent, value, 72);
+SHM_AT(shm_intent, feed_sequence, 80);
+SHM_AT(shm_intent, feed_time_ns, 88);
+SHM_AT(shm_intent, feed_pool, 96);
+SHM_AT(shm_intent, feed_what, 100);
+SHM_AT(shm_intent, feed_why, 102);
 
 struct shm_result {
 	shm_u64 request; /* [W: eng, last; R: eng] request number that this answers; 0: none */

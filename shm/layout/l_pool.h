@@ -14,7 +14,8 @@
  *   META   header, page tables            never changes
  *   SLAB   places of one size class       items at base + i * class.item_bytes
  *   LARGE  one item                       at the run's first byte
- *   TABLE  an index table (l_table.h)     at the run's first byte
+ *   TABLE  an index table (l_table.h),    at the run's first byte
+ *          or the change feed (l_feed.h)
  *   HOLE   memory that the system has back (rule P30): no reader is sent there, and whoever
  *          reads it nevertheless meets zeroes, or is killed where pages are huge
  *
@@ -87,8 +88,8 @@ struct shm_pool {
 	uint64_t formatted;   /* [W: eng at format; R: all] bytes of region 0 then */
 	uint32_t n_classes;   /* [W: eng at format; R: all] used in cls[] */
 	uint32_t pad1;        /* [W: none] */
-	uint64_t feed_off;    /* [W: eng; R: all] bytes; the pool's change feed (l_feed.h); 0: it has none */
-	uint64_t feed_bytes;  /* [W: eng; R: all] size of the feed */
+	shm_u64 feed_off;     /* [W: eng, last; R: all] bytes; the pool's change feed (l_feed.h); 0: it has none */
+	uint64_t feed_bytes;  /* [W: eng before feed_off; R: all] size of the feed, with its header */
 	uint64_t pad2[11];    /* [W: none] */
 
 	struct shm_class cls[SHM_CLASSES_MAX]; /* [W: eng at format; R: all] ascending item_bytes */

@@ -15,9 +15,12 @@
 
 enum { LIMIT_MS = 20000, N = 700, KEPT = 20 };
 
-static const char before[] = "restart_limit: 1000\nstores: { a: { ttl: 100s }, b: {} }";
-static const char after[] =
-	"restart_limit: 1000\nstores: { y: { ttl: 3s }, a: { ttl: 200s, policy: session }, x: {} }";
+#define POOL \
+	"restart_limit: 1000\npools: { main: { size: 16MiB, huge_pages: \"off\", feed: 256KiB } " \
+	"}\n"
+static const char before[] = POOL "stores: { a: { ttl: 100s }, b: {} }";
+static const char after[] = POOL
+	"stores: { y: { ttl: 3s }, a: { ttl: 200s, policy: session }, x: {} }";
 
 static char *out, *err;
 
@@ -116,6 +119,23 @@ static void wait_purged(const struct t_daemon *d)
 	} while (!strstr(out, left));
 }
 
+/* The feed has said once that a store was dropped. */
+static void is_said_once(struct hc *hc)
+{
+	struct hc_feed_opts o = HC_OPTS(hc_feed_opts);
+	struct hc_event ev = HC_OPTS(hc_event);
+	struct hc_feed *f;
+	int n = 0, r;
+
+	o.from = HC_FEED_OLDEST;
+	CHECK_EQ(hc_subscribe(hc, &o, &f), HC_OK);
+	while ((r = hc_feed_next(f, 0, &ev)) == HC_OK)
+		n += ev.what == HC_EVENT_DROP;
+	CHECK_EQ(r, HC_MISS);
+	CHECK_EQ(n, 1);
+	hc_feed_close(f);
+}
+
 /* The change, and whoever dies in it, what there is then.  order: as HC_STEP. */
 static void change(const char *order, const char *mark)
 {
@@ -142,6 +162,7 @@ static void change(const char *order, const char *mark)
 	wait_purged(d);
 	CHECK_EQ(cli(d, "fsck", NULL, NULL), 0);
 	CHECK(all_kept(a));
+	is_said_once(hc);
 	if (mark)
 		CHECK_EQ(access(t_path("once"), F_OK), -1); /* somebody died */
 	hc_close(hc);
@@ -160,7 +181,10 @@ TEST_LIMIT(a_change_is_whole_wherever_the_engine_dies, 200)
 	for (int i = 0; i < steps.n; i++) {
 		const char *mark = steps.name[i];
 		if (strncmp(mark, "config:", 7) != 0 && strncmp(mark, "store:", 6) != 0)
-			continue;
+			if (strncmp(mark, "config:", 7) != 0 &&
+				strcmp(mark, "store:forgotten") != 0 &&
+				strcmp(mark, "drop:intended") != 0)
+				continue;
 		int fd = open(t_path("once"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 		CHECK(fd >= 0 && close(fd) == 0);
 		(void)snprintf(order, sizeof order, "kill:%s:1:%s", mark, t_path("once"));

@@ -79,7 +79,8 @@ static void engine_start(void)
 	ep->limbo_cap_bytes = 64; /* less than most entries: pins are revoked */
 	ep->e = &e;
 	CHECK_EQ(eng_store_open(&e), 0);
-	CHECK_EQ(shm_pool_open(&ep->w, p.base, p.ctl, T_POOL_IDX, scan_now, eng_store_adopted, ep),
+	CHECK_EQ(shm_pool_open(&ep->w, p.base, p.ctl, p.journal, T_POOL_IDX, scan_now,
+			 eng_store_adopted, ep),
 		0);
 	for (uint32_t i = 0; i < KEYS; i++)
 		set_key(i);

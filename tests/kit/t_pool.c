@@ -86,6 +86,7 @@ static void fill_directory(struct t_pool *p, uint32_t n_regions)
 	(void)snprintf(e->name, sizeof e->name, "test");
 	shm_store_rlx(&e->max_value_bytes, p->opts.pool_bytes / 4);
 	e->flags = p->opts.scrub ? SHM_POOL_SCRUB : 0;
+	e->feed_bytes = p->opts.feed_bytes;
 	shm_store_rlx(&e->id, POOL_ID);
 	(void)snprintf(s->name, sizeof s->name, "test");
 	s->pool_idx = T_POOL_IDX;
@@ -270,7 +271,8 @@ int t_pool_start(struct t_pool *p)
 	bases[T_POOL_IDX] = p->base;
 	bytes[T_POOL_IDX] = p->bytes;
 	p->decided = shm_journal_decide(p->journal, p->ctl, bases, bytes, T_POOL_IDX + 1);
-	int r = shm_pool_open(&p->w, p->base, p->ctl, T_POOL_IDX, scan_now, found_one, p);
+	int r = shm_pool_open(
+		&p->w, p->base, p->ctl, p->journal, T_POOL_IDX, scan_now, found_one, p);
 	if (r < 0) {
 		shm_pinset_fini(&p->pins);
 		return r;
@@ -496,9 +498,9 @@ void t_pool_check(struct t_pool *p)
 	for (uint32_t i = 0; i < l->n; i++)
 		limbo += shm_alloc_place_bytes(p->w.alloc, l->entry[i].off);
 	CHECK_EQ(l->bytes, limbo);
-	CHECK_EQ(s.taken_bytes,
-		p->w.live_bytes + p->w.waste_bytes + p->w.index_bytes + p->w.limbo.bytes);
-	uint64_t tables = p->w.next.t ? 2 : 1;
+	CHECK_EQ(s.taken_bytes, p->w.live_bytes + p->w.waste_bytes + p->w.index_bytes +
+					p->w.feed_bytes + p->w.limbo.bytes);
+	uint64_t tables = (p->w.next.t ? 2 : 1) + (p->w.feed.f ? 1 : 0);
 	CHECK_EQ(s.n_taken, p->w.n_entries + p->w.limbo.n + tables);
 	CHECK(!(shm_load_rlx(&e->counter[SHM_PC_changes]) & 1));
 }

@@ -42,6 +42,7 @@ struct t_pool_opts {
 	uint32_t n_keys;     /* t_pool_set takes keys below it; 0: 65536 */
 	bool full_fence;     /* readers and engine use no membarrier */
 	bool scrub;          /* SHM_POOL_SCRUB */
+	uint64_t feed_bytes; /* of a change feed; 0: none */
 };
 
 struct t_pool {

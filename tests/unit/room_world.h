@@ -67,7 +67,7 @@ static inline void room_begin(struct room *w)
 	struct eng *e = w->e;
 
 	CHECK_EQ(eng_store_open(e), 0);
-	CHECK_EQ(shm_pool_open(&w->p->w, w->p->base, e->ctl, ROOM_POOL, room_scan_pins,
+	CHECK_EQ(shm_pool_open(&w->p->w, w->p->base, e->ctl, e->journal, ROOM_POOL, room_scan_pins,
 			 eng_store_adopted, w->p),
 		0);
 	w->p->large_bytes = w->p->w.hdr->cls[w->p->w.hdr->n_classes - 1].item_bytes;
