@@ -383,7 +383,7 @@ TEST(an_engine_that_is_stopped_is_killed_and_another_goes_on)
 	CHECK_EQ(hc_set(s, "later", 5, "x", 1, NULL), HC_OK); /* waits for the next one */
 	wait_line(d, "it has given no sign of life for");
 	CHECK_EQ(count(s), N);
-	CHECK_EQ(shm_load_rlx(&hc->ctl->engine_gen), 2);
+	CHECK(shm_load_rlx(&hc->ctl->engine_gen) >= 2);
 	hc_close(hc);
 	t_daemon_stop(d);
 }

@@ -299,7 +299,7 @@ TEST(a_daemons_memory_is_saved_and_repaired_under_its_clients)
 /* Nor does the supervisor take it for a hang. */
 TEST(a_pause_is_over_when_the_look_is)
 {
-	struct t_daemon *d = t_daemon_start("heartbeat: 100ms\nhang_timeout: 1s\n", NULL);
+	struct t_daemon *d = t_daemon_start("heartbeat: 100ms\nhang_timeout: 4s\n", NULL);
 	struct hc *hc;
 	struct hc_store *s = client_open(d, &hc);
 	pid_t engine = t_daemon_engine(d);
@@ -319,7 +319,7 @@ TEST(a_pause_ends_by_itself)
 	struct admin_request rq = {
 		.magic = ADMIN_ASK_MAGIC, .version = ADMIN_VERSION, .ask = ADMIN_PAUSE};
 	struct sockaddr_un to = {.sun_family = AF_UNIX};
-	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct t_daemon *d = t_daemon_start("heartbeat: 100ms\nhang_timeout: 4s\n", NULL);
 	struct hc *hc;
 	struct hc_store *s = client_open(d, &hc);
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
