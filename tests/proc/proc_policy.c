@@ -3,7 +3,7 @@
  * Hot keys are read again and again while others are set, until the pool has been filled several times
  * over.  What is said of each policy is what its hot keys live to see.
  *
- * Planted bugs (shm/step.h) that this file must catch: 239, 240.
+ * Planted bugs (shm/step.h) that this file must catch: 239, 240, 270.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -11,6 +11,8 @@
 #include "../kit/t.h"
 #include "../kit/t_daemon.h"
 #include "../../daemon/pol.h"
+#include "../../libclient/hc_i.h"
+#include "atomic.h"
 #include "hypercache.h"
 
 enum { SETS = 30000, HOT = 64, VALUE_BYTES = 100, WAIT_MS = 10000 };
@@ -140,5 +142,59 @@ TEST_LIMIT(a_store_that_keeps_refuses_when_it_is_full, 120)
 	while (hc_set(c.s, "late", 4, value, sizeof value, NULL) != HC_OK)
 		CHECK(t_now_ns() < end_ns);
 	hc_close(c.hc);
+	t_daemon_stop(d);
+}
+
+/* ------------------------------------------------------------------ between stores */
+
+/* As a cache is read: what is not there is fetched and written. */
+static void ask(struct hc_store *s, uint64_t key)
+{
+	char value[VALUE_BYTES] = {0};
+	size_t n;
+
+	if (hc_get(s, &key, sizeof key, value, sizeof value, &n) == HC_OK)
+		return;
+	CHECK_EQ(hc_set(s, &key, sizeof key, value, sizeof value, NULL), HC_OK);
+}
+
+static uint64_t entries(const struct hc *hc, uint32_t store)
+{
+	return shm_load_rlx(&hc->ctl->store[store].counter[SHM_SC_entries]);
+}
+
+/* With the thresholds as they are by default; unit_worth asks for the rest. */
+TEST_LIMIT(memory_goes_to_the_store_whose_readers_miss_it, 120)
+{
+	enum { SET = 9000 }; /* they fit, if the others have no more than a third of the pool */
+	struct t_daemon *d = t_daemon_start(
+		"heartbeat: 100ms\npools:\n  main: {size: 4MiB, huge_pages: \"off\"}\nstores:\n"
+		"  again: {}\n  once: {}\n",
+		NULL);
+	struct hc_open_opts o = HC_OPTS(hc_open_opts);
+	struct hc_store *again, *once;
+	struct hc *hc;
+	uint64_t next = 1 << 20, end_ns;
+
+	o.socket = d->socket;
+	CHECK_EQ(hc_open(&hc, &o), HC_OK);
+	CHECK_EQ(hc_store(hc, "again", &again), HC_OK);
+	CHECK_EQ(hc_store(hc, "once", &once), HC_OK);
+	for (int i = 0; i < 2 * SETS; i++) {
+		ask(again, next++);
+		ask(once, next++);
+	}
+	end_ns = t_now_ns() + (uint64_t)t_limit_ms(6 * WAIT_MS) * 1000000;
+	while (entries(hc, 0) < SET * 19 / 20) {
+		for (int i = 0; i < 1000; i++) {
+			ask(again, t_random_below(SET));
+			ask(once, next++);
+		}
+		if (t_now_ns() > end_ns)
+			t_fail(__FILE__, __LINE__, "%llu entries that are read again, %llu others",
+				(unsigned long long)entries(hc, 0),
+				(unsigned long long)entries(hc, 1));
+	}
+	hc_close(hc);
 	t_daemon_stop(d);
 }
