@@ -33,17 +33,30 @@ static uint64_t age_ns(const struct hypercache_admin_session *s)
 }
 
 /* Reads of all stores, and how many of them were hits. */
-static uint64_t reads(const struct hypercache_admin_session *s, uint64_t *ret_hits)
+static struct hypercache_reads reads(const struct hypercache_admin_session *s)
 {
-	uint64_t sum = 0;
+	struct hypercache_reads sum = {0};
 
-	*ret_hits = 0;
 	for (uint32_t i = 0; i < SHM_BLOCK_STORES; i++) {
 		struct hypercache_reads r = hypercache_admin_reads(s, i);
-		*ret_hits += r.hits;
-		sum += r.hits + r.misses;
+		sum.hits += r.hits;
+		sum.misses += r.misses;
+		sum.hit_bytes += r.hit_bytes;
 	}
 	return sum;
+}
+
+/* What it has read of store i.  False: nothing, or there is none. */
+static bool reads_of(const struct hypercache_admin *a, const struct hypercache_admin_session *s,
+	uint32_t i, char name[SHM_NAME_BYTES], struct hypercache_reads *ret)
+{
+	const struct shm_store_entry *e = &a->ctl->store[i];
+
+	if (shm_load_acq(&e->id) == 0) /* acq:entry.id */
+		return false;
+	*ret = hypercache_admin_reads(s, i);
+	(void)cli_text(e->name, sizeof e->name, name, SHM_NAME_BYTES);
+	return ret->hits + ret->misses > 0;
 }
 
 /* What it may, as "all", or each pool of which it has a right as NAME:rw or NAME:r. */
@@ -73,17 +86,50 @@ static void session_print(
 	const struct hypercache_admin *a, const struct hypercache_admin_session *s)
 {
 	char name[sizeof s->seg->name], age[CLI_TEXT_BYTES], held[CLI_TEXT_BYTES],
-		rights[CLI_TEXT_BYTES * 4];
+		rights[CLI_TEXT_BYTES * 4], read[CLI_TEXT_BYTES];
 	uint32_t pins, views;
-	uint64_t hits, n = reads(s, &hits);
+	struct hypercache_reads r = reads(s);
 
 	hypercache_admin_pins(a, s, &pins, &views);
 	printf("%4u %016" PRIx64 " %8d %6u %-9s %14" PRIu64 " %14" PRIu64
-	       " %5u %5u %10s %12s  %-8s  %s\n",
-		s->slot, s->id, s->pid, s->uid, fence_name(s), n, hits, pins, views,
+	       " %10s %5u %5u %10s %12s  %-8s  %s\n",
+		s->slot, s->id, s->pid, s->uid, fence_name(s), r.hits + r.misses, r.hits,
+		cli_size(r.hit_bytes, read), pins, views,
 		cli_size(hypercache_admin_held(a, s), held), cli_time(age_ns(s), age),
 		rights_text(a, s, rights),
 		cli_text(s->seg->name, sizeof s->seg->name, name, sizeof name));
+}
+
+/* A line for each store that it has read. */
+static void stores_print(const struct hypercache_admin *a, const struct hypercache_admin_session *s)
+{
+	char name[SHM_NAME_BYTES], read[CLI_TEXT_BYTES];
+	struct hypercache_reads r;
+
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
+		if (reads_of(a, s, i, name, &r))
+			printf("     of store %-32s %14" PRIu64 " %14" PRIu64 " %10s\n", name,
+				r.hits + r.misses, r.hits, cli_size(r.hit_bytes, read));
+}
+
+static void stores_json(
+	const struct hypercache_admin *a, const struct hypercache_admin_session *s, struct json *j)
+{
+	char name[SHM_NAME_BYTES];
+	struct hypercache_reads r;
+
+	json_begin(j, "stores", '[');
+	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
+		if (!reads_of(a, s, i, name, &r))
+			continue;
+		json_begin(j, NULL, '{');
+		json_string(j, "name", name);
+		json_u64(j, "hits", r.hits);
+		json_u64(j, "misses", r.misses);
+		json_u64(j, "hit_bytes", r.hit_bytes);
+		json_end(j, '}');
+	}
+	json_end(j, ']');
 }
 
 static void session_json(
@@ -91,7 +137,7 @@ static void session_json(
 {
 	char name[sizeof s->seg->name], rights[CLI_TEXT_BYTES * 4];
 	uint32_t pins, views;
-	uint64_t hits, n = reads(s, &hits);
+	struct hypercache_reads r = reads(s);
 
 	hypercache_admin_pins(a, s, &pins, &views);
 	json_begin(j, NULL, '{');
@@ -104,11 +150,13 @@ static void session_json(
 	json_string(j, "rights", rights_text(a, s, rights));
 	json_string(j, "fence", fence_name(s));
 	json_double(j, "age_s", (double)age_ns(s) / 1e9);
-	json_u64(j, "reads", n);
-	json_u64(j, "hits", hits);
+	json_u64(j, "reads", r.hits + r.misses);
+	json_u64(j, "hits", r.hits);
+	json_u64(j, "hit_bytes", r.hit_bytes);
 	json_u64(j, "pins", pins);
 	json_u64(j, "views", views);
 	json_u64(j, "held_bytes", hypercache_admin_held(a, s));
+	stores_json(a, s, j);
 	json_begin(j, "counters", '{');
 	for (int i = 0; i < SHM_DESCS_MAX && a->ctl->desc[i].scope; i++) {
 		const struct shm_counter_desc *d = &a->ctl->desc[i];
@@ -142,11 +190,14 @@ int cli_clients(const struct cli *c)
 		json_end(&j, '}');
 		json_finish(&j);
 	} else {
-		printf("%4s %-16s %8s %6s %-9s %14s %14s %5s %5s %10s %12s  %-8s  %s\n", "slot",
-			"session", "process", "user", "fence", "reads", "hits", "pins", "views",
-			"holds", "open for", "rights", "name");
-		for (uint32_t i = 0; i < a.n_sessions; i++)
+		printf("%4s %-16s %8s %6s %-9s %14s %14s %10s %5s %5s %10s %12s  %-8s  %s\n",
+			"slot", "session", "process", "user", "fence", "reads", "hits", "read",
+			"pins", "views", "holds", "open for", "rights", "name");
+		for (uint32_t i = 0; i < a.n_sessions; i++) {
 			session_print(&a, &a.session[i]);
+			if (c->verbose)
+				stores_print(&a, &a.session[i]);
+		}
 	}
 	hypercache_admin_close(&a);
 	return cli_end(c, CLI_DONE);

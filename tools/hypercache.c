@@ -39,7 +39,7 @@ static int cli_help(const struct cli *c);
 	X(ZERO, "zero", NULL, "zero bytes end the keys and values of standard input") \
 	X(LIMIT, "limit", "N", "a page of about so many, and where the next one begins") \
 	X(CURSOR, "cursor", "N", "go on where a page ended") \
-	X(VERBOSE, "verbose", NULL, "all counters, and what they mean") \
+	X(VERBOSE, "verbose", NULL, "all counters, and what they mean; clients: by store") \
 	X(LATENCY, "latency", NULL, "how long requests and the engine's own work took") \
 	X(WATCH, "watch", NULL, "or -w: rates, a second at a time") \
 	X(COUNT, "count", "N", "so many seconds; else until it is interrupted") \
@@ -167,8 +167,8 @@ static const struct cli_verb verbs[] = {
 		0, 0, BIT(STORE) | BIT(VERBOSE) | BIT(LATENCY) | BIT(WATCH) | BIT(COUNT), cli_stat},
 	{"clients", "", "show who is connected",
 		"Read from shared memory.  Process and user are what the kernel says,\n"
-		"name and numbers the client's own words.\n",
-		0, 0, 0, cli_clients},
+		"name and numbers the client's own words.  --verbose: also by store.\n",
+		0, 0, BIT(VERBOSE), cli_clients},
 	{"client", "revoke SESSION", "take back what a client holds",
 		"SESSION as `hypercache clients` shows it.  Its pins do not count any more: what "
 		"it\n"

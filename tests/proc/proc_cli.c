@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "cli_run.h"
 #include "hypercache.h"
+#include "atomic.h"
 #include "layout/l_client.h"
 #include "layout/l_control.h"
 
@@ -414,6 +415,37 @@ TEST(a_hostile_client_spoils_neither_stat_nor_clients)
 		}
 	}
 	hc_close(hc);
+	t_daemon_stop(d);
+}
+
+TEST(a_liars_counts_are_its_own_and_clipped)
+{
+	const uint64_t most = UINT64_C(1) << 48;
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct hc_open_opts o = HC_OPTS(hc_open_opts);
+	uint64_t bytes;
+	struct hc *hc;
+
+	check_status(d, 0, ARGS("set", "k", "v"));
+	check_status(d, 0, ARGS("get", "k"));
+	o.socket = d->socket;
+	CHECK_EQ(hc_open(&hc, &o), HC_OK);
+	struct shm_client *c = own_segment(&bytes);
+	struct shm_block *b = (struct shm_block *)(void *)(c + 1);
+	shm_store_rlx(&b[0].store[0].hits, UINT64_MAX);
+	shm_store_rlx(&b[1].store[0].hits, UINT64_MAX);
+	struct result r = run(d, ARGS("clients", "--json"));
+	CHECK_EQ(json_number(r.out, "hits"), most);
+	result_free(&r);
+	r = run(d, ARGS("stat", "--json", "--store", "default"));
+	CHECK_EQ(json_number(r.out, "hits"), most + 1);
+	CHECK_EQ(json_number(r.out, "misses"), 0);
+	CHECK_EQ(json_number(r.out, "folded_hits"), 1);
+	result_free(&r);
+	hc_close(hc);
+	r = run(d, ARGS("stat", "--json", "--store", "default"));
+	CHECK_EQ(json_number(r.out, "hits"), most + 1);
+	result_free(&r);
 	t_daemon_stop(d);
 }
 

@@ -37,6 +37,38 @@ TEST(totals_are_exact_across_the_deaths_of_clients_and_engines)
 	t_daemon_stop(d);
 }
 
+TEST(clients_says_what_each_has_read_of_each_store)
+{
+	struct t_daemon *d = t_daemon_start("stores: { default: {}, other: {} }\n", NULL);
+	struct hc_open_opts o = HC_OPTS(hc_open_opts);
+	struct client c = client_start(d, 0);
+	struct hc_store *s;
+	char buf[64];
+	struct hc *hc;
+
+	client_order(&c, (struct order){.sets = 1, .hits = 12, .misses = 5});
+	o.socket = d->socket;
+	o.name = "second";
+	CHECK_EQ(hc_open(&hc, &o), HC_OK);
+	CHECK_EQ(hc_store(hc, "other", &s), HC_OK);
+	CHECK_EQ(hc_set(s, "k", 1, "abc", 3, NULL), HC_OK);
+	for (int i = 0; i < 4; i++)
+		CHECK_EQ(hc_get(s, "k", 1, buf, sizeof buf, NULL), HC_OK);
+	struct result r = run(d, ARGS("clients", "--json"));
+	CHECK_EQ(r.status, 0);
+	check_says(&r, "\"reads\":17,\"hits\":12,\"hit_bytes\":120,",
+		"\"stores\":[{\"name\":\"default\",\"hits\":12,\"misses\":5,\"hit_bytes\":120}]",
+		"\"reads\":4,\"hits\":4,\"hit_bytes\":12,",
+		"\"stores\":[{\"name\":\"other\",\"hits\":4,\"misses\":0,\"hit_bytes\":12}]", NULL);
+	result_free(&r);
+	r = run(d, ARGS("clients", "--verbose"));
+	check_says(&r, "of store default", "of store other", " 120 B", " second\n", NULL);
+	result_free(&r);
+	hc_close(hc);
+	client_end(&c, 0);
+	t_daemon_stop(d);
+}
+
 /* ------------------------------------------------------------------ windows, health */
 
 /* Runs stat until all of these texts are in what it says. */
