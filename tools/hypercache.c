@@ -230,10 +230,10 @@ static const struct cli_verb verbs[] = {
 		0, 0, BIT(STORE) | BIT(LIMIT), cli_big},
 	{"prefixes", "[DELIMITER]", "entries, bytes and hits of each prefix",
 		"Of keys up to the first DELIMITER, else \":\".  Exact for 65536 prefixes; keys "
-                "of\n"
+		"of\n"
 		"further ones are counted together.  Hits are those that the engine was told of:\n"
 		"of a key that is hit again at once a reader tells only some.  Scans as big "
-                "does.\n",
+		"does.\n",
 		0, 1, BIT(STORE) | BIT(LIMIT), cli_prefixes},
 	{"mrc", "[STORE|TRACE]", "how often it would miss with other memory",
 		"Part of hits that a store would have had with a quarter to four times of its\n"
