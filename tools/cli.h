@@ -3,6 +3,7 @@
  *   hypercache.c      options, the table of verbs, help
  *   cli_data.c        get, ping: through the library, and what follows in common
  *   cli_change.c      set and its conditions, append, numbers, touch, delete, clear
+ *   cli_lease.c       get-or: a value, or what a command makes of it
  *   cli_mset.c        mset: pairs from arguments or standard input
  *   cli_look.c        exists, meta, scan: the same, without a byte of a value
  *   cli_monitor.c     monitor: the change feed
@@ -54,7 +55,9 @@ struct cli {
 	uint64_t version, stamp;
 	bool touch; /* get --touch: the entry gets touch_ms */
 	uint64_t touch_ms;
-	int64_t initial; /* of incr and decr */
+	uint64_t fresh_ms, absent_ms; /* of get-or; 0: none */
+	uint32_t lease_ms;            /* 0: the library's */
+	int64_t initial;              /* of incr and decr */
 	bool wrap, must_exist;
 	uint64_t limit, cursor;       /* of scan; limit 0: all */
 	bool zero;                    /* mset: zero bytes between keys and values */
@@ -78,6 +81,7 @@ struct cli_verb {
 };
 
 int cli_get(const struct cli *c);
+int cli_get_or(const struct cli *c);
 int cli_set(const struct cli *c);
 int cli_add(const struct cli *c);
 int cli_replace(const struct cli *c);

@@ -11,6 +11,7 @@
 #include "step.h"
 
 enum { TIMEOUT_MS = 5000, TIMEOUT_MAX_MS = 3600000 };
+#define TEN_YEARS_MS (UINT64_C(3650) * 86400000)
 
 static int cli_help(const struct cli *c);
 
@@ -33,6 +34,10 @@ static int cli_help(const struct cli *c);
 	X(IF_VERSION, "if-version", "N", "only if there is one of this version") \
 	X(IF_NEWER, "if-newer", "STAMP", "only if there is none of this stamp or a higher one") \
 	X(TOUCH, "touch", "TIME", "the entry gets this time to live, from now") \
+	X(FRESH, "fresh", "TIME", "how long a value is fresh; then one process computes the next") \
+	X(LEASE, "lease", "TIME", \
+		"how long the command may take before another one is run; else 10s") \
+	X(ABSENT, "absent", "TIME", "how long it is remembered that there is no such thing") \
 	X(INITIAL, "initial", "N", "what an absent entry is taken for; else 0") \
 	X(WRAP, "wrap", NULL, "past 64 bits it goes on at the other end; else it stays there") \
 	X(MUST_EXIST, "must-exist", NULL, "an absent entry is not made") \
@@ -80,6 +85,15 @@ static const struct cli_verb verbs[] = {
 		"only if that is a terminal.  --json has its version and flags too.\n"
 		"Exit status 1 if there is no such entry.\n",
 		1, 1, OF_DATA | BIT(TOUCH), cli_get},
+	{"get-or", "KEY -- COMMAND [ARG]...", "print a value, or compute it",
+		"Of all who want a value that is not there, one runs COMMAND: what that prints is\n"
+		"the value, and is kept.  The others wait, for --timeout at most, and print it\n"
+		"too; if that one is killed, the next one runs COMMAND.  With --fresh a value is\n"
+		"computed anew when it is older, by one, while the others print what there is;\n"
+		"if COMMAND fails then, the old value is printed.  With --absent a COMMAND that\n"
+		"ends with status 1 says that there is no such thing: exit status 1, without\n"
+		"asking again for that time.\n",
+		2, INT_MAX, OF_DATA | BIT(TTL) | BIT(FRESH) | BIT(LEASE) | BIT(ABSENT), cli_get_or},
 	{"set", "KEY [VALUE|-]", "set a key to a value",
 		"Without VALUE, or with -, the value is all that comes from standard\n"
 		"input, byte for byte.  Exit status 1 if its condition does not hold: nothing has\n"
@@ -427,10 +441,8 @@ bool cli_i64(const char *text, int64_t *ret)
 
 bool cli_ttl(const char *text, uint64_t *ret_ms)
 {
-	const uint64_t ten_years_ms = UINT64_C(3650) * 86400000;
-
 	*ret_ms = HC_TTL_NEVER;
-	return strcmp(text, "never") == 0 || duration_parse(text, ten_years_ms, ret_ms);
+	return strcmp(text, "never") == 0 || duration_parse(text, TEN_YEARS_MS, ret_ms);
 }
 
 static const struct option options[] = {
@@ -484,6 +496,21 @@ static bool flag_take(struct cli *c, int opt)
 	default: /* OPT_WORDS */
 		return c->words = true;
 	}
+}
+
+/* An option of get-or.  False: it is none. */
+static bool get_or_take(struct cli *c, int opt, const char *text)
+{
+	uint64_t n;
+
+	if (opt == OPT_FRESH)
+		return duration_parse(text, TEN_YEARS_MS, &c->fresh_ms);
+	if (opt == OPT_ABSENT)
+		return duration_parse(text, TEN_YEARS_MS, &c->absent_ms);
+	if (!duration_parse(text, TIMEOUT_MAX_MS, &n))
+		return false;
+	c->lease_ms = (uint32_t)n;
+	return true;
 }
 
 /* An option's value.  1: taken; 0: it is none for this option; -1: refused, and that has been said. */
@@ -550,6 +577,10 @@ static int value_take(struct cli *c, int opt, const char *text)
 			return 0;
 		c->processes = (uint32_t)n;
 		return 1;
+	case OPT_FRESH:
+	case OPT_ABSENT:
+	case OPT_LEASE:
+		return get_or_take(c, opt, text);
 	case OPT_TOUCH:
 		c->touch = true;
 		return cli_ttl(text, &c->touch_ms);

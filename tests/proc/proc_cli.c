@@ -47,6 +47,47 @@ TEST(bytes_go_in_and_come_out_as_they_are)
 	t_daemon_stop(d);
 }
 
+TEST(a_missing_value_is_what_one_command_prints)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	const char *runs = t_path("runs");
+	char command[512];
+
+	/* Each run leaves a line; the value is how many there were. */
+	(void)snprintf(command, sizeof command, "echo x >>%s; grep -c x %s", runs, runs);
+	for (int i = 0; i < 2; i++) {
+		struct result r = run(d, ARGS("get-or", "k", "--", "sh", "-c", command));
+		CHECK_EQ(r.status, 0);
+		CHECK_STR(r.out, "1\n");
+		result_free(&r);
+	}
+	/* Four at once: one runs it, the others have its value. */
+	struct t_proc *p[4];
+	for (int i = 0; i < 4; i++)
+		p[i] = t_spawn(ARGS(t_bin("hypercache"), "--socket", d->socket, "get-or", "l", "--",
+				       "sh", "-c", command),
+			NULL);
+	for (int i = 0; i < 4; i++) {
+		CHECK_EQ(t_proc_exit(p[i], LIMIT_MS), 0);
+		CHECK_STR(p[i]->out.text, "2\n");
+		t_proc_free(p[i]);
+	}
+	check_status(d, 5, ARGS("get-or", "bad", "--", "false"));
+	check_status(d, 5, ARGS("get-or", "bad", "--", "/nonexistent/command"));
+	check_status(d, 1, ARGS("--absent", "1h", "get-or", "none", "--", "false"));
+	check_status(d, 1, ARGS("get-or", "none", "--", "echo", "not asked"));
+	check_status(d, 1, ARGS("get", "none"));
+	check_status(
+		d, 0, ARGS("--fresh", "1ms", "--ttl", "1h", "get-or", "old", "--", "echo", "a"));
+	struct result r = run(d, ARGS("get-or", "old", "--json", "--", "false"));
+	CHECK_EQ(r.status, 0);
+	CHECK(strstr(r.out, "\"old\"") && strstr(r.out, "a\\n"));
+	result_free(&r);
+	check_status(d, 2, ARGS("get-or", "k"));
+	check_status(d, 2, ARGS("--lease", "2h", "get-or", "k", "--", "true"));
+	t_daemon_stop(d);
+}
+
 TEST(keys_may_be_any_bytes)
 {
 	struct t_daemon *d = t_daemon_start(NULL, NULL);

@@ -281,6 +281,29 @@ TEST_LIMIT(of_all_who_miss_at_once_one_asks_the_source, 120)
 	t_daemon_stop(d);
 }
 
+/* As it stands in the example's first lines. */
+TEST(the_example_computes_once)
+{
+	struct t_daemon *d = t_daemon_start(config, NULL);
+	char env[T_PATH_BYTES + 32];
+	struct t_proc *p[4];
+	int computed = 0;
+
+	(void)snprintf(env, sizeof env, "HYPERCACHE_SOCKET=%s", d->socket);
+	struct t_spawn_opts o = {.env = (const char *[]){env, NULL}};
+	for (int i = 0; i < 4; i++)
+		p[i] = t_spawn(
+			(const char *[]){t_bin("libclient/example_lease"), "2000000", NULL}, &o);
+	for (int i = 0; i < 4; i++) {
+		CHECK_EQ(t_proc_exit(p[i], LIMIT_MS), 0);
+		CHECK(strstr(p[i]->out.text, "148933 primes below 2000000: "));
+		computed += strstr(p[i]->out.text, "computed it") != NULL;
+		t_proc_free(p[i]);
+	}
+	CHECK_EQ(computed, 1);
+	t_daemon_stop(d);
+}
+
 /* ------------------------------------------------------------------ the holder goes */
 
 struct scene {

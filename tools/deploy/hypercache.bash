@@ -48,11 +48,11 @@ _hypercache()
 		mapfile -t COMPREPLY < <(compgen -W "$(_hypercache_stores "$cmd" "${where[@]}")" -- "$cur")
 		return
 		;;
-	--ttl | --touch)
+	--ttl | --touch | --fresh | --absent)
 		mapfile -t COMPREPLY < <(compgen -W 'never 10s 5m 1h 1d' -- "$cur")
 		return
 		;;
-	--timeout | --flags | --stamp | --if-version | --if-newer | --initial | --limit | --cursor)
+	--timeout | --lease | --flags | --stamp | --if-version | --if-newer | --initial | --limit | --cursor)
 		return
 		;;
 	esac
