@@ -318,10 +318,12 @@ int main(int argc, char **argv)
 		NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		return 1;
-	uint64_t pool = (opt.entries * (opt.value_bytes + 176)) + (16 << 20);
-	if (host_daemon_start(&d, opt.bindir, pool, opt.huge,
-		    "    pressure_end: 98%\n    pressure_low: 98.5%\n    pressure_high: 99%\n"
-		    "    pressure_full: 99.5%\n") != 0)
+	struct host_config config = {
+		.pool_bytes = opt.entries * (opt.value_bytes + 176) + (16 << 20),
+		.huge = opt.huge,
+		.pool = "    pressure_end: 98%\n    pressure_low: 98.5%\n    pressure_high: 99%\n"
+			"    pressure_full: 99.5%\n"};
+	if (host_daemon_start(&d, opt.bindir, &config) != 0)
 		return 1;
 	bool ok = measure(&d);
 	return host_daemon_stop(&d) == 0 && ok ? 0 : 1;

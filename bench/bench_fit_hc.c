@@ -28,8 +28,10 @@ static const char *begin(const struct fit *f, const char *pool)
 {
 	struct hc_open_opts opts = HC_OPTS(hc_open_opts);
 
+	struct host_config config = {.pool_bytes = f->limit_bytes, .pool = pool};
+
 	fit = *f;
-	if (host_daemon_start(&host_daemon, f->bindir, f->limit_bytes, false, pool) != 0)
+	if (host_daemon_start(&host_daemon, f->bindir, &config) != 0)
 		subject_fail("hc", "no daemon");
 	opts.socket = host_daemon.socket;
 	int r = hc_open(&hc, &opts);

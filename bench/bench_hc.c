@@ -64,8 +64,8 @@ static void sessions_close(struct session *s)
 static const char *hc_begin(const struct setup *of)
 {
 	setup = *of;
-	if (!setup.socket && host_daemon_start(&host_daemon, setup.bindir, pool_bytes(&setup.data),
-				     setup.huge, "") != 0)
+	struct host_config config = {.pool_bytes = pool_bytes(&setup.data), .huge = setup.huge};
+	if (!setup.socket && host_daemon_start(&host_daemon, setup.bindir, &config) != 0)
 		subject_fail("hc", "no daemon");
 	return NULL;
 }

@@ -235,8 +235,7 @@ void host_folder_remove(const char *folder)
 
 /* ------------------------------------------------------------ a daemon */
 
-static int config_write(
-	const struct host_daemon *d, const char *path, uint64_t bytes, bool huge, const char *pool)
+static int config_write(const struct host_daemon *d, const char *path, const struct host_config *c)
 {
 	FILE *f = fopen(path, "we");
 
@@ -244,9 +243,10 @@ static int config_write(
 		return -1;
 	fprintf(f, "socket: \"%s\"\nadmin_socket: \"%s/a\"\ndata_dir: \"%s/data\"\n", d->socket,
 		d->dir, d->dir);
-	fprintf(f, "log_level: warn\npools:\n  main:\n    size: %lluMiB\n    huge_pages: %s\n%s",
-		(unsigned long long)(bytes + (1 << 20) - 1) >> 20, huge ? "try" : "off", pool);
-	fprintf(f, "stores:\n  default:\n    pool: main\n");
+	fprintf(f, "log_level: warn\npools:\n  main:\n    size: %lluMiB\n    huge_pages: %s\n",
+		(unsigned long long)(c->pool_bytes + (1 << 20) - 1) >> 20, c->huge ? "try" : "off");
+	fprintf(f, "%sstores:\n  default:\n    pool: main\n%s", c->pool ? c->pool : "",
+		c->stores ? c->stores : "");
 	return fclose(f);
 }
 
@@ -287,23 +287,22 @@ static int ready_wait(int fd)
 	return -1;
 }
 
-int host_daemon_start(
-	struct host_daemon *d, const char *bindir, uint64_t pool_bytes, bool huge, const char *pool)
+int host_daemon_start(struct host_daemon *d, const char *bindir, const struct host_config *c)
 {
-	char config[HOST_TEXT_BYTES + 32];
+	char path[HOST_TEXT_BYTES + 32];
 	int out[2];
 
 	*d = (struct host_daemon){0};
 	host_folder_make(d->dir);
 	(void)snprintf(d->socket, sizeof d->socket, "%.90s/s", d->dir);
-	(void)snprintf(config, sizeof config, "%s/c.yaml", d->dir);
-	if (config_write(d, config, pool_bytes, huge, pool) != 0 || pipe2(out, O_CLOEXEC) != 0)
-		return fprintf(stderr, "bench: %s: %s\n", config, strerror(errno)), -1;
+	(void)snprintf(path, sizeof path, "%s/c.yaml", d->dir);
+	if (config_write(d, path, c) != 0 || pipe2(out, O_CLOEXEC) != 0)
+		return fprintf(stderr, "bench: %s: %s\n", path, strerror(errno)), -1;
 	pid_t self = getpid();
 	(void)fflush(NULL);
 	d->pid = fork();
 	if (d->pid == 0)
-		daemon_exec(bindir, config, out[1], self);
+		daemon_exec(bindir, path, out[1], self);
 	(void)close(out[1]);
 	int r = d->pid > 0 ? ready_wait(out[0]) : -1;
 	(void)close(out[0]); /* it says nothing else there */

@@ -68,10 +68,17 @@ struct host_daemon {
 	char socket[HOST_TEXT_BYTES];
 };
 
-/* Starts bindir/hypercached with a pool of these bytes, and waits until it is ready.  pool: further lines of
- * the pool's configuration, or "".  It ends with this process, whatever ends that.  0; -1 and said so. */
-int host_daemon_start(struct host_daemon *d, const char *bindir, uint64_t pool_bytes, bool huge,
-	const char *pool);
+/* What it is to have: a pool "main" with the store "default", and what is said further. */
+struct host_config {
+	uint64_t pool_bytes;
+	bool huge;
+	const char *pool;   /* lines of YAML behind those of the pool, or NULL */
+	const char *stores; /* and behind those of the store */
+};
+
+/* Starts bindir/hypercached, and waits until it is ready.  It ends with this process, whatever ends that.
+ * 0; -1 and said so. */
+int host_daemon_start(struct host_daemon *d, const char *bindir, const struct host_config *config);
 /* SIGTERM, waits for the end, removes the folder.  0: it ended with status 0. */
 int host_daemon_stop(struct host_daemon *d);
 

@@ -480,8 +480,8 @@ int main(int argc, char **argv)
 
 	options_read(&b.opt, &b.look, argc, argv);
 	(void)host_cpus(); /* as they are, before the daemon or we are pinned */
-	if (!b.opt.socket && host_daemon_start(&b.daemon, b.opt.bindir, pool_bytes(&b.look),
-				     b.opt.huge, "") != 0)
+	struct host_config config = {.pool_bytes = pool_bytes(&b.look), .huge = b.opt.huge};
+	if (!b.opt.socket && host_daemon_start(&b.daemon, b.opt.bindir, &config) != 0)
 		return 1;
 	(void)host_pin(0);
 	look_init(&b.look);
