@@ -21,18 +21,20 @@ enum {
 };
 
 /* `closed` is for two users and a group, `open` for all to read and for a group to write. */
-static const char config[] = "heartbeat: 100ms\n"
-			     "admin_uids: 60004\n"
-			     "pools:\n"
-			     "  closed:\n"
-			     "    size: 4MiB\n"
-			     "    huge_pages: \"off\"\n"
-			     "    read: [uid:60001, gid:61000]\n"
-			     "    write: uid:60001\n"
-			     "  open: {size: 4MiB, huge_pages: \"off\", write: [gid:61001]}\n"
-			     "stores:\n"
-			     "  c: {pool: closed}\n"
-			     "  o: {pool: open}\n";
+static const char config[] =
+	"heartbeat: 100ms\n"
+	"admin_uids: 60004\n"
+	"pools:\n"
+	"  closed:\n"
+	"    size: 4MiB\n"
+	"    huge_pages: \"off\"\n"
+	"    feed: 64KiB\n"
+	"    read: [uid:60001, gid:61000]\n"
+	"    write: uid:60001\n"
+	"  open: {size: 4MiB, huge_pages: \"off\", feed: 64KiB, write: [gid:61001]}\n"
+	"stores:\n"
+	"  c: {pool: closed}\n"
+	"  o: {pool: open}\n";
 enum { CLOSED = 0, OPEN = 1 };
 
 struct who {
@@ -121,6 +123,18 @@ static int32_t raw_clear(struct raw *r, uint64_t request, uint32_t store_idx)
 
 /* -------------------------------------------------------------------- the lists */
 
+/* Who may not read a pool sees no key in its change feed. */
+static void check_feed(struct hc *hc, const char *pool, int want)
+{
+	struct hc_feed_opts o = HC_OPTS(hc_feed_opts);
+	struct hc_feed *f;
+
+	o.pool = pool;
+	o.from = HC_FEED_OLDEST;
+	CHECK_EQ(hc_subscribe(hc, &o, &f), want);
+	hc_feed_close(f);
+}
+
 static void writer(const struct t_daemon *d)
 {
 	struct hc *hc;
@@ -159,6 +173,8 @@ static void stranger(const struct t_daemon *d)
 	CHECK(!hc->pool[CLOSED].mapped && hc->pool[OPEN].mapped);
 	check_store(hc, "c", HC_E_DENIED, 0);
 	check_store(hc, "o", HC_OK, HC_E_DENIED);
+	check_feed(hc, "closed", HC_E_DENIED);
+	check_feed(hc, "open", HC_OK);
 	hc_close(hc);
 }
 
