@@ -214,7 +214,7 @@ uint64_t sup_control_mend(struct shm_control *c, const struct shm_control *born)
 		n += mend(e, was, 0, offsetof(struct shm_pool_entry, max_value_bytes));
 		n += mend(e, was, offsetof(struct shm_pool_entry, n_regions),
 			offsetof(struct shm_pool_entry, wanted_bytes));
-		n += mend(e, was, offsetof(struct shm_pool_entry, region),
+		n += mend(e, was, offsetof(struct shm_pool_entry, feed_bytes),
 			offsetof(struct shm_pool_entry, counter));
 		n += mend(e, was, offsetof(struct shm_pool_entry, backing_why),
 			sizeof(struct shm_pool_entry));
