@@ -513,18 +513,38 @@ static bool get_or_take(struct cli *c, int opt, const char *text)
 	return true;
 }
 
+/* Where an option's value goes as it is; NULL: it is looked at. */
+static const char **text_of(struct cli *c, int opt)
+{
+	switch (opt) {
+	case OPT_SOCKET:
+		return &c->socket;
+	case OPT_ADMIN:
+		return &c->admin;
+	case OPT_PREFIX:
+		return &c->prefix;
+	case OPT_SIMULATE:
+		return &c->simulate;
+	case OPT_SAVE:
+		return &c->save;
+	case OPT_SIZES:
+		return &c->sizes;
+	default:
+		return NULL;
+	}
+}
+
 /* An option's value.  1: taken; 0: it is none for this option; -1: refused, and that has been said. */
 static int value_take(struct cli *c, int opt, const char *text)
 {
+	const char **to = text_of(c, opt);
 	uint64_t n = 0;
 
+	if (to) {
+		*to = text;
+		return 1;
+	}
 	switch (opt) {
-	case OPT_SOCKET:
-		c->socket = text;
-		return 1;
-	case OPT_ADMIN:
-		c->admin = text;
-		return 1;
 	case OPT_STORE:
 		c->store = text;
 		return c->store_given = true;
@@ -556,22 +576,10 @@ static int value_take(struct cli *c, int opt, const char *text)
 		return cli_u64(text, &c->count) && c->count > 0;
 	case OPT_CURSOR:
 		return cli_u64(text, &c->cursor);
-	case OPT_PREFIX:
-		c->prefix = text;
-		return 1;
 	case OPT_FROM:
 		c->from = HC_FEED_OLDEST;
 		return strcmp(text, "oldest") == 0 ||
 		       (cli_u64(text, &c->from) && c->from > 0 && c->from < HC_FEED_OLDEST);
-	case OPT_SIMULATE:
-		c->simulate = text;
-		return 1;
-	case OPT_SAVE:
-		c->save = text;
-		return 1;
-	case OPT_SIZES:
-		c->sizes = text;
-		return 1;
 	case OPT_PROCESSES:
 		if (!cli_u64(text, &n) || n > UINT32_MAX)
 			return 0;
