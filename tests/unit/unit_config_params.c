@@ -75,5 +75,5 @@ TEST(values_that_are_the_same_are_written_the_same)
 	CHECK(config_params_values(&c.store[1]).v[1] == 800000);
 	strcpy(c.store[1].policy, "fifi"); /* as an option may */
 	CHECK(config_resolve_for(&c, &user, err, sizeof err) == -EINVAL);
-	CHECK(strcmp(err, "t.policy: there is no policy fifi; did you mean fifo?") == 0);
+	CHECK(strstr(err, "t.policy: there is no policy fifi; did you mean fifo?"));
 }
