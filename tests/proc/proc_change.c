@@ -380,7 +380,7 @@ TEST(the_shell_completes_verbs_options_and_stores)
 	check_offers(" ", ARGS(hc, "get", "--add"));
 	check_offers("check show diff ", ARGS(hc, "config", ""));
 	check_offers("incr ", ARGS(hc, "--store", "pages", "inc")); /* a store is no verb */
-	check_offers("mset meta mrc ", ARGS(hc, "help", "m"));
+	check_offers("mset meta monitor mrc ", ARGS(hc, "help", "m"));
 	check_offers("never ", ARGS(hc, "set", "--ttl", "n"));
 	check_offers("pages parts ",
 		ARGS(hc, "--socket", d->socket, "--admin", d->admin, "scan", "--store", "pa"));

@@ -41,7 +41,7 @@ static int look(uint32_t key)
 	shm_read_prefetch_bucket(&map, k.hash);
 	shm_read_prefetch_item(&map, shm_read_table_pin(&reader, &map), k.hash);
 	int e = shm_read_find(&reader, &map, &k, SHM_PIN_CALL, &f);
-	CHECK(e == 0 || e == READ_MISS || e == READ_BUSY || e == -EBADMSG);
+	CHECK(e == 0 || e == READ_MISS || e == READ_BUSY || e == READ_ABSENT || e == -EBADMSG);
 	if (e == 0) {
 		CHECK(f.value >= p.base && f.value_bytes <= p.bytes);
 		CHECK(f.value + f.value_bytes <= p.base + p.bytes);

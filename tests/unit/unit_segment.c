@@ -357,16 +357,19 @@ TEST(every_counter_is_described)
 	static const struct {
 		uint32_t scope, n;
 	} scopes[] = {{SHM_SCOPE_DAEMON, SHM_DC_N}, {SHM_SCOPE_POOL, SHM_PC_N},
-		{SHM_SCOPE_STORE, SHM_SC_N}, {SHM_SCOPE_BLOCK, SHM_BC_N}};
+		{SHM_SCOPE_STORE, SHM_SC_N}, {SHM_SCOPE_BLOCK, SHM_BC_N},
+		{SHM_SCOPE_HIST, SHM_HG_N}};
 	struct sup_segment self;
 	struct shm_control *c = format(&self);
 	uint32_t total = 0;
 
-	for (int s = 0; s < 4; s++) {
+	for (size_t s = 0; s < sizeof scopes / sizeof *scopes; s++) {
 		for (uint32_t i = 0; i < scopes[s].n; i++) {
 			const struct shm_counter_desc *d = desc_find(c, scopes[s].scope, i);
 			CHECK(d && *d->name && *d->unit && *d->meaning);
-			CHECK(d->kind == SHM_COUNTER_C || d->kind == SHM_COUNTER_G);
+			bool hist = scopes[s].scope == SHM_SCOPE_HIST;
+			CHECK(hist ? d->kind == SHM_COUNTER_H
+				   : d->kind == SHM_COUNTER_C || d->kind == SHM_COUNTER_G);
 		}
 		total += scopes[s].n;
 	}
