@@ -389,7 +389,7 @@ TEST(the_shell_completes_verbs_options_and_stores)
 	check_offers(" ", ARGS(hc, "set", "key", "--", "--t"));
 	check_offers("--check-config --config ", ARGS(t_bin("hypercached"), "--c"));
 	out = complete(ARGS(hc, ""));
-	CHECK(strstr(out, "get set add ") && !strstr(out, "--"));
+	CHECK(strstr(out, "get get-or set add ") && !strstr(out, "--"));
 	free(out);
 	t_daemon_stop(d);
 }
