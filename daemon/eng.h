@@ -240,7 +240,9 @@ struct eng_leases {
 	uint32_t chain[ENG_LEASE_CHAINS];    /* by hash; index + 1 */
 	uint16_t held[SHM_LEASE_WORDS];      /* of each word */
 	uint64_t wake[SHM_LEASE_WORDS / 64]; /* words where somebody may wait for what has come */
-	bool own;                            /* lease[] is ours to free */
+	uint16_t wakes_left
+		[SHM_LEASE_WORDS]; /* turns in which they are woken: some may wait again at once */
+	bool own;                  /* lease[] is ours to free */
 };
 
 struct eng {
@@ -299,13 +301,14 @@ struct eng {
 	uint64_t quit_ns;
 };
 
-/* What the engine is about to work on, for whoever looks after its death: sup_crash.c.  The next turn
- * begins with none. */
+/* What the engine is about to work on, for whoever looks after its death: sup_crash.c; and that it is no pool.  The
+ * next turn begins with none. */
 static inline void eng_at(struct eng *e, uint32_t pool_idx)
 {
 	if (!MUTANT(340)) /* 340: nobody knows which pool kills engines */
 		shm_store_rlx(&e->journal->at_pool, pool_idx + 1);
 }
+static inline void eng_at_none(struct eng *e) { shm_store_rlx(&e->journal->at_pool, 0); }
 
 /* eng_verify.c: checksums behind an adoption. */
 void eng_verify_begin(struct eng *e);

@@ -53,6 +53,7 @@ static bool hint_obey(struct eng *e, const struct eng_session *from, uint64_t wo
 	eng_hint_stamp(it, now_ms);
 	eng_curve_use(p, s, POL_SHADOW_HIT, off, now_ms);
 	if ((shm_load_rlx(&s->entry->sliding) & SHM_STORE_SLIDES) && it->ttl_ms &&
+		!(it->lens & SHM_LENS_ABSENT) && /* lasts as long as it was said */
 		(from->peer.write_pools >> pool_idx & 1 || MUTANT(190)) && /* 190: readers may */
 		!MUTANT(189))                                              /* 189: nothing slides */
 		hint_slide(it, now_ms * MS_NS);

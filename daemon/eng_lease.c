@@ -26,7 +26,11 @@
 #include "step.h"
 
 #define NS_PER_MS 1000000ull
-enum { HELD_ADD = 2 }; /* of a lease word: one more is over */
+enum {
+	HELD_ADD = 2, /* of a lease word: one more is over */
+	WAKE_TURNS = SHM_SESSIONS_MAX * SHM_BLOCKS_MAX /
+	             ENG_LEASE_WAKES, /* all that can wait have been woken */
+};
 
 static uint32_t word_of(uint64_t hash) { return hash >> 56; }
 _Static_assert(SHM_LEASE_WORDS == 256, "l_control.h says which bits of a hash");
@@ -98,8 +102,10 @@ static void end(struct eng *e, uint32_t *link)
 	STEP("lease:over");
 	if (s && s->n_leases)
 		s->n_leases--;
-	if (l->note[i].asked)
+	if (l->note[i].asked) {
 		l->wake[w / 64] |= 1ull << w % 64;
+		l->wakes_left[w] = WAKE_TURNS;
+	}
 	*link = l->note[i].next;
 	l->note[i].next = l->free_first;
 	l->free_first = i + 1;
@@ -146,8 +152,10 @@ int eng_lease_open(struct eng *e)
 		return err_new(-ENOMEM);
 	adopt(e);
 	/* Those who wait may have been told nothing. */
-	for (uint32_t w = 0; w < SHM_LEASE_WORDS; w++)
+	for (uint32_t w = 0; w < SHM_LEASE_WORDS; w++) {
 		tell(e, w);
+		l->wakes_left[w] = WAKE_TURNS;
+	}
 	for (uint32_t i = 0; i < SHM_LEASE_WORDS / 64; i++)
 		l->wake[i] = ~0ull;
 	return 0;
@@ -170,7 +178,7 @@ bool eng_lease_turn(struct eng *e)
 			uint32_t bit = (uint32_t)__builtin_ctzll(rest);
 			long n = syscall(SYS_futex, &e->ctl->lease_word[i * 64 + bit], FUTEX_WAKE,
 				ENG_LEASE_WAKES, NULL, NULL, 0);
-			if (n < ENG_LEASE_WAKES)
+			if (n < ENG_LEASE_WAKES || --l->wakes_left[i * 64 + bit] == 0)
 				l->wake[i] &= ~(1ull << bit);
 		}
 		more |= l->wake[i];

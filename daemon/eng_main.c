@@ -164,6 +164,7 @@ static int map_pools(struct eng *e)
 		p->n_regions = shm_load32_rlx(&e->ctl->pool[i].n_regions);
 		p->limbo_cap_bytes = e->config->pool[i].limbo_cap_bytes;
 	}
+	eng_at_none(e);
 	return 0;
 }
 
@@ -285,6 +286,8 @@ static int adopt_all(struct eng *e)
 		r = open_pool(e, i);
 		if (r < 0 && r != -ECANCELED)
 			log_error("pool %s cannot be taken over", e->ctl->pool[i].name);
+		if (r == 0)
+			eng_at_none(e);
 	}
 	if (r == 0)
 		r = eng_lease_open(e);
@@ -410,7 +413,7 @@ static int main_serve(struct eng *e)
 		if (purging)
 			eng_purge_timed(e);
 		turn_timed(e, more || purging);
-		shm_store_rlx(&e->journal->at_pool, 0);
+		eng_at_none(e);
 		if (e->pause_end_ns)
 			eng_errand_pause(e);
 	}
@@ -511,7 +514,7 @@ static int main_run(struct eng *e)
 	eng_session_serve(e);
 	eng_recent_start(e);
 	eng_verify_begin(e);
-	shm_store_rlx(&e->journal->at_pool, 0);
+	eng_at_none(e);
 	shm_store_rlx(&e->ctl->state, SHM_ENGINE_SERVING);
 	(void)eng_timed(e, SHM_HG_adopt, began_ns);
 	r = eng_sup_start(e);

@@ -50,12 +50,12 @@ int op_begin_store(struct eng *e, struct eng_conn *c, const struct wire_request 
 		op_refuse(e, ret_req, a, HC_E_NO_STORE);
 		return 1;
 	}
-	eng_at(e, store->pool_idx);
 	if (!(s->peer.write_pools >> store->pool_idx & 1) && !MUTANT(81)) { /* 81: anybody may */
 		eng_count(e, SHM_DC_requests_denied, 1);
 		op_refuse(e, ret_req, a, HC_E_DENIED);
 		return 1;
 	}
+	eng_at(e, store->pool_idx);
 	*ret_store = store;
 	return 0;
 }

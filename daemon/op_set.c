@@ -182,6 +182,9 @@ int op_set(struct eng *e, struct eng_conn *c, const struct wire_request *r, stru
 		status = HC_E_INVAL;
 	if (!status)
 		status = set_marks(p, c->session, r, &set);
+	/* Before: what is not kept leaves no version that would tell, if the engine dies behind the result. */
+	if (!status && !r->lease && set.mode == SHM_SET)
+		eng_lease_over(e, &set.key);
 	if (!status)
 		status = op_publish(p, store, &req, &set, NULL, &ch);
 	op_written(p, store, &req, a, status, &ch, now_ns);

@@ -230,7 +230,7 @@ static int file_check(int fd, char *why)
 			"it belongs to user %u, who could change what runs in the "
 			"engine; give it to root",
 			(unsigned)st.st_uid);
-	if (st.st_mode & (S_IWOTH | (geteuid() == 0 ? S_IWGRP : 0)))
+	if (st.st_mode & (S_IWOTH | S_IWGRP))
 		return refuse(
 			why, -EACCES, "others may write it; take that right away (chmod go-w)");
 	return 0;
@@ -308,7 +308,7 @@ static int symbol_take(
 
 int pol_module_load(const char *path, char why[POL_MODULE_WHY_BYTES])
 {
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	char name[POL_NAME_BYTES], proc[40];
 
 	if (!pol_module_name(path, strlen(path), name))
@@ -342,6 +342,7 @@ int pol_module_load(const char *path, char why[POL_MODULE_WHY_BYTES])
 		return err_fwd(r);
 	}
 	n_modules++;
+	fd = -1; /* kept open: the next one must not come by the same name, which the loader would take for this one */
 	return 0;
 }
 

@@ -7,8 +7,8 @@
  * starts empty:
  *
  *   image     a child copies it to crash_dir, if there is to be one; no engine runs meanwhile, reads go on
- *   empty     what was given back is got again; all living sessions' pins are revoked (P12), so that
- *             no view takes new bytes for old; then `table` 0: the next engine formats the pool
+ *   empty     what was given back is got again; `table` 0: the next engine formats the pool; then all living
+ *             sessions' pins are revoked (P12), so that no view takes new bytes for old
  *
  * Nothing here is waited for: the child's end is an event, and has a limit.
  */
@@ -72,6 +72,9 @@ uint32_t sup_crash_count(struct sup *sup, bool of_itself, uint64_t now_ns)
 {
 	uint32_t at = pools_at(sup), over = 0;
 
+	if (sup->jrn)
+		shm_store_rlx(
+			&sup->jrn->at_pool, 0); /* the next one may die before it looks at any */
 	for (uint32_t i = 0; i < sup->config.n_pools && of_itself; i++) {
 		if (!(at >> i & 1))
 			continue;
@@ -311,6 +314,7 @@ static void pins_revoke(const struct sup *sup)
 	}
 }
 
+/* Readers that come from now on find nothing there. */
 static int pool_empty(struct sup *sup, uint32_t idx)
 {
 	uint64_t bytes;
@@ -335,10 +339,11 @@ static int pool_empty(struct sup *sup, uint32_t idx)
 
 void sup_crash_empty(struct sup *sup, uint32_t pools)
 {
-	pins_revoke(sup);
 	for (uint32_t i = 0; i < sup->config.n_pools; i++)
 		if (pools >> i & 1)
 			(void)pool_empty(sup, i); /* if not, restart_limit ends it */
+	/* Behind it: who pins with the new generation has loaded it before a table word that was 0. */
+	pins_revoke(sup);
 	STEP("sup:pool-emptied");
 }
 

@@ -138,6 +138,7 @@ READ_INLINE bool find_first(const struct hc_store *s, const void *key, size_t ke
 			look_end(&l, 0);
 			return true;
 		}
+		th->n_hits--; /* it was another one's, with the same tag */
 	}
 	shm_store_rel(cell, 0); /* rel:pin.word */
 	shm_read_unpin(th->reader.block, SHM_PIN_TABLE);

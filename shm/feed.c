@@ -8,6 +8,8 @@
 #include "layout/l_word.h"
 #include "step.h"
 
+#define POSITION_MAX (1ull << 62) /* words and numbers of a feed that is right */
+
 /* ------------------------------------------------------------ taking hold */
 
 void shm_feed_format(struct shm_feed *f, uint64_t bytes, uint64_t first)
@@ -83,10 +85,16 @@ int shm_feed_attach(
 		.head = shm_load_rlx(&f->head),
 		.tail = shm_load_rlx(&f->tail),
 		.next_sequence = shm_load_rlx(&f->next_sequence)};
+	if (ret->head > POSITION_MAX || ret->tail > POSITION_MAX ||
+		ret->next_sequence > POSITION_MAX)
+		return -EBADMSG; /* no feed comes there */
 	if (!entries_are_whole(ret, &last))
 		cut_off(ret, last);
-	else if (last >= ret->next_sequence)
+	else if (last >= ret->next_sequence) {
 		ret->next_sequence = last + 1;
+		shm_store_rlx(&f->next_sequence,
+			ret->next_sequence); /* what follows is not ahead of it */
+	}
 	ret->head_idx = ret->head % ret->n_words;
 	ret->tail_idx = ret->tail % ret->n_words;
 	return 0;

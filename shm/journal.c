@@ -156,12 +156,14 @@ static int complete(struct shm_journal *j, const struct subject *s, uint8_t *con
 	}
 	if (is_own(in))
 		return verdict;
+	/* A touch leaves its entry the version that it has: it stands where others have their value. */
+	bool touched = in->feed_sequence && in->feed_what == SHM_FEED_TOUCH;
 	put_result(j,
 		&(struct shm_req){.session = in->session,
 			.verb = in->verb,
 			.session_id = in->session_id,
 			.request = in->request},
-		in->lsn, in->status, in->value);
+		touched ? in->value : in->lsn, in->status, touched ? 0 : in->value);
 	return verdict;
 }
 

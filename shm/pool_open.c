@@ -336,7 +336,11 @@ static int format(struct shm_wpool *w, struct adopt *a)
 	struct shm_pool *p = w->hdr;
 	bool again = p->formatted != 0; /* it held entries, and had to start empty */
 
-	memset(&p->pool_id, 0, sizeof *p - offsetof(struct shm_pool, pool_id));
+	/* `formatted` is never 0 in between: who dies here leaves a pool that held entries (scrub). */
+	memset(&p->pool_id, 0,
+		offsetof(struct shm_pool, formatted) - offsetof(struct shm_pool, pool_id));
+	memset((uint8_t *)p + offsetof(struct shm_pool, n_classes), 0,
+		sizeof *p - offsetof(struct shm_pool, n_classes));
 	p->pool_id = shm_load_rlx(&w->entry->id);
 	p->formatted = w->entry->region[0].bytes;
 	p->n_classes = shm_alloc_classes(p->cls, w->bytes);

@@ -316,7 +316,7 @@ static void touch(struct shm_wpool *w, struct shm_journal *j, const struct shm_r
 		shm_feed_foretell(&w->feed, j, SHM_FEED_TOUCH, SHM_FEED_NONE);
 		shm_journal_intend(j, req, w->pool_idx, lsn,
 			(uint64_t)((const uint8_t *)&it->expiry_ns - w->base),
-			shm_load_rlx(&it->expiry_ns), expiry_ns, 0);
+			shm_load_rlx(&it->expiry_ns), expiry_ns, it->version);
 		STEP("touch:intended");
 	}
 	/* One of the two words of an item that may change (rule P1). */

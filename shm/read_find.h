@@ -126,7 +126,9 @@ READ_INLINE int look_pin(struct look *l, const shm_u64 *slot, uint64_t word)
 /* Pins the table that look_of() has read of.  0, AGAIN. */
 READ_INLINE int look_begin(struct look *l)
 {
-	l->gen = shm_load_rlx(l->r->pin_gen);
+	/* acq:gen.pin: before the table is looked at again: a pool that starts empty has no table first, and then
+	 * another generation. */
+	l->gen = shm_load_acq(l->r->pin_gen);
 	l->pin_base = shm_word_make(l->gen, 0, l->m->pool_idx);
 	pin_set(&l->r->block->pin[SHM_PIN_TABLE], l->pin_base | shm_word_off(l->table_word),
 		l->full_fence);

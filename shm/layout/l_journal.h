@@ -71,7 +71,7 @@ struct shm_intent {
 	uint64_t new_word;  /* [W: eng; R: eng] slot word after */
 	uint32_t verb;      /* [W: eng; R: eng] enum hc_verb */
 	int32_t status;     /* [W: eng; R: eng] result status if it happens */
-	uint64_t value;     /* [W: eng; R: eng] result value if it happens */
+	uint64_t value;     /* [W: eng; R: eng] result value if it happens; of a touch the version */
 	uint64_t feed_sequence; /* [W: eng; R: eng] the feed's entry of it gets this number; 0: it gets none */
 	uint64_t feed_time_ns;  /* [W: eng; R: eng] and this time */
 	uint32_t feed_pool;     /* [W: eng; R: eng] in the feed of this pool */

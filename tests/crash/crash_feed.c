@@ -104,7 +104,12 @@ static void check_once(const struct scene *s)
 	t_pool_fsck(&p);
 	bool done = s->done();
 	CHECK_EQ(read_all(), n_before + done);
-	bool resulted = shm_journal_find(p.journal, 0, SESSION_ID, p.request[0] + 1) != NULL;
+	const struct shm_result *result = shm_journal_find(
+		p.journal, 0, SESSION_ID, p.request[0] + 1);
+	bool resulted = result != NULL;
+	if (result &&
+		s->what == SHM_FEED_TOUCH) /* its answer is the entry's version, whoever gives it */
+		CHECK_EQ(result->lsn, shm_pool_item(&p.w, t_pool_find(&p, 5))->version);
 	if (s->request)
 		CHECK_EQ(done, resulted);
 	if (!done)

@@ -122,12 +122,14 @@ static int first_ones(struct hc_store *s)
 /* The object decides: what came first stays.  The next engine loads it again; a reload takes it away and back. */
 TEST_LIMIT(an_object_decides_who_goes, 60)
 {
-	char yaml[8192];
-	const char *path = object("policy_example", "policy_example", 0644);
+	char yaml[16384], path[4096];
 
+	(void)snprintf(path, sizeof path, "%s", object("policy_example", "policy_example", 0644));
 	(void)snprintf(yaml, sizeof yaml,
-		"policy_modules: %s\nstores:\n  s: {policy: policy_example, max_entries: %d}\n",
-		path, N);
+		"policy_modules: \"%s,%s\"\n"
+		"stores:\n  s: {policy: policy_example, max_entries: %d}\n  z: {policy: "
+		"policy_second}\n",
+		path, object("policy_second", "policy_second", 0644), N);
 	struct t_daemon *d = t_daemon_start(yaml, NULL);
 	struct hc *hc;
 	struct hc_store *s = store_open(d, &hc);
