@@ -155,6 +155,7 @@ int cli_get_or(const struct cli *c)
 		return status;
 	int r = lease_get(c, s, key, key_bytes, &value, &lease);
 	_cleanup_free_ char *at = value.at;
+	(void)at; /* it is freed, whatever comes */
 	switch (r) {
 	case HC_OK:
 		return value_print(c, "hit", &value);
