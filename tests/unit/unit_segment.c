@@ -276,7 +276,8 @@ static struct shm_control *format(struct sup_segment *ret_self)
 		"max_clients: 9\nthreads_per_client: 3\n"
 		"pools: { a: { size: 64MiB, max_value: 1MiB }, b: { size: 5MiB } }\n"
 		"stores: { x: { ttl: 3s }, y: { pool: b }, z: { pool: a } }\n";
-	struct shm_control *c = aligned_alloc(SHM_PAGE, sizeof *c);
+	struct shm_control *c = aligned_alloc(
+		SHM_PAGE, (sizeof *c + SHM_PAGE - 1) / SHM_PAGE * SHM_PAGE);
 	char why[CONFIG_ERROR_BYTES];
 	struct config config;
 
