@@ -215,23 +215,28 @@ TEST(an_entry_ends_for_both_at_the_same_time)
 
 TEST(what_it_holds_stays_whatever_is_written)
 {
-	enum { SETS = 20000 };
+	enum { SETS = 20000, FIRST = 2, HELD = 8 };
 	struct world w = world_begin("pools:\n  main: {size: 4MiB, huge_pages: \"off\"}\n");
 	char value[200], key[16];
 
-	memset(value, 'h', sizeof value);
-	CHECK_EQ(hc_set(w.s, "held", 4, value, sizeof value, NULL), HC_OK);
-	CHECK_STR(ask(&w, "hold 2 68656c64"), "held");
-	memset(value, 'x', sizeof value);
-	CHECK_EQ(hc_set(w.s, "held", 4, value, sizeof value, NULL), HC_OK);
+	for (int i = FIRST; i < FIRST + HELD; i++) { /* several: not every place is needed again */
+		memset(value, 'h', sizeof value);
+		(void)snprintf(key, sizeof key, "held%d", i);
+		CHECK_EQ(hc_set(w.s, key, strlen(key), value, sizeof value, NULL), HC_OK);
+		CHECK_STR(ask(&w, "hold %d %s", i, hex(0, key, strlen(key))), "held");
+		memset(value, 'x', sizeof value);
+		CHECK_EQ(hc_set(w.s, key, strlen(key), value, sizeof value, NULL), HC_OK);
+	}
 	for (int i = 0; i < SETS; i++) {
 		(void)snprintf(key, sizeof key, "k%d", i);
 		CHECK_EQ(hc_set(w.s, key, strlen(key), value, sizeof value, NULL), HC_OK);
 	}
 	CHECK(store_counter(&w, SHM_SC_evicted) > SETS / 4); /* all memory was used again */
 	memset(value, 'h', sizeof value);
-	CHECK_STR(ask(&w, "look 2"), hex(0, value, sizeof value));
-	CHECK_STR(ask(&w, "release 2"), "ok");
+	for (int i = FIRST; i < FIRST + HELD; i++) {
+		CHECK_STR(ask(&w, "look %d", i), hex(0, value, sizeof value));
+		CHECK_STR(ask(&w, "release %d", i), "ok");
+	}
 	world_end(&w);
 }
 
