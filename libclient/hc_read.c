@@ -28,7 +28,7 @@ READ_INLINE struct shm_store_reads *reads_of(const struct hc_thread *th, const s
 /* Notes that the item of this pin was hit. */
 READ_INLINE void note_hit(struct hc_thread *th, uint64_t pin)
 {
-	th->hit[th->n_hits % HC_HITS] = pin;
+	th->hit[th->n_hits % HC_HITS_KEPT] = pin;
 	th->n_hits++;
 }
 
@@ -71,7 +71,7 @@ static __attribute__((noinline)) int hints_give(struct hc_thread *th, int result
 		th->filter[th->n_given / HC_HITS % HC_FILTER] = 0;
 	for (uint64_t i = end - n; i < end; i++) {
 		/* without the generation */
-		uint64_t word = th->hit[i % HC_HITS] << HINT_SHIFT >> HINT_SHIFT;
+		uint64_t word = th->hit[i % HC_HITS_KEPT] << HINT_SHIFT >> HINT_SHIFT;
 		uint32_t unit = (uint32_t)(word >> SHM_WORD_OFF_SHIFT);
 		uint32_t at = unit * 0x9e3779b1u >> HC_FILTER_SHIFT;
 		uint64_t given = th->filter[at] ^ word, times = given >> SHM_WORD_TOP_SHIFT;

@@ -20,6 +20,7 @@
 
 enum {
 	HC_HITS = 16,      /* hits whose hints are given together */
+	HC_HITS_KEPT = 32, /* more: one that is taken back has written over none of the last 16 */
 	HC_HITS_FULL = 64, /* hits after which a ring that was full is looked at again */
 	HC_FILTER = 64,    /* items whose hint was given lately */
 	HC_FILTER_SHIFT = 32 - 6,
@@ -30,14 +31,14 @@ enum {
 struct hc_thread {
 	_Alignas(SHM_LINE) struct shm_reader reader; /* no line of it is another thread's as well */
 	struct hc *hc;
-	const uint32_t *fork_word; /* hc->fork_word */
-	shm_u64 *view_cell;        /* which one to look at first for a view */
-	uint64_t n_hits;           /* noted since hints were given last */
-	uint64_t hits_until;       /* so many, and hints are given; 0 at first */
-	uint64_t hit[HC_HITS];     /* the last ones' pin words */
-	uint64_t hint_from;        /* the ring's end when the engine was last seen to drain */
-	uint64_t hints_drained;    /* by what it was seen: hints_room() */
-	uint64_t n_given;          /* hits that hints were given for, or would have been */
+	const uint32_t *fork_word;  /* hc->fork_word */
+	shm_u64 *view_cell;         /* which one to look at first for a view */
+	uint64_t n_hits;            /* noted since hints were given last */
+	uint64_t hits_until;        /* so many, and hints are given; 0 at first */
+	uint64_t hit[HC_HITS_KEPT]; /* the last ones' pin words */
+	uint64_t hint_from;         /* the ring's end when the engine was last seen to drain */
+	uint64_t hints_drained;     /* by what it was seen: hints_room() */
+	uint64_t n_given;           /* hits that hints were given for, or would have been */
 	uint64_t
 		filter[HC_FILTER]; /* hints given lately: word, times << 48; by hash of the place */
 	/* hc_slide.c: behind the last hint that must not be lost, 0 if there is none; the ends of the
