@@ -104,19 +104,6 @@ static const struct option option_table[] = {
 	{NULL, 0, NULL, 0},
 };
 
-static uint64_t number(const char *text, uint64_t min, uint64_t max)
-{
-	char *end;
-	uint64_t n = strtoull(text, &end, 10);
-
-	if (end == text || *end || *text == '-' || n < min || n > max) {
-		fprintf(stderr, "bench_cell: \"%s\" is no number from %llu to %llu\n", text,
-			(unsigned long long)min, (unsigned long long)max);
-		exit(2);
-	}
-	return n;
-}
-
 static void run_take(struct options *o, const char *text)
 {
 	if (o->n_runs == RUNS_MAX || !run_parse(&o->run[o->n_runs++], text)) {
@@ -128,9 +115,9 @@ static void run_take(struct options *o, const char *text)
 static void option_take(struct options *o, int opt)
 {
 	if (opt == 'k')
-		o->plan.data.keys = number(optarg, 1, 1u << 31);
+		o->plan.data.keys = host_number(optarg, 1, 1u << 31);
 	else if (opt == 'v')
-		o->plan.data.value_bytes = number(optarg, VALUE_BYTES_MIN, 1 << 26);
+		o->plan.data.value_bytes = host_number(optarg, VALUE_BYTES_MIN, 1 << 26);
 	else if (opt == 'r')
 		run_take(o, optarg);
 	else if (opt == 's')
@@ -138,9 +125,9 @@ static void option_take(struct options *o, int opt)
 	else if (opt == 'o')
 		o->plan.only = optarg;
 	else if (opt == 'd')
-		o->plan.draws = number(optarg, BATCH_MAX, 1 << 24);
+		o->plan.draws = host_number(optarg, BATCH_MAX, 1 << 24);
 	else if (opt == 'n')
-		o->plan.rounds = (unsigned)number(optarg, 1, ROUNDS_MAX);
+		o->plan.rounds = (unsigned)host_number(optarg, 1, ROUNDS_MAX);
 	else if (opt == 'b')
 		o->setup.bindir = optarg;
 	else if (opt == 'c')
@@ -152,7 +139,7 @@ static void option_take(struct options *o, int opt)
 	else if (opt == 'm')
 		o->mark = optarg;
 	else if (opt == 'M')
-		o->marks = (unsigned)number(optarg, 1, 100000);
+		o->marks = (unsigned)host_number(optarg, 1, 100000);
 	else
 		exit(opt == 'h' ? (fputs(usage, stdout), 0) : (fputs(usage, stderr), 2));
 }

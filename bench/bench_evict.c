@@ -204,19 +204,6 @@ static void placement(bool same)
 
 /* ------------------------------------------------------------ options */
 
-static uint64_t number(const char *text, uint64_t min, uint64_t max)
-{
-	char *end;
-	uint64_t n = strtoull(text, &end, 10);
-
-	if (end == text || *end || *text == '-' || n < min || n > max) {
-		fprintf(stderr, "bench_evict: \"%s\" is no number from %llu to %llu\n", text,
-			(unsigned long long)min, (unsigned long long)max);
-		exit(2);
-	}
-	return n;
-}
-
 static const char usage[] =
 	"bench_evict - sets that evict, beside sets that replace, as JSON; bench/evict runs it\n"
 	"\n"
@@ -240,13 +227,13 @@ static void options_read(int argc, char **argv)
 	opt.bindir = getenv("HC_BINDIR");
 	while ((o = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		if (o == 'k')
-			opt.keys = number(optarg, 1000, 1u << 30);
+			opt.keys = host_number(optarg, 1000, 1u << 30);
 		else if (o == 'v')
-			opt.value_bytes = number(optarg, 1, 1 << 20);
+			opt.value_bytes = host_number(optarg, 1, 1 << 20);
 		else if (o == 's')
-			opt.sets = number(optarg, 100, 1 << 22);
+			opt.sets = host_number(optarg, 100, 1 << 22);
 		else if (o == 'r')
-			opt.rounds = (unsigned)number(optarg, 1, ROUNDS_MAX);
+			opt.rounds = (unsigned)host_number(optarg, 1, ROUNDS_MAX);
 		else if (o == 'b')
 			opt.bindir = optarg;
 		else

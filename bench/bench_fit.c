@@ -149,19 +149,6 @@ static void measure(const struct fit *f, const struct fit_subject *s, uint64_t t
 	s->end();
 }
 
-static uint64_t number(const char *text, uint64_t min, uint64_t max)
-{
-	char *end;
-	uint64_t n = strtoull(text, &end, 10);
-
-	if (end == text || *end || *text == '-' || n < min || n > max) {
-		fprintf(stderr, "bench_fit: \"%s\" is no number from %llu to %llu\n", text,
-			(unsigned long long)min, (unsigned long long)max);
-		exit(2);
-	}
-	return n;
-}
-
 int main(int argc, char **argv)
 {
 	static const struct option table[] = {{"sizes", required_argument, NULL, 's'},
@@ -177,9 +164,9 @@ int main(int argc, char **argv)
 		if (opt == 's')
 			path = optarg;
 		else if (opt == 'm')
-			f.limit_bytes = number(optarg, 4, 1 << 20) << 20;
+			f.limit_bytes = host_number(optarg, 4, 1 << 20) << 20;
 		else if (opt == 't')
-			times = number(optarg, 1, 1000);
+			times = host_number(optarg, 1, 1000);
 		else if (opt == 'b')
 			f.bindir = optarg;
 		else

@@ -44,6 +44,20 @@ double host_ns_per_tick(void)
 	return (double)(now - ns) / (double)(host_ticks() - ticks);
 }
 
+uint64_t host_number(const char *text, uint64_t min, uint64_t max)
+{
+	char *end;
+	uint64_t n = strtoull(text, &end, 10);
+
+	if (end == text || *end || *text == '-' || n < min || n > max) {
+		fprintf(stderr, "%s: \"%s\" is no number from %llu to %llu\n",
+			program_invocation_short_name, text, (unsigned long long)min,
+			(unsigned long long)max);
+		exit(2);
+	}
+	return n;
+}
+
 void *host_take(size_t bytes)
 {
 	size_t round = (bytes + 63) / 64 * 64;

@@ -34,6 +34,10 @@ static inline uint64_t host_ticks(void)
 }
 double host_ns_per_tick(void);
 
+/* The number that an option says, in plain decimal; ends the program, with status 2, if it is none from min
+ * to max. */
+uint64_t host_number(const char *text, uint64_t min, uint64_t max);
+
 /* Zeroed memory, at a cache line; ends the program if there is none. */
 void *host_take(size_t bytes);
 

@@ -406,19 +406,6 @@ static const struct option option_table[] = {
 	{NULL, 0, NULL, 0},
 };
 
-static uint64_t number(const char *text, uint64_t min, uint64_t max)
-{
-	char *end;
-	uint64_t n = strtoull(text, &end, 10);
-
-	if (end == text || *end || *text == '-' || n < min || n > max) {
-		fprintf(stderr, "bench_read: \"%s\" is no number from %llu to %llu\n", text,
-			(unsigned long long)min, (unsigned long long)max);
-		exit(2);
-	}
-	return n;
-}
-
 static int kind_of(const char *word)
 {
 	for (int k = 0; k < N_KINDS; k++)
@@ -435,13 +422,13 @@ static void option_take(struct options *o, struct look *l, int opt)
 		l->draws = SMALL_DRAWS;
 		l->rounds = 3;
 	} else if (opt == 'k') {
-		l->keys = number(optarg, 1, 1u << 31);
+		l->keys = host_number(optarg, 1, 1u << 31);
 	} else if (opt == 'v') {
-		l->value_bytes = number(optarg, 8, 1 << 26);
+		l->value_bytes = host_number(optarg, 8, 1 << 26);
 	} else if (opt == 'd') {
-		l->draws = number(optarg, 1, 1 << 24);
+		l->draws = host_number(optarg, 1, 1 << 24);
 	} else if (opt == 'r') {
-		l->rounds = (unsigned)number(optarg, 1, ROUNDS_MAX);
+		l->rounds = (unsigned)host_number(optarg, 1, ROUNDS_MAX);
 	} else if (opt == 'b') {
 		o->bindir = optarg;
 	} else if (opt == 'c') {
