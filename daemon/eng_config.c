@@ -73,21 +73,41 @@ static void place_fill(struct eng *e, uint32_t i, const struct config_store *s)
 	STEP("config:created");
 }
 
+/* Whose entry it is the id says; what else never changes is made as it was.  True: something was not. */
+static bool place_mend(struct shm_store_entry *se, const struct config_store *s)
+{
+	if (MUTANT(771) || /* 771: what a dying engine wrote there stays */
+		(se->pool_idx == s->pool_idx && se->type == s->type &&
+			memcmp(se->name, s->name, sizeof se->name) == 0))
+		return false;
+	SHM_ASSERT(sizeof se->name == sizeof s->name);
+	memcpy(se->name, s->name, sizeof se->name);
+	se->pool_idx = s->pool_idx;
+	se->type = s->type;
+	return true;
+}
+
 void eng_config_start(struct eng *e)
 {
 	if (MUTANT(185)) /* 185: the directory stays as a dead engine left it */
 		return;
 	uint64_t there = 0; /* bit i: the configuration's store i has a place */
+	uint32_t n_mended = 0;
 
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
 		uint64_t id = shm_load_rlx(&e->ctl->store[i].id);
 		const struct config_store *s = id ? eng_config_store(e->config, id) : NULL;
 		if (s) {
 			there |= UINT64_C(1) << (s - e->config->store);
+			n_mended += place_mend(&e->ctl->store[i], s);
 		} else if (id) {
 			eng_feed_drop(e, i, place_empty);
 		}
 	}
+	if (n_mended)
+		log_error("what the directory says of %u stores was not as it was made: an engine "
+			  "scribbled over it; it is as before",
+			n_mended);
 	sup_control_update(e->ctl, e->config);
 	for (uint32_t k = 0; k < e->config->n_stores; k++) {
 		if (there >> k & 1)

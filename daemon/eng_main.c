@@ -136,6 +136,22 @@ static void main_process(struct eng *e)
 
 /* ---------------------------------------------------------------- taking over */
 
+/* Does it lie in its file, with what it says of itself? */
+static bool journal_ok(const struct eng *e)
+{
+	const struct shm_journal *j = e->journal;
+	uint64_t bytes = j->seg.total_bytes; /* the file's: it was compared */
+
+	return j->n_sessions >= e->config->max_clients && j->n_sessions <= SHM_SESSIONS_MAX &&
+	       shm_journal_bytes(j->n_sessions) <= bytes &&
+	       (j->n_leases == 0 ||
+		       (j->n_leases <= SHM_LEASES &&
+			       j->leases_off % sizeof(struct shm_lease) == 0 &&
+			       j->leases_off >= shm_journal_bytes(j->n_sessions) &&
+			       j->leases_off <= bytes &&
+			       j->n_leases * sizeof(struct shm_lease) <= bytes - j->leases_off));
+}
+
 static int map_control(struct eng *e)
 {
 	void *m;
@@ -149,7 +165,7 @@ static int map_control(struct eng *e)
 	if (r < 0)
 		return err_fwd(r);
 	e->journal = m;
-	return e->journal->n_sessions < e->config->max_clients ? err_new(-EBADMSG) : 0;
+	return journal_ok(e) ? 0 : err_new(-EBADMSG);
 }
 
 static int map_pools(struct eng *e)

@@ -9,6 +9,7 @@
 #include "journal.h"
 #include "layout/l_item.h"
 #include "pol.h"
+#include "step.h"
 #include "sup_control.h"
 
 /* A pool's address space, so that regions can be added to it later without moving it. */
@@ -239,11 +240,21 @@ uint64_t sup_control_journal_mend(
 	struct shm_journal *j, const struct shm_control *c, const struct sup_segment *s)
 {
 	uint64_t n = header_mend(&j->seg, SHM_KIND_JOURNAL, 0, c, s);
+	/* One that was made before there were leases has no room for them. */
+	bool room = s->bytes >= shm_journal_bytes_all(c->n_sessions);
+	uint64_t leases_off = room ? shm_journal_bytes(c->n_sessions) : 0;
+	uint32_t n_leases = room ? SHM_LEASES : 0;
 
-	if (j->n_sessions == c->n_sessions)
-		return n;
+	if (j->n_sessions != c->n_sessions)
+		n += sizeof j->n_sessions;
 	j->n_sessions = c->n_sessions;
-	return n + sizeof j->n_sessions;
+	if (MUTANT(770)) /* 770: where leases stand is left as it is */
+		return n;
+	if (j->leases_off != leases_off || j->n_leases != n_leases)
+		n += sizeof j->leases_off + sizeof j->n_leases;
+	j->leases_off = leases_off;
+	j->n_leases = n_leases;
+	return n;
 }
 
 uint64_t sup_control_pool_mend(struct shm_segment *seg, const struct shm_control *c,

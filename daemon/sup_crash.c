@@ -34,7 +34,7 @@
 #include "step.h"
 #include "sup.h"
 
-enum { IMAGE_LIMIT_S = 120, IMAGE_FILES_MAX = 4096, IMAGE_FAILED = 1 };
+enum { IMAGE_LIMIT_S = 120, IMAGE_AGAIN_S = 5, IMAGE_FILES_MAX = 4096, IMAGE_FAILED = 1 };
 
 static const char ending[] = ".image", unfinished[] = ".image.part";
 
@@ -272,8 +272,11 @@ void sup_crash_on_due(struct sup *sup, uint64_t now_ns)
 		return;
 	if (im->pidfd < 0)
 		sup_crash_on_image(sup);
-	else if (now_ns >= im->deadline_ns)
+	else if (now_ns >= im->deadline_ns) {
 		(void)kill(im->pid, SIGKILL);
+		/* A disk that hangs may keep it for as long as it likes: looked at again, and not in a loop. */
+		im->deadline_ns = now_ns + IMAGE_AGAIN_S * UINT64_C(1000000000);
+	}
 }
 
 void sup_crash_close(struct sup *sup)

@@ -270,9 +270,10 @@ TEST(a_directory_that_was_scribbled_over_is_as_before)
 {
 	struct t_daemon *d = t_daemon_start(two, NULL);
 	struct client c = client_open(d);
-	size_t ctl_bytes, pool_bytes;
+	size_t ctl_bytes, pool_bytes, j_bytes;
 	struct shm_control *ctl = segment_map(d, "control", &ctl_bytes);
 	struct shm_segment *seg = segment_map(d, "a", &pool_bytes);
+	struct shm_journal *j = segment_map(d, "journal", &j_bytes);
 
 	fill(c.a);
 	fill(c.b);
@@ -283,12 +284,21 @@ TEST(a_directory_that_was_scribbled_over_is_as_before)
 	shm_store32_rlx(&ctl->pool[1].n_regions, 99);
 	seg->daemon_id ^= 1;
 	shm_store_rlx(&seg->magic, 0);
+	ctl->store[0].pool_idx = 77;
+	ctl->store[1].type = 99;
+	memset(ctl->store[1].name, 'x', sizeof ctl->store[1].name);
+	j->leases_off = UINT64_MAX - 7;
+	j->n_leases = 1 << 30;
 	crash(d);
 	wait_line(d, "the engine scribbled over them");
 	(void)t_daemon_wait_engine(d, 0);
 	CHECK_EQ(count(c.a) + count(c.b), 2 * N);
 	CHECK_STR(ctl->pool[0].name, "a");
+	CHECK_EQ(ctl->store[0].pool_idx, 0);
+	CHECK_STR(ctl->store[1].name, "in-b");
+	CHECK_EQ(j->n_leases, SHM_LEASES);
 	CHECK_EQ(fsck(d), 0);
+	CHECK_EQ(munmap(j, j_bytes), 0);
 	CHECK_EQ(munmap(ctl, ctl_bytes), 0);
 	CHECK_EQ(munmap(seg, pool_bytes), 0);
 	hc_close(c.hc);

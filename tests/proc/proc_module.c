@@ -2,7 +2,7 @@
  *
  * The object is tests/policy_example.c: what came last goes first.
  *
- * Planted bugs (shm/step.h) that this file must catch: 300 to 302.
+ * Planted bugs (shm/step.h) that this file must catch: 300 to 302, 772, 773.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -178,4 +178,25 @@ TEST_LIMIT(nonsense_is_not_believed, 60)
 		hc_close(hc);
 		t_daemon_stop(d);
 	}
+}
+
+/* It holds the pipe that it was to answer through, in a process of its own: nobody waits for that one, and it does not
+ * outlive the question.  Nor has it anything of the supervisor's. */
+TEST(an_object_that_forks_holds_nobody_up)
+{
+	char yaml[8192], env[4096 + 16];
+	int pid = 0;
+
+	(void)snprintf(env, sizeof env, "POLICY_FORKS=%s", t_path("pid"));
+	(void)snprintf(yaml, sizeof yaml,
+		"policy_modules: %s\nstores:\n  s: {policy: policy_forks}\n",
+		object("policy_forks", "policy_forks", 0644));
+	struct t_daemon *d = t_daemon_start(yaml, (const char *[]){env, NULL});
+	for (int i = 0; i < 2; i++) { /* of the start; of a supervisor that has sockets */
+		FILE *f = fopen(t_path("pid"), "re");
+		CHECK(f && fscanf(f, "%d", &pid) == 1 && fclose(f) == 0);
+		CHECK(t_pid_gone(pid, WAIT_MS));
+		check_status(d, 0, ARGS("reload"));
+	}
+	t_daemon_stop(d);
 }
