@@ -10,6 +10,7 @@
  *   eng_sup.c      the channel to the supervisor
  *   eng_config.c   a new configuration, taken over whole; the directory of stores
  *   eng_store.c    stores and pools, the policies' bookkeeping
+ *   eng_apply.c    what comes from disk (eng_apply.h)
  *   eng_hint.c     the clients' touch rings
  *   eng_purge.c    what cleared stores have left
  *   eng_recent.c   what was counted lately
@@ -400,6 +401,8 @@ void eng_store_change(struct eng *e, struct eng_store *s, struct pol *pol);
 void eng_store_add(struct eng *e, uint32_t i, struct pol *pol);
 /* The store has left the directory: its entries are void, and purged as those of a cleared one. */
 void eng_store_drop(struct eng *e, struct eng_store *s);
+/* The policy hears what the stamps of the entry at off say of it: how old it is, and when it was used last. */
+void eng_store_restore(const struct eng_pool *p, const struct eng_store *s, uint64_t off);
 /* Dropped stores of which no entry is left are no more, and their places are free. */
 void eng_store_forget(struct eng *e);
 int eng_store_open(struct eng *e); /* directory and policies; before the pools are opened */

@@ -236,15 +236,14 @@ static uint64_t past_ms(const struct eng *e, uint64_t wall_ns, uint64_t wall_now
 	return now_ms > ago_ms ? now_ms - ago_ms : 0;
 }
 
-/* The policy hears what the entry's stamps say of it. */
-static void store_restore(
-	const struct eng_pool *p, const struct eng_store *s, uint64_t off, uint32_t node)
+void eng_store_restore(const struct eng_pool *p, const struct eng_store *s, uint64_t off)
 {
 	const struct shm_item *it = shm_pool_item(&p->w, off);
+	uint32_t node = *shm_alloc_note(p->w.alloc, off);
 	uint64_t now_ms = p->e->now_ns / 1000000,
 		 used_ms = shm_load_rlx(&it->access) >> SHM_ACCESS_MS_SHIFT;
 
-	if (!s->pol->ops->restore)
+	if (!s->pol->ops->restore || node == POL_NONE)
 		return;
 	uint64_t wall_ns = eng_wall_ns(), written_ms = past_ms(p->e, it->modified_ns, wall_ns);
 	if (used_ms < written_ms || used_ms > now_ms)
@@ -297,7 +296,7 @@ int eng_store_got(
 			shm_count(&s->entry->counter[SHM_SC_expired], 1);
 		if (store_replace(p, s, ch, now_ns / 1000000)) {
 			if (over) /* it begins anew */
-				store_restore(p, s, ch->off, *shm_alloc_note(p->w.alloc, ch->off));
+				eng_store_restore(p, s, ch->off);
 			return 0;
 		}
 	} else {
@@ -348,7 +347,7 @@ static void store_go_over(struct eng_pool *p, struct eng_store *s, struct pol *o
 	*note = POL_NONE;
 	STEP("store:going-over");
 	if (store_insert(p, s, off, place_bytes, POL_SHADOW_FILL, p->e->now_ns / 1000000) == 0) {
-		store_restore(p, s, off, *shm_alloc_note(p->w.alloc, off));
+		eng_store_restore(p, s, off);
 		return;
 	}
 	log_warn("store %s: no memory for the policy; an entry was evicted", s->entry->name);
@@ -414,7 +413,7 @@ void eng_store_adopted(void *arg, uint64_t off, const struct shm_item *item)
 	store_add(s, 1, kv_bytes(item), place_bytes);
 	int r = store_insert(p, s, off, place_bytes, POL_SHADOW_FILL, p->e->now_ns / 1000000);
 	if (r == 0)
-		store_restore(p, s, off, *shm_alloc_note(p->w.alloc, off));
+		eng_store_restore(p, s, off);
 	else
 		p->adopt_error =
 			r; /* the engine ends: an entry that nobody can evict is not served */

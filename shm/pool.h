@@ -154,6 +154,25 @@ enum {
 int shm_pool_set(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
 	const struct shm_set *set, struct shm_changed *ret);
 
+/* An entry as it was: what a log or a checkpoint has of it. */
+struct shm_after {
+	struct shm_set
+		set; /* mode, version, old_only and max_bytes are not looked at; now_wall_ns: its modified_ns */
+	uint64_t version, created_ns;
+	uint64_t access; /* as of l_item.h */
+};
+
+/* Puts it in place of nothing, of an older version, or of what is void; its own version is kept, and none is taken.  For
+ * an engine that does not serve yet: no journal, no feed.  0 and *ret as of shm_pool_set; POOL_OLDER: what is there is as new, or
+ * newer (ret->lsn: its version; its time may be over); POOL_FULL, POOL_CHAIN_FULL as of shm_pool_set. */
+int shm_pool_apply(struct shm_wpool *w, const struct shm_after *after, struct shm_changed *ret);
+/* The same for its time alone: the entry at off, which shm_pool_find gave. */
+void shm_pool_apply_expiry(struct shm_wpool *w, uint64_t off, uint64_t expiry_ns);
+
+/* As shm_pool_find_void, of the entries of a store that have a version below `version`. */
+uint32_t shm_pool_find_below(struct shm_wpool *w, uint64_t *cursor, uint32_t chains,
+	uint64_t store_id, uint64_t version, uint64_t *off, uint32_t max);
+
 /* A number in an entry: ASCII decimal, as other caches keep them. */
 struct shm_incr {
 	struct shm_set

@@ -10,6 +10,21 @@ enum {
 	POOL_CHAINS_PER_CHANGE = 4
 }; /* growth that rides on each change: done before the next is due */
 
+/* A value in two parts: head, then tail. */
+struct pieces {
+	const void *head, *tail;
+	uint64_t head_bytes, tail_bytes;
+};
+
+/* What a new item has from elsewhere than from what is written. */
+struct pool_stamps {
+	uint64_t created_ns, access, version;
+};
+
+/* Writes the whole item at off (pool_set.c).  Nobody sees it yet. */
+void pool_fill(const struct shm_wpool *w, uint64_t off, const struct shm_set *set,
+	const struct pieces *v, const struct pool_stamps *stamps);
+
 /* The next LSN, taken. */
 uint64_t pool_next_lsn(struct shm_wpool *w);
 /* A published item enters the accounts. */

@@ -13,15 +13,8 @@
 #include "step.h"
 
 #define NS_PER_MS 1000000ull
-#define ACCESS_SHIFT 20
 
 enum { NUMBER_BYTES = 24, NUMBER_DIGITS_MAX = 20 };
-
-/* A value in two parts: head, then tail. */
-struct pieces {
-	const void *head, *tail;
-	uint64_t head_bytes, tail_bytes;
-};
 
 /* Everything about one publish that is known before it begins. */
 struct publish {
@@ -38,35 +31,43 @@ struct publish {
 	enum shm_feed_what what;
 };
 
-/* Writes the whole item at off.  Nobody sees it yet. */
-static void fill(const struct publish *p, uint64_t off, uint64_t lsn)
+void pool_fill(const struct shm_wpool *w, uint64_t off, const struct shm_set *set,
+	const struct pieces *v, const struct pool_stamps *stamps)
 {
-	const struct pieces *v = &p->value;
-	uint64_t key_bytes = p->set.key.n_bytes;
+	uint64_t key_bytes = set->key.n_bytes;
 	struct shm_item it = {
-		.created_ns = p->created_ns,
-		.modified_ns = p->set.now_wall_ns,
-		.ttl_ms = p->set.ttl_ms,
-		.stamp = p->set.stamp,
-		.version = lsn,
-		.hash = p->set.key.hash,
-		.store_id = p->set.key.store_id,
-		.epoch = p->set.key.epoch,
-		.flags = p->set.flags,
-		.lens = shm_lens_make(key_bytes, v->head_bytes + v->tail_bytes) | p->set.marks,
+		.created_ns = stamps->created_ns,
+		.modified_ns = set->now_wall_ns,
+		.ttl_ms = set->ttl_ms,
+		.stamp = set->stamp,
+		.version = stamps->version,
+		.hash = set->key.hash,
+		.store_id = set->key.store_id,
+		.epoch = set->key.epoch,
+		.flags = set->flags,
+		.lens = shm_lens_make(key_bytes, v->head_bytes + v->tail_bytes) | set->marks,
 	};
 
-	shm_store_rlx(&it.access, p->set.now_ms << ACCESS_SHIFT);
-	shm_store_rlx(&it.expiry_ns, p->set.expiry_ns);
+	shm_store_rlx(&it.access, stamps->access);
+	shm_store_rlx(&it.expiry_ns, set->expiry_ns);
 	it.crc = shm_item_crc_of(
-		&it, p->set.key.bytes, v->head, v->head_bytes, v->tail, v->tail_bytes);
-	uint8_t *to = p->w->base + off, *value = to + shm_item_value_off(key_bytes);
+		&it, set->key.bytes, v->head, v->head_bytes, v->tail, v->tail_bytes);
+	uint8_t *to = w->base + off, *value = to + shm_item_value_off(key_bytes);
 	memcpy(to, &it, sizeof it);
-	memcpy(to + sizeof it, p->set.key.bytes, key_bytes);
+	memcpy(to + sizeof it, set->key.bytes, key_bytes);
 	if (v->head_bytes)
 		memcpy(value, v->head, v->head_bytes);
 	if (v->tail_bytes)
 		memcpy(value + v->head_bytes, v->tail, v->tail_bytes);
+}
+
+static void fill(const struct publish *p, uint64_t off, uint64_t lsn)
+{
+	const struct pool_stamps stamps = {.created_ns = p->created_ns,
+		.access = p->set.now_ms << SHM_ACCESS_MS_SHIFT,
+		.version = lsn};
+
+	pool_fill(p->w, off, &p->set, &p->value, &stamps);
 }
 
 /* Makes the item, intends, publishes in one store, retires the old, records.  0 or POOL_FULL. */

@@ -30,6 +30,7 @@ void shm_pool_clear(struct shm_wpool *w, struct shm_journal *j, const struct shm
 
 struct voids {
 	struct shm_wpool *w;
+	uint64_t store_id, version; /* store_id not 0: entries of it below that */
 	uint64_t *off;
 	uint32_t n, max;
 	bool more; /* than fit */
@@ -42,7 +43,9 @@ static void add_void(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, ui
 	(void)slot;
 	(void)chain;
 	(void)log2;
-	if (pool_is_current(v->w->ctl, shm_pool_item(v->w, shm_word_off(word))))
+	const struct shm_item *it = shm_pool_item(v->w, shm_word_off(word));
+	if (v->store_id ? it->store_id != v->store_id || it->version >= v->version
+			: pool_is_current(v->w->ctl, it))
 		return;
 	if (v->n == v->max)
 		v->more = true;
@@ -61,15 +64,28 @@ static void ask_ahead(void *arg, shm_u64 *slot, uint64_t word, uint64_t chain, u
 	__builtin_prefetch(&shm_pool_item(w, shm_word_off(word))->store_id);
 }
 
+static uint32_t find(struct voids *v, uint64_t *cursor, uint32_t chains)
+{
+	(void)shm_index_walk_from(v->w, *cursor, chains, ask_ahead, v->w);
+	uint64_t next = shm_index_walk_from(v->w, *cursor, chains, add_void, v);
+
+	if (!v->more)
+		*cursor = next;
+	return v->n;
+}
+
 uint32_t shm_pool_find_void(
 	struct shm_wpool *w, uint64_t *cursor, uint32_t chains, uint64_t *off, uint32_t max)
 {
 	struct voids v = {.w = w, .off = off, .max = max};
 
-	(void)shm_index_walk_from(w, *cursor, chains, ask_ahead, w);
-	uint64_t next = shm_index_walk_from(w, *cursor, chains, add_void, &v);
+	return find(&v, cursor, chains);
+}
 
-	if (!v.more)
-		*cursor = next;
-	return v.n;
+uint32_t shm_pool_find_below(struct shm_wpool *w, uint64_t *cursor, uint32_t chains,
+	uint64_t store_id, uint64_t version, uint64_t *off, uint32_t max)
+{
+	struct voids v = {.w = w, .off = off, .max = max, .store_id = store_id, .version = version};
+
+	return find(&v, cursor, chains);
 }

@@ -372,6 +372,32 @@ TEST_LIMIT(killed_in_changes_of_the_engine_itself, 200)
 	expect_proved("delete:published move:copied move:published");
 }
 
+/* As what comes from a checkpoint. */
+static void apply(uint32_t key, uint64_t v, uint64_t bytes)
+{
+	static uint8_t value[KEYS_MAX];
+	uint8_t name[T_KEY_BYTES_MAX];
+	struct shm_after a = {.version = 1ull << 40, .created_ns = 1};
+	struct shm_changed c;
+
+	t_pool_key(&p, key, name, &a.set.key);
+	t_value_make(key, v, value, bytes);
+	a.set.value = value;
+	a.set.stamp = v;
+	a.set.value_bytes = bytes;
+	CHECK_EQ(shm_pool_apply(&p.w, &a, &c), 0);
+	CHECK_EQ(shm_pool_item(&p.w, c.off)->version, 1ull << 40);
+}
+static void apply_new(void) { apply(40, 9, 300); }
+static void apply_over(void) { apply(5, 9, 3000); }
+
+TEST_LIMIT(killed_in_what_comes_from_a_checkpoint, 200)
+{
+	play(&(struct scene){prepare_few, apply_new, .key = 40, .to = 9}, 256 << 10);
+	play(&(struct scene){prepare_few, apply_over, .key = 5, .to = 9}, 256 << 10);
+	expect_proved("apply:filled apply:published");
+}
+
 static void delete_and_sweep(void)
 {
 	CHECK_EQ(t_pool_delete(&p, VIEWED_LIVE), 0);
