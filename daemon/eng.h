@@ -28,6 +28,7 @@
 #ifndef HC_DAEMON_ENG_H
 #define HC_DAEMON_ENG_H
 
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include "atomic.h"
 #include "eng_loop.h"
@@ -78,7 +79,9 @@ enum {
 	ENG_LEASES_SESSION = 256,     /* leases that one session holds */
 	ENG_LEASE_LOOKS =
 		64, /* of them, looked at for one whose time is over when there is none left */
-	ENG_LEASE_WAKES = 64, /* waiters woken by one turn, of each word */
+	ENG_LEASE_WAKES = 64,  /* waiters woken by one turn, of each word */
+	ENG_FEED_WATCHES = 16, /* connections of one session that wait for a feed */
+	ENG_FEED_TELLS = 64,   /* of them, told by one turn, of each pool */
 };
 #define ENG_VOID_BYTES (64ull << 20) /* of removed entries, before a scan of the pins */
 #define ENG_IN_TOTAL_BYTES \
@@ -122,6 +125,7 @@ struct eng_session {
 	bool drop_unsent;      /* ENDING: the supervisor has not been told */
 	uint64_t last_request; /* highest that was answered */
 	uint32_t n_leases;     /* that it holds */
+	uint32_t n_watches;    /* connections that wait for a feed in its name */
 	uint64_t putting_ns;   /* when the supervisor was asked */
 	uint64_t hint_pos[SHM_BLOCKS_MAX]; /* per block: hints read */
 	struct eng_conn *conn;             /* NULL: not connected now */
@@ -150,6 +154,10 @@ struct eng_conn {
 	uint64_t opened_ns;
 	uint64_t in_ns, out_ns; /* when bytes last moved */
 	struct eng_conn *next_ready;
+	struct eng_session *watch_of; /* in whose name it waits for a feed; NULL: it does not */
+	uint32_t watch_pool;          /* of which pool, while it is in its list */
+	bool watching;                /* in eng_pool.watch: a request waits */
+	TAILQ_ENTRY(eng_conn) watch;
 };
 
 /* -------------------------------------------------------- stores and pools */
@@ -195,12 +203,14 @@ struct eng_pool {
 	uint32_t limbo_left; /* entries that the last sweep had to leave: pinned */
 	uint64_t limbo_left_bytes;
 	uint64_t n_void; /* entries of before a clear of their store: void_entries of all stores */
-	uint64_t void_bytes;    /* their places */
-	uint64_t purge_cursor;  /* shm_pool_find_void */
-	uint64_t verify_cursor; /* shm_pool_find_damaged */
-	uint64_t n_damaged;     /* found by it */
-	uint64_t purge_bytes;   /* removed since the last sweep for it */
-	int adopt_error;        /* -errno: an adopted entry could not be given to its policy */
+	uint64_t void_bytes;          /* their places */
+	uint64_t purge_cursor;        /* shm_pool_find_void */
+	uint64_t verify_cursor;       /* shm_pool_find_damaged */
+	uint64_t n_damaged;           /* found by it */
+	uint64_t purge_bytes;         /* removed since the last sweep for it */
+	TAILQ_HEAD(, eng_conn) watch; /* connections that wait for its feed, in order */
+	uint32_t n_watch, n_tell;     /* of them; of those, to be told */
+	int adopt_error; /* -errno: an adopted entry could not be given to its policy */
 	struct eng *e;
 };
 
@@ -288,8 +298,10 @@ struct eng {
 
 	struct eng_recent recent;
 
-	struct eng_conn **conn; /* [max_conns] */
-	uint32_t n_conns, max_conns;
+	struct eng_conn **conn;
+	uint32_t n_conns,
+		max_conns;  /* [3/2 max_conns]: those that wait for a feed are not counted */
+	uint32_t n_watches; /* of n_conns */
 	struct eng_conn *ready, *ready_last;
 	uint64_t in_bytes; /* capacity of all `in` above ENG_READ_BYTES each */
 	uint64_t in_max_bytes;
@@ -345,6 +357,7 @@ void eng_conn_reap(struct eng *e);        /* frees what is dead */
 void eng_conn_close_all(struct eng *e);   /* after what is buffered was sent */
 void eng_conn_drop(struct eng_conn *c);   /* at once; frees nothing yet */
 void eng_conn_resume(struct eng_conn *c); /* a held request was answered */
+void eng_conn_say(struct eng_conn *c, const struct wire_answer *a); /* an answer that comes later */
 /* Answers what cannot be understood, and closes. */
 void eng_conn_protocol_error(struct eng_conn *c, uint32_t verb, uint64_t request);
 
@@ -523,8 +536,14 @@ uint32_t eng_room_evict_own(struct eng_pool *p, struct eng_store *s, uint64_t wa
 /* eng_feed.c */
 void eng_feed_opened(struct eng_pool *p); /* what is to be said of a feed that was taken over */
 void eng_feed_time(struct eng *e);        /* a turn begins */
-void eng_feed_turn(struct eng *e);  /* it ends: who waits is woken if there is something new */
-void eng_feed_serve(struct eng *e); /* a new engine serves: all who wait are woken */
+/* It ends: who waits is woken if there is something new.  True: some are still to be told. */
+bool eng_feed_turn(struct eng *e);
+/* c waits, in the name of s, for the head of pool p's feed to be another than pos.  0; 1: it is another;
+ * HC_E_NO_FEED, HC_E_REFUSED. */
+int eng_feed_watch(struct eng_conn *c, struct eng_session *s, struct eng_pool *p, uint64_t pos);
+void eng_feed_unwatch(struct eng_conn *c);        /* the connection ends */
+void eng_feed_unwatch_all(struct eng_session *s); /* the session does: so do those connections */
+void eng_feed_serve(struct eng *e);               /* a new engine serves: all who wait are woken */
 /* Directory entry i is emptied by this function, which is called once, and the feed of its pool says so. */
 void eng_feed_drop(struct eng *e, uint32_t i, void (*empty)(struct eng *e, uint32_t i));
 

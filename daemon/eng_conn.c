@@ -38,6 +38,7 @@ void eng_conn_drop(struct eng_conn *c)
 	c->e->in_bytes -= c->in_counted; /* freed as soon as nothing is under way */
 	c->in_counted = 0;
 	eng_session_unbind(c);
+	eng_feed_unwatch(c);
 	(void)shutdown(c->fd, SHUT_RDWR); /* ends what is under way */
 	eng_loop_cancel(c->e->loop, &c->in_wait);
 	eng_loop_cancel(c->e->loop, &c->out_wait);
@@ -167,6 +168,8 @@ static uint32_t conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
 		break;
 	case OP_HELD:
 		c->held = true;
+		break;
+	case OP_WATCHES:
 		break;
 	case OP_CLOSE:
 		conn_answer(c, &a);
@@ -335,6 +338,13 @@ void eng_conn_resume(struct eng_conn *c)
 		conn_run(c);
 }
 
+void eng_conn_say(struct eng_conn *c, const struct wire_answer *a)
+{
+	conn_answer(c, a);
+	conn_flush(c);
+	c->opened_ns = c->e->now_ns; /* so long it may be silent */
+}
+
 void eng_conn_run_ready(struct eng *e)
 {
 	struct eng_conn *c = e->ready;
@@ -373,7 +383,7 @@ static int conn_admit(const struct eng *e, int fd, uint32_t *ret_uid)
 	if (eng_peer_uid(fd, ret_uid) < 0)
 		return 1;
 	for (uint32_t i = 0; i < e->n_conns; i++)
-		n += e->conn[i]->uid == *ret_uid && !e->conn[i]->dead;
+		n += e->conn[i]->uid == *ret_uid && !e->conn[i]->dead && !e->conn[i]->watch_of;
 	if (n < 2 * e->config->max_clients_per_user || MUTANT(85)) /* 85: one may have all */
 		return 0;
 	log_info("a connection of user %u was refused: 2 x max_clients_per_user is %u", *ret_uid,
@@ -410,7 +420,9 @@ static void conn_accepted(void *arg, int fd)
 	}
 	struct eng_conn *c = NULL;
 	uint32_t uid;
-	if (!e->quit && e->n_conns < e->max_conns - MUTANT(60) && /* 60: one fewer than promised */
+	if (!e->quit &&
+		e->n_conns - e->n_watches <
+			e->max_conns - MUTANT(60) && /* 60: one fewer than promised */
 		conn_admit(e, fd, &uid) == 0)
 		c = conn_new(e, fd, uid);
 	if (!c) {
@@ -424,7 +436,7 @@ static void conn_accepted(void *arg, int fd)
 int eng_conn_start(struct eng *e)
 {
 	e->max_conns = 2 * e->config->max_clients;
-	e->conn = calloc(e->max_conns, sizeof(*e->conn));
+	e->conn = calloc(e->max_conns + e->config->max_clients, sizeof(*e->conn));
 	if (!e->conn)
 		return err_new(-ENOMEM);
 	e->in_max_bytes = 2 * e->config->max_frame_bytes;
@@ -441,7 +453,8 @@ static const char *conn_overdue(const struct eng_conn *c)
 {
 	uint64_t now = c->e->now_ns;
 
-	if (!c->session && !c->held && now - c->opened_ns > c->e->config->hello_timeout_ns &&
+	if (!c->session && !c->held && !c->watching &&
+		now - c->opened_ns > c->e->config->hello_timeout_ns &&
 		!MUTANT(59)) /* 59: who says nothing stays */
 		return "it did not say HELLO in time, or did not take the answer";
 	if (c->out_wait.armed && now - c->out_ns > c->e->config->stall_timeout_ns)

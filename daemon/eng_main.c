@@ -119,7 +119,7 @@ static void main_process(struct eng *e)
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	uint64_t want = MAIN_FDS_SPARE + MAIN_FDS_HELLO +
-	                (uint64_t)e->config->max_clients * (2 + MAIN_FDS_SESSION);
+	                (uint64_t)e->config->max_clients * (3 + MAIN_FDS_SESSION);
 	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < want) {
 		rl.rlim_cur = want < rl.rlim_max ? want : rl.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &rl);
@@ -177,6 +177,7 @@ static int map_pools(struct eng *e)
 		if (r < 0)
 			return log_fail(r, "pool %u cannot be mapped", i);
 		p->e = e;
+		TAILQ_INIT(&p->watch);
 		p->n_regions = shm_load32_rlx(&e->ctl->pool[i].n_regions);
 		p->limbo_cap_bytes = e->config->pool[i].limbo_cap_bytes;
 	}
@@ -316,7 +317,7 @@ static int main_loop_new(struct eng *e)
 {
 	const char *why;
 	int r = eng_loop_new(
-		e->config->io, 5 * e->config->max_clients + MAIN_FDS_SPARE, &e->loop, &why);
+		e->config->io, 7 * e->config->max_clients + MAIN_FDS_SPARE, &e->loop, &why);
 
 	if (r < 0) {
 		log_error("%s", why);
@@ -389,7 +390,7 @@ static bool main_turn_end(struct eng *e, bool purging)
 	if (e->dropping)
 		eng_store_forget(e);
 	more |= late_step();
-	eng_feed_turn(e);
+	more |= eng_feed_turn(e);
 	eng_conn_reap(e);
 	main_account(e);
 	return more || e->purging || e->ready;

@@ -26,6 +26,12 @@
 	KEY("connections", "max_clients", "twice that, and twice max_clients_per_user of one user", \
 		"answered HC_E_REFUSED and closed", \
 		"proc_rights.one_user_cannot_take_all_places") \
+	FIXED("connections of one session that wait for a feed", ENG_FEED_WATCHES, "and of all sessions max_clients", \
+		"answered HC_E_REFUSED and closed; the library looks at the feed every 50 ms instead", \
+		"proc_feed_fd.who_may_not_wait_at_the_engine_looks_again_and_again") \
+	FIXED("of them, answered by one turn of the engine", ENG_FEED_TELLS, "of each pool", \
+		"the others are answered by the next one", \
+		"proc_feed_fd.all_who_wait_are_told_however_many") \
 	KEY("a connection without a session", "hello_timeout", "", \
 		"closed", \
 		"proc_frames.beyond_the_limits_clients_are_refused_by_name") \

@@ -15,11 +15,12 @@
  * 0: *a is the answer.
  * OP_HELD: no answer yet; the connection is held, and nothing more of it decoded,
  *     until eng_conn_resume().
+ * OP_WATCHES: no answer yet; the connection goes on (eng_feed_watch).
  * OP_CLOSE: *a is the answer, and the last.
  * OP_BAD: not allowed here; the connection ends with HC_E_PROTOCOL. */
 typedef int op_fn(
 	struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a);
-enum { OP_HELD = 1, OP_CLOSE = 2, OP_BAD = 3 };
+enum { OP_HELD = 1, OP_CLOSE = 2, OP_BAD = 3, OP_WATCHES = 4 };
 /* A status that no client sees: under pressure a new key was not worth what it would have cost.  The
  * answer is that of a set whose entry was evicted at once. */
 enum { OP_NOT_KEPT = 1000 };
@@ -49,6 +50,9 @@ uint32_t op_max_inflight(const struct eng *e);
 void op_hello_kept(struct eng *e, struct eng_session *s);
 /* The supervisor does not: the client is refused. */
 void op_hello_refused(struct eng *e, struct eng_session *s);
+
+/* Something has come to the feed that c waits for, or had. */
+void op_hello_fed(struct eng_conn *c);
 
 /* What all mutations have in common: is this a request to carry out?
  * 0: yes; *ret_req, *ret_store and *ret_key are set.

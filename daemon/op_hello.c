@@ -4,6 +4,7 @@
  *            ... SESSION_KEPT comes ...          STEP hello:kept
  *            op_hello_kept: the answer with the descriptors
  *   resumed  the session lives and is this user's: bound to this connection
+ *   fed      the session's client waits for a pool's feed: told when it moves (eng_feed.c)
  *   denied   a user who may read no pool: he learns nothing, not even of the stores
  *
  * Rights: what a session was handed it keeps, because the kernel takes no mapping back; so its
@@ -44,6 +45,31 @@ static void hello_fill(struct wire_answer *a, const struct eng_session *s, bool 
 
 static int regions_send(struct eng *e, struct eng_conn *c, struct eng_session *s, uint32_t pool);
 
+/* ... to be told when there is something in the feed of p. */
+static int hello_watch(struct eng_conn *c, struct eng_session *s, struct eng_pool *p, uint64_t pos,
+	struct wire_answer *a)
+{
+	if (c->watching)
+		return OP_BAD; /* one at a time */
+	int r = eng_feed_watch(c, s, p, pos);
+	a->status = r < 0 ? r : 0;
+	if (r < 0)
+		return OP_CLOSE;
+	if (r == 0)
+		return OP_WATCHES;
+	hello_fill(a, s, true);
+	c->opened_ns = c->e->now_ns;
+	return 0;
+}
+
+void op_hello_fed(struct eng_conn *c)
+{
+	struct wire_answer a = {0};
+
+	hello_fill(&a, c->watch_of, true);
+	eng_conn_say(c, &a);
+}
+
 /* A session that lives asks for the regions of a pool, on a connection of its own. */
 static int op_hello_regions(struct eng *e, struct eng_conn *c, const struct eng_peer *peer,
 	const struct wire_request *r, struct wire_answer *a)
@@ -57,6 +83,8 @@ static int op_hello_regions(struct eng *e, struct eng_conn *c, const struct eng_
 	a->status = HC_E_DENIED;
 	if (pool >= SHM_POOLS_MAX || !e->pool[pool].base || !(s->peer.read_pools >> pool & 1))
 		return OP_CLOSE;
+	if (r->feed_at)
+		return hello_watch(c, s, &e->pool[pool], r->feed_at - 1, a);
 	a->status = HC_E_REFUSED;
 	if (regions_send(e, c, s, (uint32_t)pool) < 0)
 		return OP_CLOSE;

@@ -1,7 +1,8 @@
 /* hc_feed.c - the change feed of a pool: subscribing, taking events, waiting.
  *
  * A subscription is a place in the pool's ring (shm/feed_read.h), a filter, and room for one event.  It asks the engine for
- * nothing: the ring is read in the read-only mapping, and waited at there (rule P28).
+ * nothing: the ring is read in the read-only mapping, and waited at there (rule P28); or, for a poll loop, at a connection of
+ * its own (hc_bell.h).
  */
 #include <errno.h>
 #include <linux/futex.h>
@@ -13,6 +14,7 @@
 
 #include "base/err.h"
 #include "feed_read.h"
+#include "hc_bell.h"
 #include "hc_i.h"
 #include "layout/l_item.h"
 #include "step.h"
@@ -46,6 +48,7 @@ struct known_store {
 struct hc_feed {
 	struct hc *hc;
 	const struct shm_pool *pool;
+	uint32_t pool_idx;
 	uint64_t feed_off; /* where it was when we subscribed */
 	struct shm_feed_reader reader;
 	uint64_t store_id; /* 0: all */
@@ -53,7 +56,8 @@ struct hc_feed {
 	struct known_store known[SHM_STORES_MAX];
 	uint32_t known_next; /* the one that is forgotten next */
 	size_t prefix_bytes;
-	uint8_t *prefix; /* on the heap; NULL: all */
+	uint8_t *prefix;     /* on the heap; NULL: all */
+	struct hc_bell bell; /* rings for hc_feed_fd() */
 	uint8_t key[SHM_FEED_KEY_MAX];
 };
 
@@ -121,6 +125,7 @@ static int open_feed(struct hc_feed *f, const struct hc_feed_opts *o)
 	if (r != 0)
 		return r == FEED_IS_NONE ? HC_E_NO_FEED : hc_border(r);
 	f->pool = (const struct shm_pool *)(const void *)p->base;
+	f->pool_idx = p->pool_idx;
 	f->feed_off = (uint64_t)((const uint8_t *)f->reader.f - p->base);
 	f->store_id = o->store ? o->store->id : 0;
 	f->prefix_bytes = o->prefix_bytes;
@@ -150,6 +155,7 @@ int hc_subscribe(struct hc *hc, const struct hc_feed_opts *opts, struct hc_feed 
 	if (!f)
 		return HC_E_NO_MEMORY;
 	f->hc = hc;
+	hc_bell_init(&f->bell);
 	int r = open_feed(f, &o);
 	if (r != 0) {
 		hc_feed_close(f);
@@ -163,6 +169,7 @@ void hc_feed_close(struct hc_feed *f)
 {
 	if (!f)
 		return;
+	hc_bell_fini(&f->bell);
 	free(f->prefix);
 	free(f);
 }
@@ -323,8 +330,22 @@ int hc_feed_next(struct hc_feed *f, uint32_t timeout_ms, struct hc_event *ret)
 		return HC_E_FORKED;
 	int keep = errno;
 	int r = next_until(f, timeout_ms ? hc_now_ns() + timeout_ms * NS_PER_MS : 0, ret);
+	if (r == HC_MISS && f->bell.epoll_fd >= 0 && !MUTANT(802)) /* 802: it rings for ever */
+		hc_bell_set(&f->bell, &f->hc->conn, f->pool_idx, f->reader.pos);
 	errno = keep;
 	return r;
+}
+
+int hc_feed_fd(struct hc_feed *f, int *ret_fd)
+{
+	if (!f || !ret_fd)
+		return HC_E_INVAL;
+	if (hc_forked(f->hc))
+		return HC_E_FORKED;
+	int r = hc_bell_open(&f->bell);
+	if (r == 0)
+		*ret_fd = f->bell.epoll_fd;
+	return hc_border(r);
 }
 
 int hc_feed_position(const struct hc_feed *f, uint64_t *ret_from, uint64_t *ret_memory)

@@ -782,8 +782,20 @@ struct hc_event {
  * Errors: HC_E_INVAL, HC_E_FORKED, HC_E_CANCELLED (hc_interrupt, while it would wait), HC_E_STALE (the daemon is gone and
  * all has been taken: nothing comes any more), HC_E_DAMAGED (the feed holds what it cannot; subscribe
  * anew), HC_E_NO_FEED (the engine had to give the feed up).
- * No system call but to wait: futex(2) on the ring, in slices of 100 ms. */
+ * No system call but to wait: futex(2) on the ring, in slices of 100 ms; and those of hc_feed_fd(). */
 HC_API int hc_feed_next(struct hc_feed *f, uint32_t timeout_ms, struct hc_event *ret);
+
+/* A descriptor for poll(2), epoll and their like, in *ret_fd.  It is readable when hc_feed_next(.. 0 ..) may have something to
+ * give: take events until it says HC_MISS, then wait again; what comes in between makes it readable.  It stays the same
+ * as long as the subscription lives, whatever becomes of engines.  It is also readable, with HC_MISS as the only event, when
+ * an engine has died (hc_health() says what is the matter), when what came does not pass the filter, and every
+ * 50 ms where the engine has no place for one more that waits (16 of a session); when the daemon is gone it stays
+ * readable, and hc_feed_next() says HC_E_STALE.  It is for waiting alone: not to be read, written, closed, or used in
+ * a child; hc_feed_close() closes it.
+ * HC_OK; HC_E_INVAL, HC_E_FORKED, HC_E_SYSTEM (errno: no descriptors).
+ * Waiting is on a connection of its own, which hc_feed_next() makes and uses: a few system calls each time that it says HC_MISS,
+ * none while events come. */
+HC_API int hc_feed_fd(struct hc_feed *f, int *ret_fd);
 
 /* Where the subscription stands: the number of the event that is looked at next, and of which memory it is a
  * number; for hc_feed_opts.from and .memory, in any process.  HC_OK, HC_E_INVAL, HC_E_FORKED.  No system call. */

@@ -14,7 +14,7 @@
  *
  *   verb    arguments                                          value in the answer
  *   1 HELLO proto_major, proto_minor, layout_major, layout_minor,
- *           session (0: new), name (str), fence, time_off_ns [, regions_of]
+ *           session (0: new), name (str), fence, time_off_ns [, regions_of, feed_at]
  *                                                               see below
  *   2 PING                                                      0
  *   3 SET   store_idx, store_id, key (bin), value (bin), flags, ttl_ms [, mode, version, stamp,
@@ -100,6 +100,12 @@
  * HELLO of its own on a connection of its own, which is closed behind the answer.  The session and its
  * connection stay as they are.  For a client that is led to an offset beyond what it has mapped,
  * while n_regions of the directory says that there is more.
+ *
+ * feed_at, with regions_of: no regions are wanted, but to be told when `head` of that pool's feed is another than
+ * feed_at - 1.  The answer comes then, as of a session that was resumed, without descriptors; at once, if it is another
+ * already.  The connection stays: the next HELLO of this kind may follow each answer, nothing else, and none before it.
+ * For poll loops (rule P28): the socket is readable as soon as there is something in the feed.  HC_E_NO_FEED;
+ * HC_E_REFUSED: the session, or all, have too many of these.
  */
 #ifndef HC_WIRE_H
 #define HC_WIRE_H
@@ -178,7 +184,8 @@ struct wire_request {
 	struct wire_request *item;
 	uint32_t n_items;
 	/* HELLO */
-	uint64_t proto_major, proto_minor, layout_major, layout_minor, session, fence, regions_of;
+	uint64_t proto_major, proto_minor, layout_major, layout_minor, session, fence, regions_of,
+		feed_at;
 	int64_t time_off_ns;
 	char name[64]; /* printable, 0-terminated: what was sent, made harmless */
 };

@@ -57,7 +57,9 @@
 	X(uint, lease)
 
 /* What may be left out behind them, from the end, and is when it is 0. */
-#define HELLO_MORE(X) X(uint, regions_of)
+#define HELLO_MORE(X) \
+	X(uint, regions_of) \
+	X(uint, feed_at)
 #define PING_MORE(X)
 #define SET_MORE(X) \
 	X(uint, mode) \

@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 
+from feed import Feed, Lapped
 from memory import (FENCE_COMPILER, FENCE_FULL, LAYOUT_MAJOR, LAYOUT_MINOR, Look, Memory, PIN_CALL, Protocol,
                     register_for_membarrier, Scan, time_offset_ns)
 from wire import BATCH, BYE, CLEAR, DELETE, HELLO, INCR, LEASE, LEASE_DROP, Malformed, PING, SET, TOUCH, frame, unpack
@@ -41,14 +42,17 @@ class Client:
             time.sleep(pause)
             pause = min(2 * pause, 0.05)
 
+    def hello(self, session):
+        return [0, PROTO_MAJOR, PROTO_MINOR, LAYOUT_MAJOR, LAYOUT_MINOR, session, self.name, self.fence,
+                time_offset_ns() & M64]
+
     def _hello(self, session):
         if self.sock:
             self.sock.close()
         self.sock, self.buffer, fds = socket.socket(socket.AF_UNIX), b"", []
         self.sock.settimeout(SECONDS)
         self.sock.connect(self.path)
-        self.sock.sendall(frame([HELLO, 0, PROTO_MAJOR, PROTO_MINOR, LAYOUT_MAJOR, LAYOUT_MINOR, session,
-                                 self.name, self.fence, time_offset_ns() & M64]))
+        self.sock.sendall(frame([HELLO, *self.hello(session)]))
         answer = self._answer(fds)
         if answer[:2] != [HELLO, 0]:
             raise Protocol(f"{answer} is no answer to HELLO")
@@ -241,6 +245,20 @@ class Commands:
         """A mutation of any content: i NUMBER, b BYTES, s TEXT; the answer's status."""
         arguments = [{"i": int, "b": data, "s": str}[kind](x) for kind, x in zip(words[::2], words[1::2])]
         return line(self.c._mutation(int(verb), arguments[:2], *arguments[2:])[0])
+
+    def follow(self):
+        self.feed = Feed(self.m, 0)
+        return "ok"
+
+    def event(self):
+        try:
+            e = self.feed.next()
+        except Lapped as lost:
+            return line("lapped", lost)
+        return line(*e) if e else "none"
+
+    def wait(self):
+        return "ready" if self.feed.wait(self.c, SECONDS) else "late"
 
     def ping(self):
         return line(self.c.ping()[0])

@@ -1,5 +1,6 @@
 /* proc_foreign.c - is libclient/README.md enough to write a client from?  tests/foreign/ is one, in
  * Python without any code of ours: here it and our library ask the same daemon, and have to agree. */
+#include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
@@ -400,6 +401,39 @@ TEST(it_computes_what_others_wait_for_and_waits_itself)
 	CHECK_EQ(hc_set(w.s, "k", 1, NULL, 0, &fill), HC_OK);
 	CHECK_STR(ask(&w, "leaseword 6b"), "changed 0");
 	CHECK_STR(ask(&w, "get 6b"), "miss"); /* what is known to be absent */
+	world_end(&w);
+}
+
+/* ------------------------------------------------------------------------ the feed */
+
+TEST(it_follows_what_is_written_and_waits_for_it)
+{
+	struct world w = world_begin(
+		"pools: {main: {size: 8MiB, huge_pages: \"off\", feed: 64KiB}}\n");
+	unsigned long long sequence;
+	uint64_t lost = 0;
+
+	CHECK_STR(ask(&w, "follow"), "ok");
+	CHECK_STR(ask(&w, "event"), "none");
+	CHECK_EQ(write(w.p->in_fd, "wait\n", 5), 5);
+	CHECK_EQ(hc_set(w.s, "key", 3, "v", 1, NULL), HC_OK);
+	free(t_proc_line(w.p, "ready", WAIT_MS));
+	CHECK_EQ(hc_clear(w.s, NULL), HC_OK);
+	CHECK_EQ(sscanf(ask(&w, "event"), "1 0 %llu 6b6579", &sequence), 1);
+	CHECK_EQ(sequence, 1);
+	CHECK_STR(ask(&w, "event"), "7 0 2 -");
+	CHECK_STR(ask(&w, "event"), "none");
+	CHECK_EQ(write(w.p->in_fd, "wait\n", 5), 5);
+	(void)t_daemon_wait_engine(w.d, t_daemon_kill_engine(w.d, SIGKILL));
+	CHECK_EQ(hc_delete(w.s, "key", 3), HC_MISS);
+	for (int i = 0; i < 3000; i++) /* more than it holds */
+		CHECK_EQ(hc_set(w.s, "key", 3, "v", 1, NULL), HC_OK);
+	free(t_proc_line(w.p, "ready", WAIT_MS));
+	CHECK_EQ(sscanf(ask(&w, "event"), "lapped %" SCNu64, &lost), 1);
+	CHECK(lost > 0);
+	while (strcmp(ask(&w, "event"), "none") != 0)
+		CHECK_EQ(sscanf(w.answer, "1 0 %llu 6b6579", &sequence), 1);
+	CHECK_EQ(sequence, 3002);
 	world_end(&w);
 }
 
