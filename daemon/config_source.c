@@ -231,7 +231,7 @@ static void diff_keys(
 static void diff_owners(
 	struct diff *d, enum config_scope scope, const struct config *was, const struct config *is)
 {
-	const bool live = scope == CONFIG_STORE;
+	const bool goes = scope == CONFIG_STORE; /* a pool comes while the daemon runs, and stays */
 	const char *name;
 
 	for (uint32_t i = 0; i < owners_of(was, scope); i++) {
@@ -246,7 +246,7 @@ static void diff_owners(
 			diff_say(d, &(struct config_change){.what = CONFIG_REMOVED,
 					    .scope = scope,
 					    .name = name,
-					    .live = live});
+					    .live = goes});
 	}
 	for (uint32_t j = 0; j < owners_of(is, scope); j++) {
 		(void)owner_of(is, scope, j, &name);
@@ -254,7 +254,7 @@ static void diff_owners(
 			diff_say(d, &(struct config_change){.what = CONFIG_ADDED,
 					    .scope = scope,
 					    .name = name,
-					    .live = live});
+					    .live = true});
 	}
 }
 
@@ -326,5 +326,8 @@ void config_merge(struct config *running, const struct config *is)
 		live_copy(CONFIG_POOL, &running->pool[i], &is->pool[j]);
 		running->pool[i].limbo_cap_bytes = is->pool[j].limbo_cap_bytes;
 	}
+	for (uint32_t j = 0; j < is->n_pools; j++)
+		if (owner_find(running, CONFIG_POOL, is->pool[j].name) == running->n_pools)
+			running->pool[running->n_pools++] = is->pool[j];
 	stores_merge(running, is);
 }

@@ -383,6 +383,8 @@ void eng_session_look(struct eng_session *s);
 void eng_session_look_all(struct eng *e);
 void eng_session_tick(struct eng *e);
 void eng_session_revoke(struct eng_session *s, const char *why);
+/* It may read and change these pools too, if the supervisor hears of it.  0 or -errno: it may not. */
+int eng_session_grant(struct eng_session *s, uint32_t read_pools, uint32_t write_pools);
 
 /* eng_sup.c */
 int eng_sup_start(struct eng *e);
@@ -576,8 +578,14 @@ bool eng_room_window(struct eng_pool *p, uint64_t bytes);
 /* Free places become free pages: a slab's entries move.  True: something happened. */
 bool eng_room_compact(struct eng_pool *p);
 
+/* eng_main.c: a pool that a change of the configuration brings, whose memory has come: opens it, before it
+ * is in the directory; id: that it will have there.  0 or -errno, and there is none. */
+int eng_pool_begin(struct eng *e, const struct config *next, uint32_t pool_idx, uint64_t id);
+/* The change does not come to hold; of a pool that has not begun: nothing. */
+void eng_pool_forget(struct eng *e, uint32_t pool_idx);
+
 /* eng_resize.c: a pool's size while it serves (README.md, "Sizes"). */
-/* A further region has come (its descriptor is ours from now on). */
+/* A further region has come (its descriptor is ours from now on), or the first of a pool that is to come. */
 void eng_resize_region(struct eng *e, uint32_t pool_idx, uint64_t region_idx, int fd);
 void eng_resize_adopted(
 	struct eng *e); /* holes of the last engine: their memory goes now at the latest */

@@ -1,6 +1,6 @@
 /* eng_config.c - a new configuration, taken over whole; and the directory of stores.
  *
- *   what can fail   free places in the directory, policies for new stores, stores in use
+ *   what can fail   free places in the directory, policies for new stores, stores in use, new pools
  *   TAKEN           from here on whoever comes after this engine has the new one too
  *   what cannot     values; dropped stores leave the directory; new ones enter it
  *   DONE
@@ -230,9 +230,35 @@ void eng_config_stores(struct eng *e)
 	}
 }
 
-/* Cannot fail; one turn of the engine: no request sees a half of it. */
-static void apply(struct eng *e, const struct config *next, const struct prepared *p)
+/* The pools that come.  0, or why not. */
+static int pools_begin(struct eng *e, const struct sup_config_msg *m)
 {
+	uint32_t n = e->config->n_pools;
+
+	for (uint32_t i = n; i < m->config.n_pools; i++) {
+		int r = eng_pool_begin(e, &m->config, i, m->msg.pool_id + i - n);
+		if (r < 0) {
+			(void)log_fail(
+				r, "pool %s cannot be taken into use", m->config.pool[i].name);
+			return ADMIN_R_NO_MEMORY;
+		}
+	}
+	return 0;
+}
+
+static void pools_forget(struct eng *e, const struct config *next)
+{
+	for (uint32_t i = e->config->n_pools; i < next->n_pools; i++)
+		eng_pool_forget(e, i);
+}
+
+/* Cannot fail; one turn of the engine: no request sees a half of it. */
+static void apply(struct eng *e, const struct sup_config_msg *m, const struct prepared *p)
+{
+	const struct config *next = &m->config;
+
+	for (uint32_t i = e->config->n_pools; i < next->n_pools; i++)
+		sup_control_pool_enter(&e->ctl->pool[i], m->msg.pool_id + i - e->config->n_pools);
 	e->h->config = *next;
 	log_set_level(next->log_level);
 	for (uint32_t i = 0; i < next->n_pools; i++)
@@ -271,6 +297,8 @@ void eng_config_take(struct eng *e, const struct sup_config_msg *m)
 		say.refusal = ADMIN_R_MEMORY;
 	} else {
 		say.refusal = (uint32_t)prepare(e, &m->config, &p);
+		if (!say.refusal)
+			say.refusal = (uint32_t)pools_begin(e, m);
 	}
 	STEP("config:prepared");
 	if (!say.refusal) {
@@ -282,11 +310,12 @@ void eng_config_take(struct eng *e, const struct sup_config_msg *m)
 	}
 	if (say.refusal) {
 		prepared_free(&p);
+		pools_forget(e, &m->config);
 		answer(e, &say);
 		return;
 	}
 	STEP("config:taken");
-	apply(e, &m->config, &p);
+	apply(e, m, &p);
 	STEP("config:applied");
 	say.kind = SUP_MSG_CONFIG_DONE;
 	answer(e, &say);

@@ -286,6 +286,50 @@ static int open_pool(struct eng *e, uint32_t i)
 	}
 }
 
+int eng_pool_begin(struct eng *e, const struct config *next, uint32_t pool_idx, uint64_t id)
+{
+	struct eng_pool *p = &e->pool[pool_idx];
+	int fd = e->h->region_fd[pool_idx][0];
+	int r = fd < 0 ? -EBADF : eng_map_pool(e, pool_idx, &p->base, &p->bytes);
+
+	if (r < 0)
+		return err_fwd(r);
+	if (e->config->hardening == CONFIG_HARDENING_STRICT)
+		r = fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) == 0 ? 0 : -errno;
+	p->e = e;
+	p->n_regions = 1;
+	p->limbo_cap_bytes = next->pool[pool_idx].limbo_cap_bytes;
+	STEP("pool:mapped");
+	if (r == 0)
+		r = shm_pool_open(&p->w, p->base, e->ctl, e->journal, pool_idx, scan_for,
+			eng_store_adopted, p);
+	if (r < 0) {
+		(void)munmap(p->base, e->ctl->pool[pool_idx].reserve_bytes);
+		*p = (struct eng_pool){0};
+		return err_fwd(r);
+	}
+	shm_pool_name(&p->w, id);
+	p->large_bytes = large_bytes(p->w.hdr);
+	eng_feed_opened(p);
+	STEP("pool:begun");
+	return 0;
+}
+
+void eng_pool_forget(struct eng *e, uint32_t pool_idx)
+{
+	struct eng_pool *p = &e->pool[pool_idx];
+	int *fd = &e->h->region_fd[pool_idx][0];
+
+	if (p->base) {
+		shm_pool_close(&p->w);
+		(void)munmap(p->base, e->ctl->pool[pool_idx].reserve_bytes);
+		*p = (struct eng_pool){0};
+	}
+	if (*fd >= 0)
+		(void)close(*fd);
+	*fd = -1;
+}
+
 static int adopt_all(struct eng *e)
 {
 	int r = eng_session_adopt(e);

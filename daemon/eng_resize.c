@@ -258,6 +258,11 @@ void eng_resize_region(struct eng *e, uint32_t pool_idx, uint64_t region_idx, in
 {
 	struct eng_pool *p = pool_idx < SHM_POOLS_MAX ? &e->pool[pool_idx] : NULL;
 
+	if (p && pool_idx >= e->config->n_pools && region_idx == 0 && fd >= 0) {
+		eng_pool_forget(e, pool_idx); /* what came for a change that did not */
+		e->h->region_fd[pool_idx][0] = fd;
+		return;
+	}
 	if (!p || !p->base || fd < 0 || region_idx != p->n_regions ||
 		region_idx >= SHM_REGIONS_MAX) {
 		log_warn("the supervisor sent a region that fits no pool");

@@ -58,6 +58,27 @@ static void scan_add(struct eng_session *s)
 	eng_gauge(e, SHM_DC_sessions, e->n_scan);
 }
 
+int eng_session_grant(struct eng_session *s, uint32_t read_pools, uint32_t write_pools)
+{
+	const struct eng_peer was = s->peer;
+
+	if (!(read_pools & ~was.read_pools))
+		return 0;
+	s->peer.read_pools |= read_pools;
+	s->peer.write_pools |= write_pools;
+	/* Whoever comes after us has to know before there can be a pin (the channel outlives us). */
+	int r = MUTANT(603) ? 0
+	                    : /* 603: only this engine knows */ eng_sup_send(
+				      s->e, SUP_MSG_SESSION_RIGHTS, s, NULL, 0);
+	if (r < 0) {
+		s->peer = was;
+		return err_fwd(r);
+	}
+	s->e->scan[s->scan_idx].hidden_pools = ~s->peer.read_pools;
+	STEP("session:granted");
+	return 0;
+}
+
 static void scan_remove(struct eng_session *s)
 {
 	struct eng *e = s->e;

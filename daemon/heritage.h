@@ -13,6 +13,7 @@
  *     READY                         adopted, serving
  *     SESSION_PUT slot,id,who,rights,fence  + memfd [+ pidfd]  keep this session for my successors
  *     SESSION_DROP slot,id          it is over
+ *     SESSION_RIGHTS slot,id,rights it asked for a pool that it had no right to when it began, and has now
  *     CONFIG_TAKEN id               it can be had: whoever comes after me has the new one too
  *     CONFIG_DONE id                it holds
  *     CONFIG_REFUSED id,refusal,store_id,n    it cannot be had, and nothing was changed
@@ -20,7 +21,8 @@
  *   supervisor -> engine
  *     SESSION_KEPT slot,id          it is kept: now the client may have its descriptor (rule P16)
  *     CONFIG id,force + struct config    the configuration that is to hold from now on
- *     REGION slot: pool, id: region  + memfd                    it is in the directory: map it
+ *     REGION slot: pool, id: region  + memfd                    it is in the directory: map it; or it is
+ *                                   of a pool that the next CONFIG brings
  *     ERRAND slot: enum admin_ask, id, n     what a tool asks for (sup_errand.c)
  *     QUIT                          finish what was acknowledged, say ENDED in the control segment, exit 0
  *
@@ -87,6 +89,7 @@ enum sup_msg_kind {
 	SUP_MSG_REGION = 10,
 	SUP_MSG_ERRAND = 11,
 	SUP_MSG_ERRAND_DONE = 12,
+	SUP_MSG_SESSION_RIGHTS = 13,
 };
 
 enum {
@@ -106,6 +109,7 @@ struct sup_msg {
 	uint32_t refusal; /* CONFIG_REFUSED: enum admin_refusal */
 	/* Of it, with IN_USE: which store, and its entries; with MEMORY: n is what is held of pool `slot`. */
 	uint64_t store_id, n;
+	uint64_t pool_id; /* CONFIG: of the first pool that it brings; those of the others follow */
 };
 
 /* The one kind that is longer: CONFIG. */

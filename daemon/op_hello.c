@@ -9,7 +9,8 @@
  *
  * Rights: what a session was handed it keeps, because the kernel takes no mapping back; so its
  * rights are kept with it, by the supervisor too.  Whoever resumes it can only have fewer, because
- * his process may have left a group since: what may be written is cut to what both may.
+ * his process may have left a group since: what may be written is cut to what both may.  Only for a pool
+ * that it asks for because it had no right to it (or there was none) is it judged anew, as a new session.
  *
  * The descriptors go out by one sendmsg(2) that does not wait: the connection has
  * sent nothing before, so the answer fits, or the client is not one that we serve.
@@ -81,12 +82,15 @@ static int op_hello_regions(struct eng *e, struct eng_conn *c, const struct eng_
 	if (!s || s->peer.uid != peer->uid)
 		return OP_CLOSE;
 	a->status = HC_E_DENIED;
-	if (pool >= SHM_POOLS_MAX || !e->pool[pool].base || !(s->peer.read_pools >> pool & 1))
+	if (pool >= e->config->n_pools || !e->pool[pool].base ||
+		!((s->peer.read_pools | peer->read_pools) >> pool & 1))
 		return OP_CLOSE;
 	if (r->feed_at)
 		return hello_watch(c, s, &e->pool[pool], r->feed_at - 1, a);
+	uint32_t bit = 1u << pool;
 	a->status = HC_E_REFUSED;
-	if (regions_send(e, c, s, (uint32_t)pool) < 0)
+	if (eng_session_grant(s, peer->read_pools & bit, peer->write_pools & bit) < 0 ||
+		regions_send(e, c, s, (uint32_t)pool) < 0)
 		return OP_CLOSE;
 	eng_conn_drop(c); /* what was sent arrives */
 	return OP_HELD;

@@ -108,9 +108,10 @@ enum sup_change_state {
 
 struct sup_change {
 	enum sup_change_state state;
-	uint64_t number; /* counts changes */
-	bool force;      /* stores that hold entries may be dropped */
-	bool has_read;   /* read and places come with it: it is a reload */
+	uint64_t number;  /* counts changes */
+	bool force;       /* stores that hold entries may be dropped */
+	bool has_read;    /* read and places come with it: it is a reload */
+	uint64_t pool_id; /* of the first pool that comes with it; those of the others follow */
 	struct config next, read;
 	struct config_places places;
 	struct sup_admin *asker; /* NULL: a signal, or it has left */
@@ -144,8 +145,8 @@ struct sup {
 	struct sup_socket listen, admin_listen;
 	struct sup_segment control, journal;
 	struct sup_segment region[SHM_POOLS_MAX][SHM_REGIONS_MAX];
-	struct sup_segment
-		grown[SHM_POOLS_MAX]; /* regions to come with a change that is on its way */
+	struct sup_segment grown[SHM_POOLS_MAX]; /* regions, of a pool that is there or is not, to
+						  * come with a change that is on its way */
 	struct shm_control *ctl; /* mapping of the control segment; NULL: there is no memory now */
 	uint64_t ctl_bytes;
 	struct shm_control *born; /* heap: what of it never changes, for sup_memory_mend() */
@@ -187,9 +188,9 @@ unsigned sup_socket_mode(const struct config *c);
 
 /* sup_memory.c: makes and formats all segments.  0 or -errno; what was made stays for _close. */
 int sup_memory_make(struct sup *sup);
-/* Pools of other sizes, while they serve (sizes are rounded up as at the start).
+/* Pools of other sizes, and pools that come, while they serve (sizes are rounded up as at the start).
  *   prepare  looks whether all pools of `next` can have their sizes, and gets the memory of further
- *            regions.  0, or with one sentence in why, and nothing changed: -EBUSY (readers and index
+ *            regions, and of pools that are new.  0, or with one sentence in why, and nothing changed: -EBUSY (readers and index
  *            hold more than that), -ENOSPC (no more regions, or address space that clients have set
  *            aside), -ENOMEM (the machine has no more), -EPERM (hardening: strict), -errno
  *   commit   what was prepared holds: regions are in the directory, and on their way to the engine
@@ -199,6 +200,8 @@ int sup_memory_make(struct sup *sup);
  *   forget   it does not */
 int sup_memory_prepare(struct sup *sup, const struct config *next, char why[SUP_WHY_BYTES]);
 void sup_memory_commit(struct sup *sup, const struct config *next);
+/* Sends the engine the memory of pools that come with the change: before the change.  0 or -errno. */
+int sup_memory_send(struct sup *sup);
 void sup_memory_forget(struct sup *sup);
 /* Says that so much of a pool is held, and what to do. */
 void sup_memory_held(uint64_t bytes, char why[SUP_WHY_BYTES]);
@@ -237,6 +240,7 @@ void sup_crash_close(struct sup *sup);
 /* sup_session.c: 0, or -EINVAL: the message makes no sense (nothing was kept; fds are closed). */
 int sup_session_put(struct sup *sup, const struct sup_msg *m, int *fds, uint32_t n_fds);
 int sup_session_drop(struct sup *sup, const struct sup_msg *m);
+int sup_session_rights(struct sup *sup, const struct sup_msg *m);
 void sup_session_close_all(struct sup *sup);
 
 /* sup_notify.c: one of sd_notify(3)'s states, to who started us, if he wants to know.  What goes wrong

@@ -251,11 +251,10 @@ static void change_put(void *arg, const struct config_change *c)
 	fprintf(l->to, "\t%s\n", c->live ? "live" : "start");
 	if (!c->live && l->n_start++ == 0) {
 		static const char *const cannot[] = {
-			"change while the daemon runs: start it anew, or put back what it was",
-			"be added while the daemon runs: start it anew, or use a pool that is "
-			"there",
-			"be removed while the daemon runs: start it anew, or leave it with less "
-			"memory"};
+			[CONFIG_CHANGED] = "change while the daemon runs: start it anew, or put "
+					   "back what it was",
+			[CONFIG_REMOVED] = "be removed while the daemon runs: start it anew, or "
+					   "leave it with less memory"};
 		memcpy(l->first, path, sizeof path);
 		l->first_what = cannot[c->what];
 	}

@@ -169,10 +169,11 @@ static void send_it(struct sup *sup)
 
 	if (!sizes_prepare(sup))
 		return;
-	m.msg = (struct sup_msg){.kind = SUP_MSG_CONFIG, .id = c->number, .force = c->force};
+	m.msg = (struct sup_msg){
+		.kind = SUP_MSG_CONFIG, .id = c->number, .force = c->force, .pool_id = c->pool_id};
 	m.config = c->next;
-	if (send(sup->engine.channel, &m, sizeof m, MSG_DONTWAIT | MSG_NOSIGNAL) !=
-		(ssize_t)sizeof m) {
+	if (sup_memory_send(sup) < 0 || send(sup->engine.channel, &m, sizeof m,
+						MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)sizeof m) {
 		sup_change_end(sup, ADMIN_R_BUSY, "the engine does not take messages: try again");
 		return;
 	}
@@ -204,6 +205,8 @@ void sup_change_begin(struct sup *sup)
 
 	c->number++;
 	c->state = SUP_CHANGE_WAITS;
+	c->pool_id = sup->next_id;
+	sup->next_id += c->next.n_pools - sup->config.n_pools;
 	for (uint32_t i = 0; i < c->next.n_stores; i++)
 		if (c->next.store[i].id == 0)
 			c->next.store[i].id = MUTANT(183) ? sup->next_id /* 183: ids recur */

@@ -110,8 +110,8 @@ void sup_control_update(struct shm_control *c, const struct config *config)
 	}
 }
 
-static void pool_entry_fill(struct shm_pool_entry *e, const struct config_pool *p,
-	const struct sup_segment *s, uint64_t id)
+void sup_control_pool_put(
+	struct shm_pool_entry *e, const struct config_pool *p, const struct sup_segment *s)
 {
 	memcpy(e->name, p->name, sizeof p->name);
 	e->reserve_bytes = s->bytes * RESERVE_TIMES;
@@ -122,6 +122,10 @@ static void pool_entry_fill(struct shm_pool_entry *e, const struct config_pool *
 	shm_store32_rlx(&e->n_regions, 1);
 	shm_store_rlx(&e->counter[SHM_PC_limit_bytes], s->bytes);
 	shm_store_rlx(&e->wanted_bytes, s->bytes);
+}
+
+void sup_control_pool_enter(struct shm_pool_entry *e, uint64_t id)
+{
 	shm_store_rel(&e->id, id); /* rel:entry.id */
 }
 
@@ -156,8 +160,10 @@ int sup_control_format(struct shm_control *c, struct config *config, const struc
 	c->version = HC_VERSION_MAJOR << 16 | HC_VERSION_MINOR << 8 | HC_VERSION_PATCH;
 	memcpy(c->desc, descs, sizeof descs);
 	sup_control_update(c, config);
-	for (uint32_t i = 0; i < config->n_pools; i++)
-		pool_entry_fill(&c->pool[i], &config->pool[i], &region[i][0], id++);
+	for (uint32_t i = 0; i < config->n_pools; i++) {
+		sup_control_pool_put(&c->pool[i], &config->pool[i], &region[i][0]);
+		sup_control_pool_enter(&c->pool[i], id++);
+	}
 	for (uint32_t i = 0; i < config->n_stores; i++) {
 		config->store[i].id = id++;
 		sup_control_store_put(&c->store[i], &config->store[i]);

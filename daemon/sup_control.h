@@ -20,6 +20,12 @@
 int sup_control_format(struct shm_control *c, struct config *config, const struct sup_segment *self,
 	const struct sup_segment region[][SHM_REGIONS_MAX]);
 
+/* Fills an unused entry of the directory for a pool whose region 0 is s; and gives it its id, from which on
+ * it is there for everybody.  The engine does the second too, when it takes a pool that comes later. */
+void sup_control_pool_put(
+	struct shm_pool_entry *e, const struct config_pool *p, const struct sup_segment *s);
+void sup_control_pool_enter(struct shm_pool_entry *e, uint64_t id);
+
 /* Fills an unused entry of the directory, all of whose bytes but the id's are its own to change; the id goes
  * last.  The engine calls it too, for stores that come later. */
 void sup_control_store_put(struct shm_store_entry *e, const struct config_store *s);

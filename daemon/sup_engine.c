@@ -263,6 +263,9 @@ static int on_message(struct sup *sup, const struct sup_msg *m, int *fds, uint32
 		r = sup_session_drop(sup, m);
 		STEP("sup:session-dropped");
 		break;
+	case SUP_MSG_SESSION_RIGHTS:
+		r = sup_session_rights(sup, m);
+		break;
 	case SUP_MSG_ERRAND_DONE:
 		r = sup_errand_on_message(sup, m);
 		break;

@@ -1,4 +1,4 @@
-/* sup_resize.c - pools of other sizes while they serve: what the supervisor does of it.
+/* sup_resize.c - pools of other sizes, and pools that come, while others serve: what the supervisor does of it.
  *
  * Larger than its regions: a further one is made beforehand, and published when the change holds:
  *
@@ -8,6 +8,15 @@
  *
  * Whoever dies in between: the next engine has all descriptors in its heritage, and formats a page
  * table that nobody has written.  All else is a word, wanted_bytes, and the engine's work (eng_resize.c).
+ *
+ * A pool that comes:
+ *
+ *   its entry of the directory, without an id       nobody sees it
+ *   its descriptor to the engine    SUP_MSG_REGION, before the change itself
+ *   the engine has it ready         CONFIG_TAKEN
+ *   its id                          given by the engine when it takes the change over, and by us when it holds
+ *
+ * If the change does not come to hold, the memory is given up, and the next one makes another.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -107,22 +116,75 @@ static int shrink_prepare(
 	return 0;
 }
 
+static int size_prepare(
+	struct sup *sup, const struct config_pool *p, uint32_t idx, char why[SUP_WHY_BYTES])
+{
+	uint64_t bytes = wanted(sup, p, idx);
+	int r = grow_prepare(sup, p, idx, bytes, why);
+
+	return r < 0 ? err_fwd(r) : err_fwd(shrink_prepare(sup, idx, bytes, why));
+}
+
+/* ---------------------------------------------------------------- pools that come */
+
+static int pool_make(
+	struct sup *sup, const struct config_pool *p, uint32_t idx, char why[SUP_WHY_BYTES])
+{
+	const uint64_t none[SUP_HUGE_N] = {0};
+	struct sup_segment *s = &sup->grown[idx];
+	struct sup_host host;
+	uint64_t mapped;
+	void *map;
+
+	sup_host_read(&host);
+	int r = sup_segment_pool_new(p, &host, none, s, why);
+	if (r < 0)
+		return err_fwd(r);
+	r = sup_segment_map(s, SHM_PAGE, &map, &mapped);
+	if (r < 0) {
+		(void)snprintf(why, SUP_WHY_BYTES, "it cannot be mapped: %s", strerror(-r));
+		return err_fwd(r);
+	}
+	sup_control_pool_format(map, sup->ctl, idx, 0, s);
+	(void)munmap(map, mapped);
+	sup_control_pool_put(&sup->ctl->pool[idx], p, s);
+	if (sup->config.hardening != CONFIG_HARDENING_STRICT)
+		(void)sup_segment_seal(s);
+	STEP("sup:pool-made");
+	return 0;
+}
+
+static void pool_enter(struct sup *sup, uint32_t idx)
+{
+	struct sup_segment *s = &sup->grown[idx];
+
+	sup_control_pool_enter(
+		&sup->ctl->pool[idx], sup->change.pool_id + idx - sup->config.n_pools);
+	sup->born->pool[idx] = sup->ctl->pool[idx];
+	sup->region[idx][0] = *s;
+	*s = (struct sup_segment){.fd = -1};
+	STEP("sup:pool-entered");
+	log_info("pool %s: %llu MiB of %s", sup->ctl->pool[idx].name,
+		(unsigned long long)(sup->region[idx][0].bytes >> 20), sup->region[idx][0].why);
+}
+
+/* -------------------------------------------------------------------- all of them */
+
 int sup_memory_prepare(struct sup *sup, const struct config *next, char why[SUP_WHY_BYTES])
 {
+	char half[SUP_WHY_BYTES];
 	int r = 0;
 
 	for (uint32_t i = 0; i < next->n_pools && sup->ctl && r == 0; i++) {
 		const struct config_pool *p = &next->pool[i];
-		char half[SUP_WHY_BYTES];
-		uint64_t bytes = wanted(sup, p, i);
-		if (p->size_bytes == sup->config.pool[i].size_bytes)
-			continue;
-		r = grow_prepare(sup, p, i, bytes, half);
-		if (r == 0)
-			r = shrink_prepare(sup, i, bytes, half);
+		bool comes = i >= sup->config.n_pools;
+		if (comes)
+			r = pool_make(sup, p, i, half);
+		else if (p->size_bytes != sup->config.pool[i].size_bytes)
+			r = size_prepare(sup, p, i, half);
 		if (r < 0)
-			(void)snprintf(why, SUP_WHY_BYTES, "pool %s cannot be resized: %.300s",
-				p->name, half);
+			(void)snprintf(why, SUP_WHY_BYTES, "pool %s cannot be %s: %.300s", p->name,
+				comes ? "added" : "resized", half);
 	}
 	if (r < 0)
 		sup_memory_forget(sup);
@@ -131,13 +193,17 @@ int sup_memory_prepare(struct sup *sup, const struct config *next, char why[SUP_
 
 void sup_memory_forget(struct sup *sup)
 {
-	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
-		if (sup->grown[i].fd >= 0)
-			sup_segment_close(&sup->grown[i]);
+	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++) {
+		if (sup->grown[i].fd < 0)
+			continue;
+		sup_segment_close(&sup->grown[i]);
+		if (i >= sup->config.n_pools && sup->ctl)
+			memset(&sup->ctl->pool[i], 0, sizeof sup->ctl->pool[i]);
+	}
 }
 
 /* 0 or -errno. */
-static int region_send(const struct sup *sup, uint32_t idx, uint32_t r)
+static int region_send(const struct sup *sup, uint32_t idx, uint32_t r, int fd)
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
 	struct sup_msg m = {.kind = SUP_MSG_REGION, .slot = idx, .id = r, .n_fds = 1};
@@ -151,7 +217,7 @@ static int region_send(const struct sup *sup, uint32_t idx, uint32_t r)
 	c->cmsg_level = SOL_SOCKET;
 	c->cmsg_type = SCM_RIGHTS;
 	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &sup->region[idx][r].fd, sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof(int));
 	ssize_t n = sendmsg(sup->engine.channel, &h, MSG_DONTWAIT | MSG_NOSIGNAL);
 	return n == (ssize_t)sizeof m ? 0 : -errno;
 }
@@ -180,7 +246,7 @@ static void region_publish(struct sup *sup, uint32_t idx)
 	sup->region[idx][r] = *s;
 	*s = (struct sup_segment){.fd = -1};
 	STEP("sup:region-made");
-	if (sup->engine.channel >= 0 && region_send(sup, idx, r) < 0)
+	if (sup->engine.channel >= 0 && region_send(sup, idx, r, sup->region[idx][r].fd) < 0)
 		log_warn("pool %s: the engine does not take messages now; the next one has the "
 			 "new region",
 			e->name);
@@ -195,10 +261,23 @@ static void region_publish(struct sup *sup, uint32_t idx)
 void sup_memory_commit(struct sup *sup, const struct config *next)
 {
 	for (uint32_t i = 0; i < next->n_pools && sup->ctl; i++) {
+		if (i >= sup->config.n_pools) {
+			pool_enter(sup, i);
+			continue;
+		}
 		if (sup->grown[i].fd >= 0)
 			region_publish(sup, i);
 		if (next->pool[i].size_bytes != sup->config.pool[i].size_bytes)
 			shm_store_rlx(
 				&sup->ctl->pool[i].wanted_bytes, wanted(sup, &next->pool[i], i));
 	}
+}
+
+int sup_memory_send(struct sup *sup)
+{
+	int r = 0;
+
+	for (uint32_t i = sup->config.n_pools; i < sup->change.next.n_pools && r == 0; i++)
+		r = region_send(sup, i, 0, sup->grown[i].fd);
+	return err_fwd(r);
 }

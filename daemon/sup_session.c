@@ -49,6 +49,15 @@ int sup_session_drop(struct sup *sup, const struct sup_msg *m)
 	return 0;
 }
 
+int sup_session_rights(struct sup *sup, const struct sup_msg *m)
+{
+	if (m->slot >= sup->config.max_clients || m->id == 0 || sup->session[m->slot].id != m->id)
+		return err_new(-EINVAL);
+	sup->session[m->slot].read_pools = m->read_pools;
+	sup->session[m->slot].write_pools = m->write_pools;
+	return 0;
+}
+
 void sup_session_close_all(struct sup *sup)
 {
 	for (uint32_t i = 0; sup->session && i < sup->config.max_clients; i++)

@@ -63,7 +63,7 @@ struct hc_feed {
 
 /* ------------------------------------------------------------------ subscribing */
 
-/* The pool that is meant.  0; HC_E_NO_STORE, HC_E_DENIED. */
+/* The pool that is meant.  0; HC_E_NO_STORE, HC_E_DENIED, or why it cannot be had. */
 static int pool_meant(struct hc *hc, const struct hc_feed_opts *o, struct hc_pool **ret)
 {
 	if (o->store) {
@@ -77,7 +77,7 @@ static int pool_meant(struct hc *hc, const struct hc_feed_opts *o, struct hc_poo
 					: !hc->pool[i].mapped))
 			continue;
 		*ret = &hc->pool[i];
-		return hc->pool[i].mapped ? 0 : HC_E_DENIED;
+		return hc_border(hc_map_late(hc, i));
 	}
 	return HC_E_NO_STORE;
 }

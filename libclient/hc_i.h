@@ -68,6 +68,7 @@ struct hc_pool {
 	shm_u64 bytes;           /* mapped, contiguous from region 0; grows with map_lock held */
 	uint32_t n_regions;      /* under map_lock */
 	uint64_t retry_ns;       /* under map_lock: no more is asked for before */
+	int retry_error;         /* under map_lock: why not, of a pool that is not mapped */
 	uint64_t reserved_bytes; /* address space set aside from base */
 	uint32_t pool_idx;
 	bool mapped;
@@ -144,6 +145,10 @@ int hc_opts_take(void *to, size_t to_bytes, const void *from);
  * read from them.  The descriptors stay the caller's.  What was mapped when it fails is undone by
  * hc_unmap().  0; -EPROTO: not what it should be; -EPROTONOSUPPORT: another layout; -ENOMEM; -errno. */
 int hc_map(struct hc *hc, const struct hc_handed *h);
+/* A pool that was not handed over when the session began: it came since, or could not be read then.  0;
+ * -EPERM: it may not be read; -errno. */
+int hc_map_late(struct hc *hc, uint32_t pool_idx);
+
 /* A read was led beyond what is mapped of p: maps what has been added to the pool since.  1: there is
  * more now, look again; 0: there is no more, so it was damage; -ETIMEDOUT: there is more, and the engine
  * does not hand it out now; -errno.  Makes system calls; waits for at most a second. */

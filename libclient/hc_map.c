@@ -313,6 +313,41 @@ int hc_map_more(struct hc *hc, struct hc_pool *p)
 	return r;
 }
 
+/* Asks for a pool that is not mapped.  0; -EPERM: it may not be read; -errno. */
+static int ask_for_pool(struct hc *hc, struct hc_pool *p)
+{
+	struct hc_handed h = {0};
+	uint64_t now_ns = hc_now_ns();
+
+	if (now_ns < p->retry_ns)
+		return p->retry_error;
+	int r = hc_hello_regions(&hc->conn, p->pool_idx, now_ns + MORE_MS * 1000000ull, &h);
+	if (r == 0)
+		r = map_pool(hc, &h, p->pool_idx);
+	hc_handed_close(&h);
+	STEP("reader:pool-mapped");
+	if (r == 0 && !p->mapped)
+		r = err_new(-EPROTO);
+	if (r < 0) {
+		if (p->base)
+			(void)munmap((void *)(uintptr_t)p->base, p->reserved_bytes);
+		*p = (struct hc_pool){.pool_idx = p->pool_idx,
+			.retry_ns = hc_now_ns() + MORE_RETRY_MS * 1000000ull,
+			.retry_error = r};
+	}
+	return err_fwd(r);
+}
+
+int hc_map_late(struct hc *hc, uint32_t pool_idx)
+{
+	struct hc_pool *p = &hc->pool[pool_idx];
+
+	(void)pthread_mutex_lock(&hc->map_lock);
+	int r = p->mapped ? 0 : ask_for_pool(hc, p);
+	(void)pthread_mutex_unlock(&hc->map_lock);
+	return err_fwd(r);
+}
+
 int hc_map(struct hc *hc, const struct hc_handed *h)
 {
 	for (uint32_t i = 0; i < h->n_fds; i++) {

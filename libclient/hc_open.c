@@ -318,10 +318,11 @@ int hc_store(struct hc *hc, const char *name, struct hc_store **ret)
 			continue; /* dropped meanwhile; what is there now has another name, or is newer */
 		if (pool_idx >= SHM_POOLS_MAX)
 			return HC_E_DAMAGED;
-		if (!hc->pool[pool_idx].mapped)
-			return HC_E_DENIED;
+		int r = hc_map_late(hc, pool_idx);
+		if (r < 0)
+			return hc_border(r);
 		(void)pthread_mutex_lock(&hc->store_lock);
-		int r = store_take(hc, i, id, pool_idx, wants, ret);
+		r = store_take(hc, i, id, pool_idx, wants, ret);
 		(void)pthread_mutex_unlock(&hc->store_lock);
 		return hc_border(r);
 	}

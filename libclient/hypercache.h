@@ -201,8 +201,11 @@ HC_API int hc_open(struct hc **ret, const struct hc_open_opts *opts);
 HC_API void hc_close(struct hc *hc);
 
 /* The store called `name` (1 to HC_NAME_BYTES_MAX bytes), in *ret; the same pointer each time.  Any
- * thread; makes no system call.  Errors, *ret unchanged: HC_E_INVAL, HC_E_NO_STORE, HC_E_NO_MEMORY,
- * HC_E_DENIED (its pool was not handed to this user), HC_E_DAMAGED, HC_E_FORKED. */
+ * thread; makes no system call, unless the store is in a pool that this session does not have yet, because it was
+ * added since (or this user had no right to it): then it asks the daemon for it, for a second at most, and not again
+ * within the next tenth of one.  Errors, *ret unchanged: HC_E_INVAL, HC_E_NO_STORE, HC_E_NO_MEMORY, HC_E_DENIED (this
+ * user may not read the pool), HC_E_DAMAGED, HC_E_FORKED; of the asking also HC_E_TIMEOUT, HC_E_NO_DAEMON,
+ * HC_E_REFUSED, HC_E_STALE, HC_E_PROTOCOL, HC_E_SYSTEM. */
 HC_API int hc_store(struct hc *hc, const char *name, struct hc_store **ret);
 
 enum hc_health_flags {

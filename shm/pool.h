@@ -86,6 +86,9 @@ int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, stru
 	uint32_t pool_idx, shm_pool_scan *scan, shm_pool_each *each, void *arg);
 void shm_pool_close(struct shm_wpool *w);
 
+/* The id that the pool will have in the directory, of one that was opened before it is there. */
+void shm_pool_name(struct shm_wpool *w, uint64_t id);
+
 /* A further region: the next one of entry->region[], mapped behind the others.  All of it is free
  * then.  0, -ENOMEM, -EINVAL: nothing changed. */
 int shm_pool_add_region(struct shm_wpool *w, uint32_t region_idx);

@@ -390,6 +390,8 @@ int shm_pool_open(struct shm_wpool *w, void *base, struct shm_control *ctl, stru
 	return r;
 }
 
+void shm_pool_name(struct shm_wpool *w, uint64_t id) { w->hdr->pool_id = id; }
+
 int shm_pool_add_region(struct shm_wpool *w, uint32_t region_idx)
 {
 	const struct shm_region *g = &w->entry->region[region_idx];

@@ -84,7 +84,7 @@ struct shm_pool {
 	shm_u64 table;    /* [W: eng; R: all] table word (l_word.h): the table that look-ups begin in */
 	uint64_t pad0[7]; /* [W: none] the line changes only when a growth ends */
 
-	uint64_t pool_id;     /* [W: eng at format; R: all] shm_pool_entry.id */
+	uint64_t pool_id;     /* [W: eng at format; R: all] shm_pool_entry.id, from when the pool is in the directory */
 	uint64_t formatted;   /* [W: eng at format; R: all] bytes of region 0 then */
 	uint32_t n_classes;   /* [W: eng at format; R: all] used in cls[] */
 	uint32_t pad1;        /* [W: none] */

@@ -22,7 +22,9 @@ enum { LIMIT_MS = 30000, N = 4000, VALUE = 4000, SLACK = 256 << 10 };
 #define MIB (1ull << 20)
 #define POOL(size) \
 	"restart_limit: 1000\nheartbeat: 100ms\n" \
-	"pools: { main: { size: " size ", huge_pages: \"off\", " T_DAEMON_ALL " } }\n"
+	"pools:\n  main: { size: " size ", huge_pages: \"off\", " T_DAEMON_ALL " }\n"
+
+#define SECOND "  second: { size: 8MiB, huge_pages: \"off\" }\n"
 
 static char *out, *err;
 
@@ -170,19 +172,20 @@ TEST_LIMIT(an_engine_is_killed_wherever_a_pool_changes_its_size, 300)
 }
 
 /* A supervisor that dies takes the memory with it; another daemon begins in the same place. */
-TEST_LIMIT(a_supervisor_is_killed_while_it_makes_a_region, 120)
+TEST_LIMIT(a_supervisor_is_killed_while_it_makes_a_region_or_a_pool, 120)
 {
-	static const char *const marks[] = {"sup:region-made", "sup:region-published"};
+	static const char *const marks[] = {
+		"sup:region-made", "sup:region-published", "sup:pool-made", "sup:pool-entered"};
 	char step[512];
 
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < 4; i++) {
 		struct hc_store *s;
 		once();
 		(void)snprintf(step, sizeof step, "HC_STEP=kill:%s:1:%s", marks[i], t_path("once"));
 		struct t_daemon *d = t_daemon_start(POOL("8MiB"), (const char *[]){step, NULL});
 		struct hc *hc = client(d, &s);
 		put_all(s, 1);
-		t_daemon_configure(d, POOL("20MiB"));
+		t_daemon_configure(d, i < 2 ? POOL("20MiB") : POOL("8MiB") SECOND);
 		pid_t engine = t_daemon_engine(d);
 		(void)cli(d, "reload");
 		CHECK_EQ(t_proc_exit(d->proc, LIMIT_MS), 128 + SIGKILL);
@@ -193,6 +196,43 @@ TEST_LIMIT(a_supervisor_is_killed_while_it_makes_a_region, 120)
 		CHECK_EQ(access(t_path("once"), F_OK), -1);
 		t_step_killed(marks[i]);
 	}
+}
+
+/* A client that dies with a pool that it has just mapped. */
+TEST(a_client_is_killed_while_it_maps_a_pool_that_came)
+{
+	struct t_daemon *d = t_daemon_start(POOL("8MiB"), NULL);
+	struct hc_store *s, *o;
+	struct hc *hc = client(d, &s);
+	int ready[2], go[2];
+	char c = 0;
+
+	CHECK(pipe(ready) == 0 && pipe(go) == 0);
+	pid_t pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		struct hc *mine = client(d, &o);
+		CHECK_EQ(write(ready[1], &c, 1), 1);
+		CHECK_EQ(read(go[0], &c, 1), 1);
+		t_step_kill_at("reader:pool-mapped", 1);
+		(void)hc_store(mine, "z", &o);
+		_exit(1);
+	}
+	CHECK_EQ(read(ready[0], &c, 1), 1);
+	t_daemon_configure(d,
+		POOL("8MiB") SECOND "stores: { default: { pool: main }, z: { pool: second } }\n");
+	CHECK_EQ(cli(d, "reload"), 0);
+	CHECK_EQ(write(go[1], &c, 1), 1);
+	int st = t_wait_child(pid, t_limit_ms(LIMIT_MS));
+	CHECK(WIFSIGNALED(st) && WTERMSIG(st) == SIGKILL);
+	t_step_killed("reader:pool-mapped");
+	for (int i = 0; i < 2; i++)
+		CHECK(close(ready[i]) == 0 && close(go[i]) == 0);
+	CHECK_EQ(hc_store(hc, "z", &o), HC_OK);
+	put_all(o, 1);
+	CHECK_EQ(cli(d, "fsck"), 0);
+	hc_close(hc);
+	t_daemon_stop(d);
 }
 
 /* A client that dies with a region that it has just mapped. */

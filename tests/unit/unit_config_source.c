@@ -111,7 +111,7 @@ TEST(differences_are_told_by_names_whatever_the_order)
 	CHECK_STR(s.text,
 		"changed max_clients start\nchanged max_clients_per_user live\n"
 		"changed log_level live\nchanged pools.p.scrub start\nremoved pools.q start\n"
-		"added pools.r start\nchanged stores.a.ttl live\nremoved stores.b.c live\n"
+		"added pools.r live\nchanged stores.a.ttl live\nremoved stores.b.c live\n"
 		"added stores.n live\n");
 }
 
