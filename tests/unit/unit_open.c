@@ -192,7 +192,8 @@ TEST(stores_are_found_by_name)
 	CHECK_EQ(hc_store(hc, "default", &b), HC_OK);
 	CHECK(a == b);
 	CHECK_EQ(hc_store(hc, "defaul", &b), HC_E_NO_STORE);
-	CHECK_EQ(hc_store(hc, "elsewhere", &b), HC_E_DENIED);
+	/* In a pool that was not handed over: it is asked for, and this daemon does not answer. */
+	CHECK_EQ(hc_store(hc, "elsewhere", &b), HC_E_TIMEOUT);
 	CHECK_EQ(hc_store(hc, "", &b), HC_E_INVAL);
 	CHECK_EQ(hc_store(hc, NULL, &b), HC_E_INVAL);
 	CHECK_EQ(strlen(long_name), 32);
