@@ -51,3 +51,8 @@ uint32_t shm_item_crc_of(const struct shm_item *header, const void *key, const v
 
 	return end(add(add(crc, head, head_bytes), tail, tail_bytes));
 }
+
+uint32_t shm_crc_bytes(uint32_t crc, const void *bytes, uint64_t n)
+{
+	return end(add(~crc, bytes, n));
+}

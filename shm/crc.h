@@ -1,4 +1,4 @@
-/* crc.h - the checksum of an item: CRC-32C (Castagnoli) through ISA-L. */
+/* crc.h - the checksum of items and of the log: CRC-32C (Castagnoli) through ISA-L. */
 #ifndef HC_SHM_CRC_H
 #define HC_SHM_CRC_H
 
@@ -13,5 +13,8 @@ uint32_t shm_item_crc(const struct shm_item *it, uint64_t key_bytes, uint64_t va
  * sum over what was just stored there would wait for it. */
 uint32_t shm_item_crc_of(const struct shm_item *header, const void *key, const void *head,
 	uint64_t head_bytes, const void *tail, uint64_t tail_bytes);
+
+/* Of any bytes; crc: the sum of what was before them, or 0. */
+uint32_t shm_crc_bytes(uint32_t crc, const void *bytes, uint64_t n);
 
 #endif
