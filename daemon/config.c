@@ -247,7 +247,9 @@ int config_check(const struct config *c, struct config_fault *ret)
 	if (strcmp(c->socket, "auto") != 0 && strcmp(c->socket, c->admin_socket) == 0)
 		return config_fault_set(ret, CONFIG_KEY_admin_socket, 0,
 			"it is the same as socket; use another path, or auto");
-	r = config_modules_check(c, ret);
+	r = config_listen_check(c, ret);
+	if (r == 0)
+		r = config_modules_check(c, ret);
 	for (uint32_t i = 0; i < c->n_pools && r == 0; i++)
 		r = pool_check(c, i, ret);
 	for (uint32_t i = 0; i < c->n_stores && r == 0; i++) {

@@ -179,6 +179,10 @@ bool config_rights_name(
 /* The list as it stands in a file.  Returns `to`, terminated and cut to to_bytes. */
 const char *config_rights_format(const struct config_rights *r, char *to, size_t to_bytes);
 
+/* What metrics_listen says.  False: no address of this host, and no path.  *ret_bytes 0: "none". */
+struct sockaddr_storage;
+bool config_listen_parse(const char *text, struct sockaddr_storage *ret, uint32_t *ret_bytes);
+
 /* Loads the shared objects of policy_modules into this process.  0; -EINVAL with one line in ret_err. */
 int config_modules_load(const struct config *c, char *ret_err, size_t err_bytes);
 /* The same in a child process, which also compares what stores say with what the objects take: what somebody

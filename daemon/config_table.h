@@ -144,6 +144,11 @@
 		"What they may take together. An image that alone may need more is not kept.") \
 	ROOT(log_level, enum, "", CONFIG_WORDS(log_level), "", "info", LIVE, \
 		"The least important kind of message that is written to the log.") \
+	ROOT(metrics_listen, string, "", "2", "107", "none", LIVE, \
+		"Where metrics and health are answered over HTTP, by a process of its own that sees no keys or values: " \
+		"127.0.0.1:PORT, [::1]:PORT, or the path of a Unix socket; any user of this host may ask there. There " \
+		"are /metrics (Prometheus and OpenMetrics), /healthz, /readyz and /stats.json. A port that is taken " \
+		"is tried again; the cache does not wait for it. none: nowhere.") \
 	POOL(size, bytes, "", "4MiB", "1TiB", "64MiB", LIVE, \
 		"Memory of the pool, allocated in full at once; items, index and page table live in it. A reload " \
 		"makes it larger, up to four times what it was at the start, or gives memory back in steps.") \

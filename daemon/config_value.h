@@ -126,6 +126,8 @@ int config_fault_set(struct config_fault *f, int key, uint32_t idx, const char *
 int config_store_check(const struct config *c, uint32_t i, struct config_fault *ret);
 void config_store_fill(const struct config *c, struct config_store *s);
 
+/* config_listen.c: the same about metrics_listen. */
+int config_listen_check(const struct config *c, struct config_fault *ret);
 /* config_modules.c: the same about policy_modules. */
 int config_modules_check(const struct config *c, struct config_fault *ret);
 /* The name of the policy in module k.  False: there are no more. */

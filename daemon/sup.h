@@ -9,6 +9,7 @@
  *   sup_notify   what a service manager is told
  *   sup_crash    engines that crash again and again at the same pool
  *   sup_errand   what tools ask of the engine
+ *   sup_metrics  the process that answers HTTP
  *   sup_ask      what tools ask for           sup_change   a new configuration, on its way to the engine
  *
  * One thread, one poll(2), no timer when nothing is due: an idle supervisor does not
@@ -40,7 +41,7 @@ enum {
 	SUP_STATUS_CRASHES = 3, /* exit status: the engine crashed restart_limit times in a row */
 	SUP_FDS_SPARE = 256,    /* descriptors that are not a client's */
 	SUP_FDS_CLIENT = 3,     /* socket, memfd, pidfd */
-	SUP_POLL_FDS = 5 + ADMIN_CONNECTIONS,
+	SUP_POLL_FDS = 7 + ADMIN_CONNECTIONS,
 	SUP_BLAMES_MAX = 16, /* of config.pool_crash_limit */
 	SUP_HANG_BEATS = 4,  /* heartbeats that an engine has at least, whatever hang_timeout is */
 };
@@ -94,8 +95,30 @@ struct sup_admin {
 	bool asked;           /* its request has come */
 	bool waits;           /* its answer waits for a change (sup_change.c) */
 	bool may_change;      /* root, or our own user */
+	bool no_pools;        /* is not handed them: hypercache-metrics */
 	uint32_t next;        /* position in the list of descriptors */
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC */
+};
+
+/* A bound socket, and what lies at its path. */
+struct sup_socket {
+	int fd; /* -1: none */
+	char path[ADMIN_PATH_BYTES];
+	uint64_t dev, ino; /* of the path when we bound it: only that is removed */
+};
+
+/* The process that answers HTTP, and where. */
+struct sup_metrics {
+	pid_t pid;       /* 0: none */
+	int pidfd;       /* -1: none */
+	int channel;     /* our end, -1: none or at its end */
+	bool stopped;    /* by us: the next one, if any, is started when it is gone */
+	bool said;       /* that the port is taken */
+	uint32_t deaths; /* in a row */
+	uint64_t started_ns,
+		restart_ns; /* CLOCK_MONOTONIC; restart_ns: when a start is due, 0: none is */
+	struct sup_socket listen, next; /* fd -1: none; next: of a change that is on its way */
+	char text[CONFIG_TEXT_BYTES];   /* metrics_listen that `listen` belongs to */
 };
 
 /* A change of the configuration: from whoever asked for it to the engine, one at a time. */
@@ -125,13 +148,6 @@ struct sup_errand {
 	struct sup_admin *asker; /* NULL: none is under way */
 };
 
-/* A bound socket, and what lies at its path. */
-struct sup_socket {
-	int fd; /* -1: none */
-	char path[ADMIN_PATH_BYTES];
-	uint64_t dev, ino; /* of the path when we bound it: only that is removed */
-};
-
 struct sup {
 	struct config config;               /* that holds */
 	const struct config_source *source; /* what it is read from */
@@ -158,6 +174,7 @@ struct sup {
 	int panic_fd;    /* heritage.panic_fd */
 	int pressure_fd; /* heritage.pressure_fd */
 	struct sup_engine engine;
+	struct sup_metrics metrics;
 	struct sup_session *session; /* config.max_clients slots */
 	struct sup_admin admin[ADMIN_CONNECTIONS];
 	uint64_t admin_pause_ns; /* no tool is accepted before: there was no descriptor for it */
@@ -237,6 +254,19 @@ void sup_crash_on_image(struct sup *sup); /* its pidfd is readable */
 void sup_crash_on_due(struct sup *sup, uint64_t now_ns);
 void sup_crash_close(struct sup *sup);
 
+/* sup_metrics.c: hypercache-metrics, if the configuration has metrics_listen.  What goes wrong is logged, and the
+ * cache goes on without it. */
+void sup_metrics_begin(struct sup *sup);
+void sup_metrics_on_channel(struct sup *sup);
+void sup_metrics_on_death(struct sup *sup); /* its pidfd is readable */
+void sup_metrics_on_due(struct sup *sup, uint64_t now_ns);
+uint64_t sup_metrics_due(const struct sup *sup); /* UINT64_MAX: never */
+/* Another metrics_listen, as sup_memory_prepare() and the two behind it.  prepare: 0 or -errno, with why. */
+int sup_metrics_prepare(struct sup *sup, const struct config *next, char why[SUP_WHY_BYTES]);
+void sup_metrics_commit(struct sup *sup);
+void sup_metrics_forget(struct sup *sup);
+void sup_metrics_close(struct sup *sup);
+
 /* sup_session.c: 0, or -EINVAL: the message makes no sense (nothing was kept; fds are closed). */
 int sup_session_put(struct sup *sup, const struct sup_msg *m, int *fds, uint32_t n_fds);
 int sup_session_drop(struct sup *sup, const struct sup_msg *m);
@@ -276,6 +306,8 @@ void sup_change_end(struct sup *sup, enum admin_refusal refusal, const char *fmt
 void sup_admin_reply(struct sup *sup, struct sup_admin *a, enum admin_refusal refusal,
 	const char *lines, size_t n);
 void sup_admin_accept(struct sup *sup, uint64_t now_ns);
+/* A connection of hypercache-metrics, which is ours from now on.  0; -EAGAIN: all places are taken. */
+int sup_admin_adopt(struct sup *sup, int fd, uint64_t now_ns);
 void sup_admin_on_due(struct sup *sup, struct sup_admin *a); /* its time is over */
 void sup_admin_on_event(struct sup *sup, struct sup_admin *a, short revents);
 short sup_admin_events(const struct sup_admin *a); /* what to poll for */

@@ -63,7 +63,7 @@ static int answer_send(int fd, const struct admin_answer *a, const int *fds)
 }
 
 /* The descriptor at position `at` of the list: control, pools, sessions.  -1: none there. */
-static int list_fd(const struct sup *sup, uint32_t at, struct admin_fd *ret)
+static int list_fd(const struct sup *sup, bool no_pools, uint32_t at, struct admin_fd *ret)
 {
 	*ret = (struct admin_fd){.kind = SHM_KIND_CONTROL};
 	if (at == 0)
@@ -75,7 +75,7 @@ static int list_fd(const struct sup *sup, uint32_t at, struct admin_fd *ret)
 		*ret = (struct admin_fd){.kind = SHM_KIND_POOL, .index = idx, .region = r};
 		(void)config_rights_format(&p->read, ret->read, sizeof ret->read);
 		(void)config_rights_format(&p->write, ret->write, sizeof ret->write);
-		return sup->region[idx][r].fd;
+		return no_pools ? -1 : sup->region[idx][r].fd;
 	}
 	at -= sup->config.n_pools * SHM_REGIONS_MAX;
 	const struct sup_session *s = &sup->session[at];
@@ -91,12 +91,13 @@ static int list_fd(const struct sup *sup, uint32_t at, struct admin_fd *ret)
 }
 
 /* Fills a packet with fresh descriptions, from position *next on, which moves.  0, or -errno. */
-static int answer_fill(const struct sup *sup, struct admin_answer *a, int *fds, uint32_t *next)
+static int answer_fill(
+	const struct sup *sup, bool no_pools, struct admin_answer *a, int *fds, uint32_t *next)
 {
 	uint32_t n = 1 + sup->config.n_pools * SHM_REGIONS_MAX + sup->config.max_clients;
 
 	for (; *next < n && a->n_fds < ADMIN_FDS_MAX; (*next)++) {
-		int fd = list_fd(sup, *next, &a->fd[a->n_fds]);
+		int fd = list_fd(sup, no_pools, *next, &a->fd[a->n_fds]);
 		if (fd < 0)
 			continue;
 		fds[a->n_fds] = sup_segment_reopen(fd);
@@ -131,7 +132,7 @@ static int packet_send(struct sup *sup, struct sup_admin *a)
 		(void)snprintf(answer.text, sizeof answer.text,
 			"the last engine took the memory with it (hardening: strict), and the new "
 			"one is not there yet: try again");
-	int r = answer_fill(sup, &answer, fds, &next);
+	int r = answer_fill(sup, a->no_pools, &answer, fds, &next);
 	if (r == 0)
 		r = answer_send(a->fd, &answer, fds);
 	for (uint32_t i = 0; i < answer.n_fds; i++)
@@ -287,6 +288,31 @@ static void deny(const struct sup *sup, int fd, const char *why)
 	(void)answer_send(fd, &answer, NULL); /* fits into an empty socket; else it has left */
 }
 
+/* Takes a free place, and fd with it.  False: there is none. */
+static bool place_take(struct sup *sup, const struct sup_admin *as, int fd, uint64_t now_ns)
+{
+	for (int i = 0; i < ADMIN_CONNECTIONS; i++) {
+		if (sup->admin[i].fd >= 0)
+			continue;
+		sup->admin[i] = *as;
+		sup->admin[i].fd = fd;
+		sup->admin[i].deadline_ns = now_ns + ADMIN_LIMIT_MS * UINT64_C(1000000);
+		return true;
+	}
+	return false;
+}
+
+int sup_admin_adopt(struct sup *sup, int fd, uint64_t now_ns)
+{
+	const struct sup_admin as = {
+		.no_pools = !MUTANT(845)}; /* 845: it gets all that tools get */
+
+	if (place_take(sup, &as, fd, now_ns))
+		return 0;
+	(void)close(fd);
+	return err_new(-EAGAIN);
+}
+
 void sup_admin_accept(struct sup *sup, uint64_t now_ns)
 {
 	_cleanup_close_ int fd = accept4(
@@ -309,13 +335,9 @@ void sup_admin_accept(struct sup *sup, uint64_t now_ns)
 		deny(sup, fd, why);
 		return;
 	}
-	for (int i = 0; i < ADMIN_CONNECTIONS; i++) {
-		if (sup->admin[i].fd >= 0)
-			continue;
-		sup->admin[i] = (struct sup_admin){.fd = steal_fd(fd),
-			.may_change = who.uid == 0 || who.uid == geteuid(),
-			.deadline_ns = now_ns + ADMIN_LIMIT_MS * UINT64_C(1000000)};
-		return;
-	}
-	deny(sup, fd, "too many tools ask at the same time: try again");
+	const struct sup_admin as = {.may_change = who.uid == 0 || who.uid == geteuid()};
+	if (place_take(sup, &as, fd, now_ns))
+		fd = -1;
+	else
+		deny(sup, fd, "too many tools ask at the same time: try again");
 }

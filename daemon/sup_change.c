@@ -72,6 +72,7 @@ void sup_change_end(struct sup *sup, enum admin_refusal refusal, const char *fmt
 		lines_log(all);
 	if (n >= 0)
 		free(all);
+	sup_metrics_forget(sup);
 	sup_memory_forget(sup); /* nothing is left of it but in a change that does not hold */
 	free(c->lines);
 	c->lines = NULL;
@@ -87,12 +88,16 @@ void sup_change_forget(struct sup *sup, const struct sup_admin *a)
 
 /* --------------------------------------------------------------------- sizes */
 
-/* Looks whether pools can have their new sizes, and gets the memory.  They have them when the change
+/* Looks whether pools can have their new sizes, and gets the memory; and the port of the metrics.  They have them when the change
  * holds.  False: refused, and said. */
 static bool sizes_prepare(struct sup *sup)
 {
 	char why[SUP_WHY_BYTES];
 
+	if (sup_metrics_prepare(sup, &sup->change.next, why) < 0) {
+		sup_change_end(sup, ADMIN_R_CONFIG, "%s", why);
+		return false;
+	}
 	if (sup_memory_prepare(sup, &sup->change.next, why) == 0)
 		return true;
 	sup_change_end(sup, ADMIN_R_MEMORY, "%s", why);
@@ -112,6 +117,7 @@ static void commit(struct sup *sup)
 		sup->places = c->places;
 	}
 	log_set_level(sup->config.log_level);
+	sup_metrics_commit(sup);
 	if (chmod(sup->listen.path, sup_socket_mode(&sup->config)) != 0) /* admin_uids may be new */
 		log_warn("the socket's mode cannot be changed: %s", strerror(errno));
 	STEP("sup:change-holds");

@@ -35,6 +35,8 @@ static void sup_init(struct sup *sup, const struct config *config,
 	sup->control.fd = sup->journal.fd = -1;
 	sup->engine.pidfd = sup->engine.channel = -1;
 	sup->image.pidfd = sup->image.dir = -1;
+	sup->metrics.pidfd = sup->metrics.channel = -1;
+	sup->metrics.listen.fd = sup->metrics.next.fd = -1;
 	for (int i = 0; i < SHM_POOLS_MAX; i++)
 		for (int r = -1; r < SHM_REGIONS_MAX; r++)
 			(r < 0 ? &sup->grown[i] : &sup->region[i][r])->fd = -1;
@@ -150,6 +152,8 @@ static int sup_start(struct sup *sup)
 	STEP("sup:sockets-made");
 	if (r == 0)
 		r = sup_engine_start(sup);
+	if (r == 0)
+		sup_metrics_begin(sup);
 	return err_fwd(r);
 }
 
@@ -171,6 +175,8 @@ static int due_ms(const struct sup *sup, uint64_t now_ns)
 	else if (sup->engine.pid == 0)
 		earlier(&at_ns, sup->engine.restart_ns);
 	earlier(&at_ns, sup_engine_watch_due(sup));
+	if (!sup->stop_ns)
+		earlier(&at_ns, sup_metrics_due(sup));
 	if (sup->stop_ns)
 		earlier(&at_ns, sup->stop_ns);
 	if (sup->admin_pause_ns > now_ns)
@@ -196,6 +202,7 @@ static void on_due(struct sup *sup)
 	}
 	sup_crash_on_due(sup, now_ns);
 	sup_engine_on_due(sup, now_ns);
+	sup_metrics_on_due(sup, now_ns);
 }
 
 static void on_signal(struct sup *sup)
@@ -217,7 +224,7 @@ static void on_signal(struct sup *sup)
 }
 
 /* What is polled for, in this order; descriptors of -1 are skipped by poll(2). */
-enum { P_SIGNALS, P_CHANNEL, P_DEATH, P_LISTEN, P_IMAGE, P_ADMIN };
+enum { P_SIGNALS, P_CHANNEL, P_DEATH, P_LISTEN, P_IMAGE, P_METRICS, P_METRICS_DEATH, P_ADMIN };
 
 static void poll_fill(const struct sup *sup, struct pollfd p[SUP_POLL_FDS], uint64_t now_ns)
 {
@@ -230,6 +237,8 @@ static void poll_fill(const struct sup *sup, struct pollfd p[SUP_POLL_FDS], uint
 	p[P_LISTEN] = (struct pollfd){
 		.fd = sup->admin_pause_ns > now_ns ? -1 : sup->admin_listen.fd, .events = POLLIN};
 	p[P_IMAGE] = (struct pollfd){.fd = sup->image.pidfd, .events = POLLIN};
+	p[P_METRICS] = (struct pollfd){.fd = sup->metrics.channel, .events = POLLIN};
+	p[P_METRICS_DEATH] = (struct pollfd){.fd = sup->metrics.pidfd, .events = POLLIN};
 	for (int i = 0; i < ADMIN_CONNECTIONS; i++)
 		p[P_ADMIN + i] = (struct pollfd){
 			.fd = sup->admin[i].fd, .events = sup_admin_events(&sup->admin[i])};
@@ -255,6 +264,10 @@ static void sup_run(struct sup *sup)
 			sup_engine_on_death(sup);
 		if (p[P_IMAGE].revents)
 			sup_crash_on_image(sup);
+		if (p[P_METRICS].revents && sup->metrics.channel == p[P_METRICS].fd)
+			sup_metrics_on_channel(sup);
+		if (p[P_METRICS_DEATH].revents && sup->metrics.pidfd == p[P_METRICS_DEATH].fd)
+			sup_metrics_on_death(sup);
 		if (p[P_LISTEN].revents)
 			sup_admin_accept(sup, sup_host_mono_ns()); /* poll may have lasted */
 		on_due(sup);
@@ -265,6 +278,7 @@ static void sup_run(struct sup *sup)
 
 static void sup_fini(struct sup *sup)
 {
+	sup_metrics_close(sup);
 	sup_socket_close(&sup->admin_listen);
 	sup_socket_close(&sup->listen);
 	for (int i = 0; i < ADMIN_CONNECTIONS; i++)

@@ -1,5 +1,4 @@
-/* cli_mrc.c - mrc: what part of its reads a store would hit with less memory, and with more; and what the
- * policy auto goes by.
+/* cli_mrc.c - mrc: what part of its reads a store would hit with less memory, and with more.
  *
  * Live, the engine keeps the curve (daemon/eng_curve.c) and the control segment has it; of a trace it is made here,
  * by the same code.
@@ -18,6 +17,7 @@
 #include "hypercache_admin.h"
 #include "layout/l_base.h"
 #include "replay.h"
+#include "stat.h"
 
 enum {
 	TRACE_KEYS = 1 << 16, /* in the sample of a trace */
@@ -145,14 +145,6 @@ static int curve_end(const struct cli *c, const struct curve *curve)
 
 /* ------------------------------------------------------------ live */
 
-static const char *choice_name(const struct shm_store_entry *e)
-{
-	static const char *const names[] = {"w-tinylfu", "s3-fifo", "lru", "lfu"};
-	uint64_t choice = shm_load_rlx(&e->counter[SHM_SC_auto_choice]);
-
-	return choice >= 1 && choice <= POL_AUTO_CANDIDATES ? names[choice - 1] : "none yet";
-}
-
 /* Part i of what the engine says, 0..1. */
 static double half_of(const struct shm_curve *c, int i)
 {
@@ -177,7 +169,7 @@ static bool live_take(const struct hypercache_admin *a, uint32_t i, struct curve
 		.error = half_of(from, POL_CURVE_SIZES)};
 	(void)cli_text(e->name, sizeof e->name, ret->name, sizeof ret->name);
 	(void)cli_text(e->policy, sizeof e->policy, ret->policy, sizeof ret->policy);
-	ret->simulated = strcmp(ret->policy, "auto") ? ret->policy : choice_name(e);
+	ret->simulated = strcmp(ret->policy, "auto") ? ret->policy : stat_auto_choice(e);
 	if (ret->rate == 0 || ret->rate > POL_SHADOW_RATE_ONE || ret->reads == 0)
 		return false;
 	uint64_t entries = shm_load_rlx(&n[SHM_SC_curve_entries]);
@@ -299,49 +291,4 @@ int cli_mrc(const struct cli *c)
 	if (c->store_given && c->n_args)
 		return cli_fail(c, CLI_USAGE, "one store: --store, or the argument");
 	return live(c, c->n_args ? c->arg[0] : c->store);
-}
-
-/* ------------------------------------------------------------ auto */
-
-static const struct {
-	const char *name;
-	enum shm_store_counter misses;
-} evidence[POL_AUTO_CANDIDATES] = {{"w-tinylfu", SHM_SC_auto_w_tinylfu},
-	{"s3-fifo", SHM_SC_auto_s3_fifo}, {"lru", SHM_SC_auto_lru}, {"lfu", SHM_SC_auto_lfu}};
-
-static bool is_auto(const struct shm_store_entry *e)
-{
-	return strncmp(e->policy, "auto", sizeof e->policy) == 0;
-}
-
-void cli_auto_print(const struct shm_store_entry *e)
-{
-	char size[CLI_TEXT_BYTES];
-
-	if (!is_auto(e))
-		return;
-	printf("\npolicy auto: now %s, changed %" PRIu64 " times; what it is chosen by takes %s\n"
-	       "misses lately, had it been",
-		choice_name(e), shm_load_rlx(&e->counter[SHM_SC_auto_changes]),
-		cli_size(shm_load_rlx(&e->counter[SHM_SC_auto_own_bytes]), size));
-	for (int i = 0; i < POL_AUTO_CANDIDATES; i++)
-		printf("%s %s %.1f %%", i ? "," : "", evidence[i].name,
-			(double)shm_load_rlx(&e->counter[evidence[i].misses]) / 1e4);
-	putchar('\n');
-}
-
-void cli_auto_json(const struct shm_store_entry *e, struct json *j)
-{
-	if (!is_auto(e))
-		return;
-	json_begin(j, "auto", '{');
-	json_string(j, "choice", choice_name(e));
-	json_u64(j, "changes", shm_load_rlx(&e->counter[SHM_SC_auto_changes]));
-	json_u64(j, "own_bytes", shm_load_rlx(&e->counter[SHM_SC_auto_own_bytes]));
-	json_begin(j, "miss_ratios", '{');
-	for (int i = 0; i < POL_AUTO_CANDIDATES; i++)
-		json_double(j, evidence[i].name,
-			(double)shm_load_rlx(&e->counter[evidence[i].misses]) / 1e6);
-	json_end(j, '}');
-	json_end(j, '}');
 }

@@ -11,61 +11,20 @@
 #include "cli.h"
 #include "health.h"
 #include "hypercache_admin.h"
+#include "stat.h"
 
 enum { LABEL_COLUMNS = 20 };
 
-static uint64_t daemon_counter(const struct hypercache_admin *a, uint32_t i)
-{
-	return shm_load_rlx(&a->ctl->counter[i]);
-}
-
-static bool pool_used(const struct hypercache_admin *a, uint32_t i)
-{
-	return shm_load_acq(&a->ctl->pool[i].id) != 0; /* acq:entry.id */
-}
-
-static bool store_used(const struct hypercache_admin *a, uint32_t i)
-{
-	return shm_load_acq(&a->ctl->store[i].id) != 0; /* acq:entry.id */
-}
-
-static const char *backing_name(uint32_t backing)
-{
-	static const char *const names[] = {"?", "huge-1g", "huge-2m", "thp", "base"};
-	return names[backing <= SHM_BACK_BASE ? backing : 0];
-}
-
 /* -------------------------------------------------------------------- daemon */
-
-/* The word of the configuration (key io) for how it waits; "" before it has said so. */
-static const char *loop_name(const struct hypercache_admin *a)
-{
-	static const char *const words[] = {"", "io_uring", "io_uring-plain", "epoll"};
-	uint64_t kind = daemon_counter(a, SHM_DC_loop);
-
-	return kind < sizeof words / sizeof *words ? words[kind] : "another loop";
-}
-
-static uint64_t up_ns(const struct hypercache_admin *a)
-{
-	uint64_t now = sup_host_real_ns();
-
-	return now > a->ctl->started_ns ? now - a->ctl->started_ns : 0;
-}
-
-static void version_text(uint32_t v, char to[CLI_TEXT_BYTES])
-{
-	(void)snprintf(to, CLI_TEXT_BYTES, "%u.%u.%u", v >> 16, v >> 8 & 0xff, v & 0xff);
-}
 
 static void daemon_print(const struct hypercache_admin *a)
 {
 	char version[CLI_TEXT_BYTES], up[CLI_TEXT_BYTES], age[CLI_TEXT_BYTES] = "none yet";
 	char socket[ADMIN_PATH_BYTES];
 
-	version_text(a->ctl->version, version);
+	stat_version_text(a->ctl->version, version);
 	printf("%-*s%s, process %d, up %s\n", LABEL_COLUMNS, "daemon", version,
-		a->answer.daemon_pid, cli_time(up_ns(a), up));
+		a->answer.daemon_pid, cli_time(stat_up_ns(a), up));
 	printf("%-*s%s\n", LABEL_COLUMNS, "socket",
 		cli_text(a->answer.socket, sizeof a->answer.socket, socket, sizeof socket));
 	if (hypercache_has_beaten(a))
@@ -77,14 +36,13 @@ static void daemon_print(const struct hypercache_admin *a)
 		a->answer.engine_restarts);
 	if (a->answer.crashes)
 		printf(" (%u crashes in a row)", a->answer.crashes);
-	if (*loop_name(a))
-		printf(", waits with %s", loop_name(a));
+	if (*stat_loop_name(a))
+		printf(", waits with %s", stat_loop_name(a));
 	printf("\n%-*s%s%s\n", LABEL_COLUMNS, "last heartbeat", age,
 		hypercache_has_beaten(a) ? " ago" : "");
 	printf("%-*s%" PRIu64 "\n", LABEL_COLUMNS, "LSN", shm_load_rlx(&a->ctl->lsn));
 	printf("%-*s%" PRIu64 " of at most %u, each with %u threads that may read\n", LABEL_COLUMNS,
-		"sessions", daemon_counter(a, SHM_DC_sessions), a->ctl->n_sessions,
-		a->ctl->n_blocks);
+		"sessions", stat_counter(a, SHM_DC_sessions), a->ctl->n_sessions, a->ctl->n_blocks);
 }
 
 /* --------------------------------------------------------------------- pools */
@@ -151,7 +109,7 @@ static void health_print(const struct hypercache_admin *a)
 	}
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
 		const struct shm_store_entry *e = &a->ctl->store[i];
-		if (!store_used(a, i))
+		if (!stat_store_used(a, i))
 			continue;
 		h = hypercache_health_store(a, i, why);
 		if (h != HYPERCACHE_OK)
@@ -161,9 +119,6 @@ static void health_print(const struct hypercache_admin *a)
 	}
 }
 
-static const uint32_t windows_s[] = {1, 10, 60};
-enum { N_WINDOWS = sizeof windows_s / sizeof *windows_s };
-
 /* One store's health and hit ratios, a line each. */
 static void store_lines_print(const struct hypercache_admin *a, uint32_t i)
 {
@@ -172,14 +127,14 @@ static void store_lines_print(const struct hypercache_admin *a, uint32_t i)
 
 	printf("\n%-*s%s%s%s\n", LABEL_COLUMNS, "health", hypercache_health_word(h),
 		*why ? ": " : "", why);
-	for (int k = 0; k <= N_WINDOWS; k++) {
-		struct hypercache_reads r = k < N_WINDOWS
-		                                    ? hypercache_reads_lately(a, i, windows_s[k])
-		                                    : hypercache_reads(a, i);
+	for (int k = 0; k <= STAT_WINDOWS; k++) {
+		struct hypercache_reads r = k < STAT_WINDOWS ? hypercache_reads_lately(
+								       a, i, stat_windows_s[k])
+		                                             : hypercache_reads(a, i);
 		char label[CLI_TEXT_BYTES] = "hit ratio, all";
-		if (k < N_WINDOWS)
+		if (k < STAT_WINDOWS)
 			(void)snprintf(
-				label, sizeof label, "hit ratio, %" PRIu32 " s", windows_s[k]);
+				label, sizeof label, "hit ratio, %" PRIu32 " s", stat_windows_s[k]);
 		printf("%-*s%s of %" PRIu64 " reads\n", LABEL_COLUMNS, label, ratio_text(r, text),
 			r.hits + r.misses);
 	}
@@ -195,7 +150,7 @@ static void stores_print(const struct hypercache_admin *a, uint32_t only)
 		const struct shm_store_entry *e = &a->ctl->store[i];
 		char name[SHM_NAME_BYTES], pool[SHM_NAME_BYTES] = "?", size[CLI_TEXT_BYTES];
 		char all[CLI_TEXT_BYTES], lately[CLI_TEXT_BYTES], why[HYPERCACHE_HEALTH_WHY_BYTES];
-		if (!store_used(a, i) || (only < SHM_STORES_MAX && i != only))
+		if (!stat_store_used(a, i) || (only < SHM_STORES_MAX && i != only))
 			continue;
 		struct hypercache_reads sum = hypercache_reads(a, i);
 		if (e->pool_idx < SHM_POOLS_MAX)
@@ -216,22 +171,6 @@ static void stores_print(const struct hypercache_admin *a, uint32_t only)
 
 /* ------------------------------------------------------------------ counters */
 
-/* Calls `each` for the described counters of a scope, with a printable name, in their order. */
-typedef void counter_each(
-	void *arg, const char *name, uint64_t v, const struct shm_counter_desc *d);
-
-static void counters_each(const struct hypercache_admin *a, enum shm_counter_scope scope,
-	const shm_u64 *counter, counter_each *each, void *arg)
-{
-	for (int i = 0; i < SHM_DESCS_MAX && a->ctl->desc[i].scope; i++) {
-		const struct shm_counter_desc *d = &a->ctl->desc[i];
-		char name[sizeof d->name];
-		if (d->scope == scope && d->index < SHM_COUNTERS_MAX)
-			each(arg, cli_text(d->name, sizeof d->name, name, sizeof name),
-				shm_load_rlx(&counter[d->index]), d);
-	}
-}
-
 static void counter_print(void *arg, const char *name, uint64_t v, const struct shm_counter_desc *d)
 {
 	char unit[sizeof d->unit], meaning[sizeof d->meaning];
@@ -248,7 +187,7 @@ static void store_counters_print(const struct hypercache_admin *a, uint32_t i)
 	char name[SHM_NAME_BYTES];
 
 	printf("\ncounters of store %s\n", cli_text(e->name, sizeof e->name, name, sizeof name));
-	counters_each(a, SHM_SCOPE_STORE, e->counter, counter_print, NULL);
+	stat_counters_each(a, SHM_SCOPE_STORE, e->counter, counter_print, NULL);
 }
 
 static void counters_print(const struct hypercache_admin *a)
@@ -256,139 +195,18 @@ static void counters_print(const struct hypercache_admin *a)
 	char name[SHM_NAME_BYTES];
 
 	printf("\ncounters of the daemon\n");
-	counters_each(a, SHM_SCOPE_DAEMON, a->ctl->counter, counter_print, NULL);
+	stat_counters_each(a, SHM_SCOPE_DAEMON, a->ctl->counter, counter_print, NULL);
 	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++) {
 		const struct shm_pool_entry *e = &a->ctl->pool[i];
-		if (!pool_used(a, i))
+		if (!stat_pool_used(a, i))
 			continue;
 		printf("\ncounters of pool %s\n",
 			cli_text(e->name, sizeof e->name, name, sizeof name));
-		counters_each(a, SHM_SCOPE_POOL, e->counter, counter_print, NULL);
+		stat_counters_each(a, SHM_SCOPE_POOL, e->counter, counter_print, NULL);
 	}
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
-		if (store_used(a, i))
+		if (stat_store_used(a, i))
 			store_counters_print(a, i);
-}
-
-/* ---------------------------------------------------------------------- JSON */
-
-static void counter_json(void *arg, const char *name, uint64_t v, const struct shm_counter_desc *d)
-{
-	(void)d;
-	json_u64(arg, name, v);
-}
-
-static void counters_json(const struct hypercache_admin *a, struct json *j,
-	enum shm_counter_scope scope, const shm_u64 *counter)
-{
-	json_begin(j, "counters", '{');
-	counters_each(a, scope, counter, counter_json, j);
-	json_end(j, '}');
-}
-
-static void health_json(
-	struct json *j, enum hypercache_health h, const char why[HYPERCACHE_HEALTH_WHY_BYTES])
-{
-	json_string(j, "health", hypercache_health_word(h));
-	json_string(j, "health_why", why);
-}
-
-static void daemon_json(const struct hypercache_admin *a, struct json *j)
-{
-	char version[CLI_TEXT_BYTES], why[HYPERCACHE_HEALTH_WHY_BYTES];
-
-	version_text(a->ctl->version, version);
-	json_begin(j, "daemon", '{');
-	json_string(j, "version", version);
-	json_i64(j, "pid", a->answer.daemon_pid);
-	json_hex(j, "id", a->ctl->seg.daemon_id);
-	json_string(j, "socket", a->answer.socket);
-	json_double(j, "up_s", (double)up_ns(a) / 1e9);
-	json_u64(j, "sessions_max", a->ctl->n_sessions);
-	json_u64(j, "threads_per_client", a->ctl->n_blocks);
-	counters_json(a, j, SHM_SCOPE_DAEMON, a->ctl->counter);
-	json_end(j, '}');
-	json_begin(j, "engine", '{');
-	json_string(j, "state", hypercache_engine_state(a));
-	json_i64(j, "pid", a->answer.engine_pid);
-	json_u64(j, "generation", shm_load_rlx(&a->ctl->engine_gen));
-	json_u64(j, "restarts", a->answer.engine_restarts);
-	json_u64(j, "crashes_in_a_row", a->answer.crashes);
-	if (hypercache_has_beaten(a))
-		json_double(j, "heartbeat_age_s", (double)hypercache_heartbeat_age_ns(a) / 1e9);
-	json_u64(j, "lsn", shm_load_rlx(&a->ctl->lsn));
-	json_string(j, "io", loop_name(a));
-	health_json(j, hypercache_health_engine(a, why), why);
-	json_end(j, '}');
-}
-
-static void pool_json(const struct hypercache_admin *a, struct json *j, uint32_t idx)
-{
-	const struct shm_pool_entry *e = &a->ctl->pool[idx];
-	char name[SHM_NAME_BYTES], why[sizeof e->backing_why];
-
-	json_begin(j, NULL, '{');
-	json_string(j, "name", cli_text(e->name, sizeof e->name, name, sizeof name));
-	json_u64(j, "id", shm_load_rlx(&e->id));
-	json_string(j, "backing", backing_name(e->region[0].backing));
-	json_string(
-		j, "backing_why", cli_text(e->backing_why, sizeof e->backing_why, why, sizeof why));
-	json_u64(j, "max_value_bytes", shm_load_rlx(&e->max_value_bytes));
-	json_string(j, "read", a->pool[idx].read);
-	json_string(j, "write", a->pool[idx].write);
-	json_bool(j, "scrub", (e->flags & SHM_POOL_SCRUB) != 0);
-	counters_json(a, j, SHM_SCOPE_POOL, e->counter);
-	json_end(j, '}');
-}
-
-static void store_json(const struct hypercache_admin *a, struct json *j, uint32_t idx)
-{
-	const struct shm_store_entry *e = &a->ctl->store[idx];
-	char name[SHM_NAME_BYTES], policy[SHM_NAME_BYTES], why[HYPERCACHE_HEALTH_WHY_BYTES];
-	struct hypercache_reads sum = hypercache_reads(a, idx);
-
-	json_begin(j, NULL, '{');
-	json_string(j, "name", cli_text(e->name, sizeof e->name, name, sizeof name));
-	json_u64(j, "id", shm_load_rlx(&e->id));
-	json_u64(j, "pool_idx", e->pool_idx);
-	json_string(j, "policy", cli_text(e->policy, sizeof e->policy, policy, sizeof policy));
-	cli_auto_json(e, j);
-	json_u64(j, "default_ttl_ms", shm_load_rlx(&e->default_ttl_ns) / 1000000);
-	json_u64(j, "hits", sum.hits);
-	json_u64(j, "misses", sum.misses);
-	json_u64(j, "hit_bytes", sum.hit_bytes);
-	if (hypercache_hit_ratio(sum) >= 0)
-		json_double(j, "hit_ratio", hypercache_hit_ratio(sum));
-	for (int k = 0; k < N_WINDOWS; k++) {
-		char label[CLI_TEXT_BYTES];
-		double lately = hypercache_hit_ratio(hypercache_reads_lately(a, idx, windows_s[k]));
-		(void)snprintf(label, sizeof label, "hit_ratio_%" PRIu32 "s", windows_s[k]);
-		if (lately >= 0)
-			json_double(j, label, lately);
-	}
-	health_json(j, hypercache_health_store(a, idx, why), why);
-	counters_json(a, j, SHM_SCOPE_STORE, e->counter);
-	json_end(j, '}');
-}
-
-static void stat_json(const struct hypercache_admin *a)
-{
-	struct json j = {.to = stdout};
-
-	json_begin(&j, NULL, '{');
-	daemon_json(a, &j);
-	json_begin(&j, "pools", '[');
-	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
-		if (pool_used(a, i))
-			pool_json(a, &j, i);
-	json_end(&j, ']');
-	json_begin(&j, "stores", '[');
-	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
-		if (store_used(a, i))
-			store_json(a, &j, i);
-	json_end(&j, ']');
-	json_end(&j, '}');
-	json_finish(&j);
 }
 
 /* --store: that one alone. */
@@ -398,15 +216,15 @@ static int store_stat(const struct cli *c, const struct hypercache_admin *a)
 	uint32_t i = 0;
 
 	while (i < SHM_STORES_MAX &&
-		(!store_used(a, i) || strncmp(a->ctl->store[i].name, c->store,
-					      sizeof a->ctl->store[i].name) != 0))
+		(!stat_store_used(a, i) || strncmp(a->ctl->store[i].name, c->store,
+						   sizeof a->ctl->store[i].name) != 0))
 		i++;
 	if (i == SHM_STORES_MAX)
 		return cli_fail(c, CLI_FAILED,
 			"there is no store \"%s\": `hypercache store list` lists those that exist",
 			c->store);
 	if (c->json) {
-		store_json(a, &j, i);
+		stat_store_json(a, &j, i);
 		json_finish(&j);
 	} else {
 		stores_print(a, i);
@@ -440,11 +258,11 @@ int cli_stat(const struct cli *c)
 	} else if (c->store_given) {
 		status = store_stat(c, &a);
 	} else if (c->json) {
-		stat_json(&a);
+		stat_json(&a, stdout);
 	} else {
 		daemon_print(&a);
 		for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
-			if (pool_used(&a, i))
+			if (stat_pool_used(&a, i))
 				pool_print(&a, i);
 		stores_print(&a, SHM_STORES_MAX);
 		health_print(&a);

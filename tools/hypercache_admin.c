@@ -294,18 +294,11 @@ static int packets_take(struct hypercache_admin *a, int fd, uint64_t deadline_ns
 	return say(why, HYPERCACHE_ADMIN_DAMAGED, "the daemon's answer has no end");
 }
 
-int hypercache_admin_open(const char *path, int timeout_ms, struct hypercache_admin *ret,
-	char why[HYPERCACHE_ADMIN_WHY_BYTES])
+int hypercache_admin_open_at(
+	int fd, int timeout_ms, struct hypercache_admin *ret, char why[HYPERCACHE_ADMIN_WHY_BYTES])
 {
 	uint64_t deadline_ns = sup_host_mono_ns() + (uint64_t)timeout_ms * 1000000;
-	_cleanup_close_ int fd = admin_connect(path, why);
 
-	if (fd == -EACCES)
-		return HYPERCACHE_ADMIN_DENIED;
-	if (fd == -ECONNREFUSED)
-		return HYPERCACHE_ADMIN_NONE;
-	if (fd < 0)
-		return err_fwd(fd);
 	*ret = (struct hypercache_admin){0};
 	memset(ret->pool_fd, 0xff, sizeof ret->pool_fd);
 	ret->ctl_fd = -1;
@@ -315,6 +308,20 @@ int hypercache_admin_open(const char *path, int timeout_ms, struct hypercache_ad
 	if (r)
 		hypercache_admin_close(ret);
 	return r;
+}
+
+int hypercache_admin_open(const char *path, int timeout_ms, struct hypercache_admin *ret,
+	char why[HYPERCACHE_ADMIN_WHY_BYTES])
+{
+	_cleanup_close_ int fd = admin_connect(path, why);
+
+	if (fd == -EACCES)
+		return HYPERCACHE_ADMIN_DENIED;
+	if (fd == -ECONNREFUSED)
+		return HYPERCACHE_ADMIN_NONE;
+	if (fd < 0)
+		return err_fwd(fd);
+	return hypercache_admin_open_at(fd, timeout_ms, ret, why);
 }
 
 /* All that a memfd holds, as text. */

@@ -71,6 +71,10 @@ int hypercache_admin_path(const char *socket, char ret_path[HYPERCACHE_ADMIN_PAT
 int hypercache_admin_open(const char *path, int timeout_ms, struct hypercache_admin *ret,
 	char why[HYPERCACHE_ADMIN_WHY_BYTES]);
 
+/* The same at a connected socket, which stays the caller's. */
+int hypercache_admin_open_at(
+	int fd, int timeout_ms, struct hypercache_admin *ret, char why[HYPERCACHE_ADMIN_WHY_BYTES]);
+
 /* Sends a request, with a descriptor (-1: none), and takes the answer's lines (daemon/admin.h): heap, 0-terminated,
  * the caller's to free, also with HYPERCACHE_ADMIN_REFUSED, where *ret_refusal says why.
  * 0; HYPERCACHE_ADMIN_REFUSED; HYPERCACHE_ADMIN_NONE, _DENIED, _DAMAGED, or -errno: with a sentence in why. */

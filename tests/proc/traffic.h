@@ -118,7 +118,7 @@ static struct total total_now(const struct t_daemon *d)
 	return t;
 }
 
-static void check_total(const struct t_daemon *d, const struct total *want)
+__attribute__((unused)) static void check_total(const struct t_daemon *d, const struct total *want)
 {
 	struct total t = total_now(d);
 
