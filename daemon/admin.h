@@ -11,13 +11,14 @@
  *
  *   tool -> supervisor   or one struct admin_request
  *   supervisor -> tool   one packet of kind DONE or REFUSED, with one descriptor: a sealed memfd with
- *                        the lines that say what is so or was done; then the supervisor closes
+ *                        the lines that say what is so or was done; then the supervisor closes (but PROBE)
  *
  * Lines: fields with tabs between them, and a newline; no field holds either.
  *   SHOW             PATH VALUE FROM LINE WHEN      FROM: default, file, option, admin; WHEN: live, start
  *   DIFF, RELOAD     changed PATH WAS IS WHEN, added PATH - - WHEN, removed PATH - - WHEN
  *   STORE_CREATE     added PATH - - live
  *   STORE_DROP       removed PATH - - live
+ *   PROBE            note TEXT                      the connection stays, and what was asked holds as long
  *   all of them      note TEXT                      a sentence for people
  *   REFUSED          error TEXT                     why not, in one sentence; nothing was changed
  *
@@ -43,6 +44,8 @@
 enum {
 	ADMIN_FDS_MAX = 60, /* of one packet */
 	ADMIN_CONNECTIONS = 16,
+	ADMIN_PROBERS = ADMIN_CONNECTIONS /
+	                4, /* of them, with PROBE: the others stay for requests */
 	ADMIN_LIMIT_MS = 2000,
 	ADMIN_TEXT_BYTES = 160,
 	ADMIN_PATH_BYTES = 108,
@@ -63,6 +66,8 @@ enum admin_ask {
 	ADMIN_PAUSE = 7,         /* no changes until RESUME, or for five seconds */
 	ADMIN_RESUME = 8,
 	ADMIN_RENEW = 9, /* another engine takes the memory over */
+	ADMIN_PROBE =
+		10, /* text: decimal; one read of so many is told to tracers, until this connection ends */
 };
 
 enum admin_ask_flags { ADMIN_FORCE = 1 /* drop stores that hold entries, too */ };

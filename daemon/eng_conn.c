@@ -18,6 +18,7 @@
 #include "base/err.h"
 #include "hypercache.h"
 #include "op.h"
+#include "probe.h"
 #include "step.h"
 
 static size_t bytes_in(const struct wire_buf *b) { return b->end - b->begin; }
@@ -100,8 +101,13 @@ static void conn_close_when_sent(struct eng_conn *c)
 	eng_session_unbind(c);
 }
 
+/* Its id; 0: none yet. */
+static uint64_t conn_session(const struct eng_conn *c) { return c->session ? c->session->id : 0; }
+
 static void conn_answer(struct eng_conn *c, const struct wire_answer *a)
 {
+	PROBE(request__answered, c->e->ctl->seg.daemon_id, conn_session(c), a->request, a->verb,
+		a->status);
 	if (wire_put_answer(&c->out, a) < 0) {
 		log_warn("no memory for an answer: connection dropped");
 		eng_conn_drop(c);
@@ -150,6 +156,8 @@ static uint32_t conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
 		return 1;
 	}
 	eng_count(e, SHM_DC_requests, 1);
+	PROBE(request__decoded, e->ctl->seg.daemon_id, conn_session(c), req.request, req.verb,
+		req.n_items ? req.n_items : 1, n);
 	op_fn *op = req.verb < WIRE_VERB_END ? op_table[req.verb] : NULL;
 	if (!op || (c->session == NULL) != (req.verb == WIRE_HELLO)) {
 		eng_conn_protocol_error(c, req.verb, req.request);
@@ -302,6 +310,7 @@ static void conn_in_done(void *arg, int n)
 	if (n > 0) {
 		c->in.end += (size_t)n;
 		c->in_ns = c->e->now_ns;
+		PROBE(request__received, c->e->ctl->seg.daemon_id, conn_session(c), (uint64_t)n);
 	} else if (n != -EAGAIN && n != -EINTR) {
 		conn_close_when_sent(c); /* the end, or an error: what was asked is answered */
 		conn_flush(c);

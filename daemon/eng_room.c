@@ -35,6 +35,7 @@
 #include "eng.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include "probe.h"
 #include "step.h"
 
 enum {
@@ -434,7 +435,9 @@ bool eng_room_make(struct eng_pool *p, struct eng_store *s, uint64_t bytes, uint
 	p->write_bytes = bytes;
 	bool made = room_try(p, s, bytes, attempt);
 	p->write_bytes = 0;
-	(void)eng_timed(p->e, SHM_HG_room, began_ns);
+	uint64_t ended_ns = eng_timed(p->e, SHM_HG_room, began_ns);
+	PROBE(room__made, p->e->ctl->seg.daemon_id, s->idx, bytes, attempt, made,
+		ended_ns - began_ns);
 	return made;
 }
 

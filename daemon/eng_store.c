@@ -11,6 +11,7 @@
 #include <errno.h>
 #include "base/check.h"
 #include "base/err.h"
+#include "eng_probe.h"
 #include "step.h"
 
 enum { CHANGE_BEAT = 4096 }; /* entries that go over to another policy between two signs of life */
@@ -215,6 +216,8 @@ void eng_store_lost(
 	*note = POL_NONE;
 	if (was_void)
 		return;
+	if ((expired && PROBE_ON(expire)) || (evicted && PROBE_ON(evict)))
+		eng_probe_lost(p, s, ch->old_off, how, expired, now_ns);
 	if (expired) {
 		shm_count(&s->entry->counter[SHM_SC_expired], 1);
 	} else if (how >= ENG_LOST_LIMIT) {

@@ -116,6 +116,9 @@
 	FIXED("tools at the admin socket", ADMIN_CONNECTIONS, "at one time", \
 		"denied, with words", \
 		"proc_daemon.tools_that_hang_or_babble_cost_nothing") \
+	FIXED("of them, tools that listen to probes", ADMIN_PROBERS, "at one time", \
+		"refused, with words", \
+		"proc_probes.four_tools_may_listen_and_numbers_have_a_range") \
 	FIXED("a tool at the admin socket", ADMIN_LIMIT_MS, "ms", \
 		"closed", \
 		"proc_daemon.tools_that_hang_or_babble_cost_nothing") \

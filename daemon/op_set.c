@@ -7,6 +7,7 @@
  *
  * INCR (op_incr.c) is the same but for what it publishes.
  */
+#include "eng_probe.h"
 #include "hypercache.h"
 #include "op.h"
 #include "step.h"
@@ -47,7 +48,7 @@ int op_expiry(const struct eng_store *store, uint64_t ttl_ms, uint64_t now_ns, u
 	return 0;
 }
 
-int32_t op_publish(struct eng_pool *p, struct eng_store *store, const struct shm_req *req,
+static int32_t publish(struct eng_pool *p, struct eng_store *store, const struct shm_req *req,
 	const struct shm_set *set, const struct shm_incr *incr, struct shm_changed *ret)
 {
 	uint64_t bytes = shm_item_bytes(set->key.n_bytes, set->value_bytes);
@@ -75,6 +76,16 @@ int32_t op_publish(struct eng_pool *p, struct eng_store *store, const struct shm
 		p->keep_off = 0;
 	}
 	return HC_E_FULL;
+}
+
+int32_t op_publish(struct eng_pool *p, struct eng_store *store, const struct shm_req *req,
+	const struct shm_set *set, const struct shm_incr *incr, struct shm_changed *ret)
+{
+	int32_t status = publish(p, store, req, set, incr, ret);
+
+	if (PROBE_ON(publish))
+		eng_probe_publish(p, store, set, status, status ? 0 : ret->lsn);
+	return status;
 }
 
 void op_written(struct eng_pool *p, struct eng_store *store, const struct shm_req *req,

@@ -10,6 +10,7 @@
  *   sup_crash    engines that crash again and again at the same pool
  *   sup_errand   what tools ask of the engine
  *   sup_metrics  the process that answers HTTP
+ *   sup_probe    how many reads tracers hear of
  *   sup_ask      what tools ask for           sup_change   a new configuration, on its way to the engine
  *
  * One thread, one poll(2), no timer when nothing is due: an idle supervisor does not
@@ -98,6 +99,8 @@ struct sup_admin {
 	bool no_pools;        /* is not handed them: hypercache-metrics */
 	uint32_t next;        /* position in the list of descriptors */
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC */
+	uint64_t
+		probe_every; /* it wants to hear of one read of so many; 0: of no more than others */
 };
 
 /* A bound socket, and what lies at its path. */
@@ -301,8 +304,13 @@ void sup_change_forget(struct sup *sup, const struct sup_admin *a); /* the asker
 void sup_change_end(struct sup *sup, enum admin_refusal refusal, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* sup_probe.c: obeys PROBE; the tool's connection stays, and what it wants holds as long. */
+void sup_probe_begin(struct sup *sup, struct sup_admin *a, const struct admin_request *rq);
+void sup_probe_settle(struct sup *sup); /* a tool has gone, or the memory is new */
+
 /* sup_admin.c */
-/* The one answer to a request; then the connection is closed.  lines: what the memfd holds. */
+/* The one answer to a request; then the connection is closed, but for one of PROBE that was not refused.
+ * lines: what the memfd holds. */
 void sup_admin_reply(struct sup *sup, struct sup_admin *a, enum admin_refusal refusal,
 	const char *lines, size_t n);
 void sup_admin_accept(struct sup *sup, uint64_t now_ns);

@@ -117,7 +117,7 @@ void sup_admin_close(struct sup_admin *a)
 
 short sup_admin_events(const struct sup_admin *a)
 {
-	return a->waits ? 0 : a->asked ? POLLOUT : POLLIN;
+	return a->waits || a->probe_every ? 0 : a->asked ? POLLOUT : POLLIN;
 }
 
 /* The next packet.  0: sent; 1: sent, and it was the last one; -EAGAIN: it waits; -errno. */
@@ -170,7 +170,8 @@ void sup_admin_reply(struct sup *sup, struct sup_admin *a, enum admin_refusal re
 	int r = answer_send(a->fd, &answer, &fd); /* fits into an empty socket */
 	if (r < 0 && r != -EPIPE)
 		log_warn("a tool was not answered: %s", strerror(-r));
-	sup_admin_close(a);
+	if (!a->probe_every)
+		sup_admin_close(a);
 }
 
 /* What came instead of a request. */
@@ -254,6 +255,11 @@ void sup_admin_on_event(struct sup *sup, struct sup_admin *a, short revents)
 {
 	int r = 0;
 
+	if (a->probe_every) { /* the same: it was to stay as long as it listens */
+		sup_admin_close(a);
+		sup_probe_settle(sup);
+		return;
+	}
 	if (a->waits) { /* nothing was polled for: it has left */
 		sup_change_forget(sup, a);
 		sup_errand_forget(sup, a);

@@ -495,6 +495,9 @@ void sup_ask(struct sup *sup, struct sup_admin *a, const struct admin_request *r
 	case ADMIN_RENEW:
 		sup_errand_begin(sup, a, rq);
 		return;
+	case ADMIN_PROBE:
+		sup_probe_begin(sup, a, rq);
+		return;
 	default:
 		refuse(sup, a, ADMIN_R_CONFIG,
 			"this daemon does not know request %u: is the tool newer than it?",

@@ -151,6 +151,7 @@ int sup_engine_start(struct sup *sup)
 
 	if (!h)
 		return log_fail(err_new(-ENOMEM), "no memory for an engine's heritage");
+	sup_probe_settle(sup); /* the memory may be new, or the last engine have scribbled there */
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
 		return log_fail(err_new(-errno), "no channel for an engine");
 	ours = pair[0];

@@ -16,6 +16,7 @@
 
 #include "base/err.h"
 #include "hc_i.h"
+#include "probe.h"
 #include "step.h"
 
 enum {
@@ -106,6 +107,7 @@ bool hc_conn_is_full(const struct hc_conn *c)
 
 static void pending_add(struct hc_conn *c, const struct hc_pending *p)
 {
+	PROBE(request__put, c->hello.session, p->request, p->verb, p->n, p->frame_bytes);
 	*pending_at(c, c->n_pending++) = *p;
 	c->n_unanswered += p->n;
 	c->next_request += numbers_of(p);
@@ -298,6 +300,7 @@ static int answer_take(struct hc_conn *c, const struct wire_answer *a)
 		return err_new(-EPROTO);
 	if (p->frame_bytes > c->sent_bytes) /* answered before it was sent */
 		return err_new(-EPROTO);
+	PROBE(request__reply, c->hello.session, p->request, p->verb, a->status);
 	if (p->verb == WIRE_BATCH) {
 		int r = batch_take(p, a);
 		if (r < 0)
@@ -350,6 +353,7 @@ static int conn_send(struct hc_conn *c)
 				return 0;
 			return hc_errno_is_lost(errno) ? HC_CONN_LOST : err_new(-errno);
 		}
+		PROBE(request__sent, c->hello.session, (uint64_t)n);
 		c->sent_bytes += (size_t)n;
 		if (c->handed_bytes < c->sent_bytes)
 			c->handed_bytes = c->sent_bytes;

@@ -4,6 +4,7 @@
  * led into memory that was added to a pool (hc_map_more).
  */
 #include <string.h>
+#include "hc_probe.h"
 #include "hc_read_i.h"
 #include "hc_slide.h"
 #include "read_find.h"
@@ -51,7 +52,7 @@ static bool hints_room(struct hc_thread *th, uint64_t head)
 
 /* Leaves a hint for each of the last hits that were noted, unless some of its item were left a moment ago.
  * Returns `result`, so that a read may end with it. */
-static __attribute__((noinline)) int hints_give(struct hc_thread *th, int result)
+READ_INLINE int hints_leave(struct hc_thread *th, int result)
 {
 	struct shm_block *b = th->reader.block;
 	uint64_t head = shm_load_rlx(&b->hint_head), end = th->n_hits;
@@ -84,6 +85,18 @@ static __attribute__((noinline)) int hints_give(struct hc_thread *th, int result
 	}
 	shm_store_rel(&b->hint_head, head); /* rel:hint.head */
 	shm_count(&b->counter[SHM_BC_hints_left_out], end - n);
+	return result;
+}
+
+/* The same, and the reads are counted for tracers, if there are any: those that were noted, and the one that
+ * ended with READ_MISS. */
+static __attribute__((noinline)) int hints_give(struct hc_thread *th, int result)
+{
+	uint64_t n = th->n_hits;
+
+	(void)hints_leave(th, result);
+	if (hc_probe_reads())
+		hc_probe_count(th, n, result == READ_MISS);
 	return result;
 }
 
@@ -155,7 +168,7 @@ static int find_any(struct hc_thread *th, const struct hc_store *s, const struct
 		struct shm_map m = hc_map_of(s);
 		e = shm_read_find_any(&th->reader, &m, k, cell, f);
 	} while (hc_find_more(th, s, e, &r)); /* as often as regions are added */
-	(void)hints_give(th, 0);
+	(void)hints_give(th, e);
 	if (e == READ_MISS || e == READ_ABSENT)
 		shm_count(&reads_of(th, s)->misses, 1);
 	if (e == READ_ABSENT)
@@ -184,8 +197,10 @@ static __attribute__((noinline)) int get_any(struct hc_store *s, const void *key
 	struct hc_thread *th;
 	struct shm_found f;
 	struct shm_key k;
-	int r = hc_read_begin(s, key, key_bytes, &th, &k);
 
+	if (hc_probe_armed())
+		return hc_probe_get(s, key, key_bytes, buf, buf_bytes, ret_bytes);
+	int r = hc_read_begin(s, key, key_bytes, &th, &k);
 	for (int n = 0; r == 0 && n < HC_COPY_TRIES; n++) {
 		r = find_any(th, s, &k, SHM_PIN_CALL, &f);
 		uint64_t slide_ms = r == HC_OK ? hc_slide_due(th, s, f.item) : 0;
@@ -296,14 +311,17 @@ READ_INLINE bool fill_view(
 	return true;
 }
 
-static __attribute__((noinline)) int view_any(
-	struct hc_store *s, const void *key, size_t key_bytes, struct hc_view *ret)
+/* caller: of hc_view. */
+static __attribute__((noinline)) int view_any(struct hc_store *s, const void *key, size_t key_bytes,
+	struct hc_view *ret, const void *caller)
 {
 	struct hc_thread *th;
 	struct shm_found f;
 	struct shm_key k;
-	int r = hc_read_begin(s, key, key_bytes, &th, &k);
 
+	if (hc_probe_armed())
+		return hc_probe_view(s, key, key_bytes, ret, caller);
+	int r = hc_read_begin(s, key, key_bytes, &th, &k);
 	if (r != 0)
 		return r;
 	shm_u64 *cell = hc_free_cell(th);
@@ -326,8 +344,9 @@ static __attribute__((noinline)) int view_any(
 	return HC_E_BUSY;
 }
 
-READ_INLINE int view_first(
-	struct hc_store *s, const void *key, size_t key_bytes, uint64_t hash, struct hc_view *ret)
+/* caller: of hc_view; NULL: of who calls this. */
+READ_INLINE int view_first(struct hc_store *s, const void *key, size_t key_bytes, uint64_t hash,
+	struct hc_view *ret, const void *caller)
 {
 	struct hc_thread *th;
 	struct shm_found f;
@@ -336,18 +355,21 @@ READ_INLINE int view_first(
 				     LOOK_ITEM, &th, &f) ||
 				     !fill_view(ret, th, th->view_cell, &f),
 		    0))
-		return view_any(s, key, key_bytes, ret);
+		return view_any(s, key, key_bytes, ret,
+			caller ? caller
+			       : __builtin_return_address(0)); /* computed here, in the cold */
 	count_hit(th, s, &f);
 	return __builtin_expect(th->n_hits < th->hits_until, 1) ? HC_OK : hints_give(th, HC_OK);
 }
 
 /* Of a key whose hash is more than a few instructions. */
-static __attribute__((noinline)) int view_long(
-	struct hc_store *s, const void *key, size_t key_bytes, struct hc_view *ret)
+static __attribute__((noinline)) int view_long(struct hc_store *s, const void *key,
+	size_t key_bytes, struct hc_view *ret, const void *caller)
 {
 	if (hc_key_is_bad(key, key_bytes))
 		return HC_E_INVAL;
-	return view_first(s, key, key_bytes, shm_key_hash_long(key, key_bytes, s->seed), ret);
+	return view_first(
+		s, key, key_bytes, shm_key_hash_long(key, key_bytes, s->seed), ret, caller);
 }
 
 int hc_view(struct hc_store *s, const void *key, size_t key_bytes, struct hc_view *ret)
@@ -355,8 +377,9 @@ int hc_view(struct hc_store *s, const void *key, size_t key_bytes, struct hc_vie
 	if (!s || !key || !ret)
 		return HC_E_INVAL;
 	if (!shm_key_is_short(key_bytes))
-		return view_long(s, key, key_bytes, ret);
-	return view_first(s, key, key_bytes, shm_key_hash_short(key, key_bytes, s->seed), ret);
+		return view_long(s, key, key_bytes, ret, __builtin_return_address(0));
+	return view_first(
+		s, key, key_bytes, shm_key_hash_short(key, key_bytes, s->seed), ret, NULL);
 }
 
 /* Who holds the view, its pin cell in *ret; NULL: not held. */
@@ -407,8 +430,8 @@ int hc_view_release(struct hc_view *v)
 		return HC_E_INVAL;
 	if (*th->fork_word == 0)
 		return HC_E_FORKED; /* the cell's memory does not exist here (rule P20) */
-	if (shm_load_rlx(cell) != v->opaque[V_PIN])
-		return HC_E_INVAL;
+	if (__builtin_expect(shm_load_rlx(cell) != v->opaque[V_PIN], 0))
+		return hc_probe_release(v); /* or it is none, or is released */
 	bool ok = shm_read_ok(th->reader.pin_gen, v->opaque[V_GEN]);
 	/* rel:pin.word: the reads of the item come before its reuse. */
 	shm_store_rel(cell, 0);
@@ -441,17 +464,11 @@ static void mget_group(struct hc_thread *th, struct hc_store *s, struct hc_mget_
 	}
 }
 
-int hc_mget(struct hc_store *s, struct hc_mget_item *items, size_t n)
+int hc_read_mget(struct hc_store *s, struct hc_mget_item *items, size_t n)
 {
 	struct hc_thread *th;
-
-	if (!s || (!items && n) || n > HC_MGET_MAX)
-		return HC_E_INVAL;
-	for (size_t i = 0; i < n; i++)
-		if (hc_key_is_bad(items[i].key, items[i].key_bytes) ||
-			(!items[i].buf && items[i].buf_bytes))
-			return HC_E_INVAL;
 	int r = hc_may_read(s);
+
 	if (r == 0)
 		r = hc_thread_of(s->hc, s->serial, &th);
 	if (r == 0 && shm_load_acq(&s->entry->id) != s->id) /* acq:entry.id */
@@ -459,4 +476,15 @@ int hc_mget(struct hc_store *s, struct hc_mget_item *items, size_t n)
 	for (size_t at = 0; r == 0 && at < n; at += MGET_GROUP)
 		mget_group(th, s, items + at, n - at < MGET_GROUP ? n - at : MGET_GROUP);
 	return r;
+}
+
+int hc_mget(struct hc_store *s, struct hc_mget_item *items, size_t n)
+{
+	if (!s || (!items && n) || n > HC_MGET_MAX)
+		return HC_E_INVAL;
+	for (size_t i = 0; i < n; i++)
+		if (hc_key_is_bad(items[i].key, items[i].key_bytes) ||
+			(!items[i].buf && items[i].buf_bytes))
+			return HC_E_INVAL;
+	return hc_probe_reads() ? hc_probe_mget(s, items, n) : hc_read_mget(s, items, n);
 }

@@ -16,7 +16,7 @@ static bool end_key_made;
 static struct hc_threads *session_by_serial(uint64_t serial)
 {
 	for (struct hc_threads *t = sessions; t; t = t->next)
-		if (t->serial == serial)
+		if (t->serial == (serial & ~HC_ARMED))
 			return t;
 	return NULL;
 }

@@ -27,6 +27,15 @@ enum {
 	HC_HELD_MAX = 16, /* sessions that one thread reads from */
 };
 
+/* Of a thread's reads, which are told to tracers (hc_probe.h). */
+struct hc_sampler {
+	uint64_t every;     /* one of so many, as it was looked up last; 0: never yet */
+	uint64_t left;      /* reads until the next that is told of, behind those of n_hits */
+	uint64_t mget_left; /* the same of calls of hc_mget */
+	uint64_t random;    /* state of a generator; 0: not used yet */
+	bool held;          /* reads are parts of a call that is told of: not counted */
+};
+
 /* [owner: the thread that claimed it, until it ends or the session is closed] */
 struct hc_thread {
 	_Alignas(SHM_LINE) struct shm_reader reader; /* no line of it is another thread's as well */
@@ -44,6 +53,7 @@ struct hc_thread {
 	/* hc_slide.c: behind the last hint that must not be lost, 0 if there is none; the ends of the
 	 * ring at the last three heartbeats; the last heartbeat, and the one without an answer */
 	uint64_t slide_last, slide_head[3], slide_beat, slide_failed;
+	struct hc_sampler sampler;
 	bool owned; /* by a thread; under registry_lock */
 };
 
@@ -56,8 +66,10 @@ struct hc_threads {
 };
 
 /* What this thread holds: looked at in every read, so kept small and first-hit. */
+#define HC_ARMED (1ull << 63)
 struct hc_held {
-	uint64_t serial;
+	uint64_t
+		serial; /* with HC_ARMED: of a session all the same, but reads take the long way (hc_probe.h) */
 	struct hc_thread *thread;
 };
 extern _Thread_local struct hc_held hc_held[HC_HELD_MAX];
@@ -72,8 +84,12 @@ static inline int hc_thread_of(struct hc *hc, uint64_t serial, struct hc_thread 
 		*ret = hc_held[0].thread;
 		return 0;
 	}
+	if (hc_held[0].serial == (serial | HC_ARMED)) {
+		*ret = hc_held[0].thread;
+		return 0;
+	}
 	for (int i = 1; i < HC_HELD_MAX; i++) {
-		if (hc_held[i].serial != serial)
+		if ((hc_held[i].serial & ~HC_ARMED) != serial)
 			continue;
 		struct hc_held h = hc_held[i];
 		hc_held[i] = hc_held[0];

@@ -11,6 +11,7 @@
 #include "hc_async.h"
 #include "hc_request.h"
 #include "hc_slide.h"
+#include "probe.h"
 
 /* Puts a request into the window, making room first.  0; -errno: it is not in the window. */
 static int put_waiting(struct hc_hold *h, struct wire_request *r, struct hc_asker asker)
@@ -59,7 +60,10 @@ static int set_one(struct hc_store *s, struct wire_request *r, const void *value
 
 	if (hc_request_value(r, value, value_bytes))
 		return HC_E_INVAL;
+	PROBE(set__begin, s->hc->ctl->seg.daemon_id, s->idx, r->key, r->key_bytes, value_bytes);
 	int status = hc_request_one(s->hc, r, o->timeout_ms, &reply);
+	PROBE(set__end, s->hc->ctl->seg.daemon_id, s->idx, r->key, r->key_bytes, value_bytes,
+		status);
 	if (o->ret_version && status >= 0 && status != HC_MISS)
 		*o->ret_version = reply.lsn;
 	return status;

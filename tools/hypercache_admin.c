@@ -362,11 +362,11 @@ static int request_send(int sock, const struct admin_request *rq, int fd)
 	return sendmsg(sock, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? err_new(-errno) : 0;
 }
 
-int hypercache_admin_ask(const char *path, int timeout_ms, const struct admin_request *rq, int fd,
+/* hypercache_admin_ask() on what admin_connect() has given. */
+static int ask_at(int sock, int timeout_ms, const struct admin_request *rq, int fd,
 	char **ret_lines, enum admin_refusal *ret_refusal, char why[HYPERCACHE_ADMIN_WHY_BYTES])
 {
 	uint64_t deadline_ns = sup_host_mono_ns() + (uint64_t)timeout_ms * 1000000;
-	_cleanup_close_ int sock = admin_connect(path, why);
 	struct admin_answer a;
 	int fds[ADMIN_FDS_MAX];
 
@@ -395,6 +395,35 @@ int hypercache_admin_ask(const char *path, int timeout_ms, const struct admin_re
 			a.kind == ADMIN_BAD ? a.text : "something that makes no sense");
 	*ret_refusal = a.refusal < ADMIN_R_END ? a.refusal : ADMIN_R_NONE;
 	return a.kind == ADMIN_REFUSED ? HYPERCACHE_ADMIN_REFUSED : 0;
+}
+
+int hypercache_admin_ask(const char *path, int timeout_ms, const struct admin_request *rq, int fd,
+	char **ret_lines, enum admin_refusal *ret_refusal, char why[HYPERCACHE_ADMIN_WHY_BYTES])
+{
+	_cleanup_close_ int sock = admin_connect(path, why);
+
+	return ask_at(sock, timeout_ms, rq, fd, ret_lines, ret_refusal, why);
+}
+
+int hypercache_admin_probe(const char *path, int timeout_ms, uint64_t every, int *ret_fd,
+	char why[HYPERCACHE_ADMIN_WHY_BYTES])
+{
+	struct admin_request rq = {
+		.magic = ADMIN_ASK_MAGIC, .version = ADMIN_VERSION, .ask = ADMIN_PROBE};
+	_cleanup_close_ int sock = admin_connect(path, why);
+	enum admin_refusal refusal;
+	_cleanup_free_ char *lines = NULL;
+
+	(void)snprintf(rq.text, sizeof rq.text, "%llu", (unsigned long long)every);
+	int r = ask_at(sock, timeout_ms, &rq, -1, &lines, &refusal, why);
+	if (r == HYPERCACHE_ADMIN_REFUSED) {
+		const char *text = strchrnul(lines, '\t');
+		text += *text == '\t';
+		return say(why, r, "the daemon says: %.*s", (int)strcspn(text, "\n"), text);
+	}
+	if (r == 0)
+		*ret_fd = steal_fd(sock);
+	return r;
 }
 
 void hypercache_admin_close(struct hypercache_admin *a)

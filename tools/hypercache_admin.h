@@ -81,6 +81,12 @@ int hypercache_admin_open_at(
 int hypercache_admin_ask(const char *path, int timeout_ms, const struct admin_request *rq, int fd,
 	char **ret_lines, enum admin_refusal *ret_refusal, char why[HYPERCACHE_ADMIN_WHY_BYTES]);
 
+/* Has clients tell tracers of one read of `every` (1..SHM_PROBE_EVERY_MAX), until *ret_fd, which is the caller's, is
+ * closed by its last owner, or the supervisor ends (then it becomes readable).
+ * 0; HYPERCACHE_ADMIN_REFUSED, _NONE, _DENIED, _DAMAGED, or -errno: with a sentence in why. */
+int hypercache_admin_probe(const char *path, int timeout_ms, uint64_t every, int *ret_fd,
+	char why[HYPERCACHE_ADMIN_WHY_BYTES]);
+
 /* Maps a used pool, all its regions in a row, and sets a->pool[idx].
  * 0, HYPERCACHE_ADMIN_DAMAGED, or -errno: with a sentence in why. */
 int hypercache_admin_pool_map(

@@ -50,6 +50,8 @@
 #define SHM_DESCS_MAX 192
 #define SHM_LEASE_WORDS 256
 #define SHM_LEASE_HELD 1u
+#define SHM_PROBE_EVERY_DEFAULT 1000ull
+#define SHM_PROBE_EVERY_MAX 1000000ull
 #define SHM_FUTEX_OWNER_DIED 0x40000000u
 
 enum shm_engine_state {
@@ -166,7 +168,8 @@ struct shm_control {
 	shm_u32 eng_word;   /* [W: eng, kernel at its death; R: all] robust futex: thread id, OWNER_DIED */
 	shm_u64 engine_gen; /* [W: eng when it starts; R: all] counts engine incarnations, from 1 */
 	shm_u64 state;      /* [W: eng, sup; R: all] enum shm_engine_state */
-	uint64_t pad0[5];   /* [W: none] */
+	shm_u64 probe_every; /* [W: sup; R: all] one read of so many is told to tracers; 0: SHM_PROBE_EVERY_DEFAULT */
+	uint64_t pad0[4];   /* [W: none] */
 
 	shm_u64 heartbeat_ns; /* [W: eng; R: all] CLOCK_MONOTONIC of the engine's last turn */
 	shm_u64 lsn;          /* [W: eng; R: all] last LSN taken by a mutation */
@@ -197,6 +200,7 @@ SHM_AT(shm_control, sup_word, 64);
 SHM_AT(shm_control, eng_word, 68);
 SHM_AT(shm_control, engine_gen, 72);
 SHM_AT(shm_control, state, 80);
+SHM_AT(shm_control, probe_every, 88);
 SHM_AT(shm_control, heartbeat_ns, 128);
 SHM_AT(shm_control, lsn, 136);
 SHM_AT(shm_control, hash_seed, 192);
