@@ -186,6 +186,7 @@ static uint32_t conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
 	default:
 		eng_conn_protocol_error(c, req.verb, req.request);
 	}
+	eng_at_none(e);
 	/* From the end of the one before, or of the turn's other work: one look at the clock for each. */
 	/* 329: verbs are not told apart */
 	e->mark_ns = eng_timed(e, hist_of[MUTANT(329) ? WIRE_SET : req.verb], e->mark_ns);

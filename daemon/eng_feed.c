@@ -148,7 +148,8 @@ static struct shm_wfeed *feed_of(struct eng_pool *p, uint32_t pool_idx, struct s
 	if (p->w.alloc)
 		return &p->w.feed;
 	*own = (struct shm_wfeed){.f = NULL};
-	if (p->base && shm_feed_attach(own, p->base, p->bytes, (const void *)p->base) != 0)
+	if (p->base && shm_feed_attach(own, p->base, p->bytes, (const void *)p->base,
+			       shm_feed_first(shm_load_rlx(&p->e->ctl->engine_gen))) != 0)
 		own->f = NULL;
 	own->pool_idx = pool_idx;
 	own->time_ns = eng_wall_ns();

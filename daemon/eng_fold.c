@@ -142,6 +142,8 @@ void eng_fold_forget(struct eng *e, uint32_t i)
 
 	for (uint32_t n = 0; n < e->n_scan; n++) {
 		const struct eng_session *s = &e->session[e->scan_slot[n]];
+		if (shm_load_rlx(&journal_of(e, s->slot)->folded) == s->id)
+			continue; /* the last engine has ended it: it will not be added again */
 		eng_fold_reads(s, s->n_blocks, i, &r);
 		shm_count(&counter[SHM_SC_folded_hits], -r.hits);
 		shm_count(&counter[SHM_SC_folded_misses], -r.misses);

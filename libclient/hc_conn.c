@@ -408,6 +408,9 @@ static int conn_wait(struct hc_conn *c, uint64_t deadline_ns)
 		int r = conn_spin(c, now_ns, deadline_ns);
 		if (r != 0)
 			return r == SPIN_LOST ? HC_CONN_LOST : r < 0 ? err_fwd(r) : 0;
+		now_ns = hc_now_ns();
+		if (now_ns >= deadline_ns)
+			return err_new(-ETIMEDOUT);
 	}
 	if (!unsent && deadline_ns - now_ns > HC_SLICE_NS)
 		return err_fwd(conn_receive(c, 0));

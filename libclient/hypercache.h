@@ -775,7 +775,8 @@ struct hc_event {
 	size_t value_bytes;   /* of the entry's value */
 	uint32_t what;        /* enum hc_event_what; one that this header does not know: skip it */
 	uint32_t why;         /* enum hc_event_why */
-	uint64_t missed;      /* HC_LAPPED: how many events, of any store or key */
+	uint64_t missed;      /* HC_LAPPED: how many events, of any store or key; 2^39 or more: nobody knows, the feed
+	                       * was damaged */
 };
 
 /* The next event, in *ret, whose size the caller has set.  If there is none it waits up to timeout_ms (0: not at all).

@@ -71,6 +71,12 @@ static inline void shm_store32_rel(shm_u32 *x, uint32_t v)
 	__atomic_store_n(&x->v, v, __ATOMIC_RELEASE);
 }
 
+/* A plain word of memory that may be damaged while it is looked at: loaded one time, whatever is done with it. */
+static inline uint64_t shm_load_once(const uint64_t *x)
+{
+	return __atomic_load_n(x, __ATOMIC_RELAXED);
+}
+
 /* Words that get another meaning while somebody may copy them, guarded by an id: the writer takes the id
  * away, calls the first, writes, and puts the new id there; the reader loads the id (acquire), copies,
  * calls the second, and loads the id again. */

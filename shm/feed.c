@@ -51,12 +51,16 @@ static bool entries_are_whole(const struct shm_wfeed *w, uint64_t *ret_last)
 	return true;
 }
 
-/* Nothing of what is there counts: a number is left out, so that every reader finds that it missed something. */
-static void cut_off(struct shm_wfeed *w, uint64_t last)
+/* Nothing of what is there counts: a number is left out, so that every reader finds that it missed something.  Its
+ * numbers may have been written over like the rest: so they go on above all that there were. */
+static void cut_off(struct shm_wfeed *w, uint64_t last, uint64_t first)
 {
 	if (last + 1 > w->next_sequence)
 		w->next_sequence = last + 1;
 	w->next_sequence++;
+	if (first > w->next_sequence &&
+		!MUTANT(803)) /* 803: what is written in the feed is trusted */
+		w->next_sequence = first;
 	w->head = w->tail = w->head > w->tail ? w->head : w->tail;
 	shm_store_rlx(&w->f->next_sequence, w->next_sequence);
 	shm_store_rel(&w->f->tail, w->tail); /* rel:feed.oldest */
@@ -65,8 +69,8 @@ static void cut_off(struct shm_wfeed *w, uint64_t last)
 	w->was_damaged = true;
 }
 
-int shm_feed_attach(
-	struct shm_wfeed *ret, uint8_t *base, uint64_t pool_bytes, const struct shm_pool *hdr)
+int shm_feed_attach(struct shm_wfeed *ret, uint8_t *base, uint64_t pool_bytes,
+	const struct shm_pool *hdr, uint64_t first)
 {
 	uint64_t off = shm_load_rlx(&hdr->feed_off), bytes = hdr->feed_bytes, last = 0;
 
@@ -89,7 +93,7 @@ int shm_feed_attach(
 		ret->next_sequence > POSITION_MAX)
 		return -EBADMSG; /* no feed comes there */
 	if (!entries_are_whole(ret, &last))
-		cut_off(ret, last);
+		cut_off(ret, last, first);
 	else if (last >= ret->next_sequence) {
 		ret->next_sequence = last + 1;
 		shm_store_rlx(&f->next_sequence,
@@ -239,8 +243,8 @@ static const struct shm_item *item_of(
 	return shm_item_bytes(shm_lens_key(it->lens), 0) <= bytes - off ? it : NULL;
 }
 
-int shm_feed_complete(
-	const struct shm_intent *in, uint64_t store_id, uint8_t *base, uint64_t pool_bytes)
+int shm_feed_complete(const struct shm_intent *in, uint64_t store_id, uint8_t *base,
+	uint64_t pool_bytes, uint64_t first)
 {
 	const struct shm_pool *hdr = (const struct shm_pool *)(const void *)base;
 	struct shm_feed_news n = {.what = in->feed_what, .lsn = in->lsn, .store_id = store_id};
@@ -248,7 +252,7 @@ int shm_feed_complete(
 
 	if (in->feed_what == 0 || in->feed_what >= SHM_FEED_WHATS || pool_bytes < sizeof *hdr)
 		return -EBADMSG;
-	int r = shm_feed_attach(&w, base, pool_bytes, hdr);
+	int r = shm_feed_attach(&w, base, pool_bytes, hdr, first);
 	if (r != 0)
 		return r < 0 ? r : -EBADMSG;
 	if (w.next_sequence > in->feed_sequence && !MUTANT(372)) /* 372: it is said again */
@@ -256,8 +260,11 @@ int shm_feed_complete(
 	w.time_ns = in->feed_time_ns;
 	if (in->feed_what < SHM_FEED_CLEAR) {
 		const struct shm_item *it = item_of(in, base, pool_bytes);
-		if (!it)
+		if (!it) {
+			if (!MUTANT(804)) /* 804: what cannot be said is not missed */
+				shm_feed_skip(&w, 1);
 			return -EBADMSG;
+		}
 		news_of(&n, in->feed_what, in->feed_why, in->lsn, it);
 	}
 	shm_feed_append(&w, &n);

@@ -48,9 +48,17 @@ void shm_feed_format(struct shm_feed *f, uint64_t bytes, uint64_t first);
 enum { FEED_NONE = 1 };
 /* Takes hold of the feed at hdr->feed_off of the pool mapped at base.
  * 0; FEED_NONE: there is none; -EBADMSG: its place or its header is damaged beyond use.  Entries that do not follow
- * each other are cut off (ret->was_damaged): readers find that something is missing. */
-int shm_feed_attach(
-	struct shm_wfeed *ret, uint8_t *base, uint64_t pool_bytes, const struct shm_pool *hdr);
+ * each other are cut off (ret->was_damaged): readers find that something is missing.  first: as of shm_feed_first(). */
+int shm_feed_attach(struct shm_wfeed *ret, uint8_t *base, uint64_t pool_bytes,
+	const struct shm_pool *hdr, uint64_t first);
+
+/* A number above all that engines before this one have given: a feed that is made anew, or cut off, goes on there, so that who
+ * goes on at an old number finds that it is gone. */
+enum { SHM_FEED_GEN_SHIFT = 40 }; /* entries that one engine may write */
+static inline uint64_t shm_feed_first(uint64_t engine_gen)
+{
+	return engine_gen > 1 ? (engine_gen << SHM_FEED_GEN_SHIFT) + 1 : 1;
+}
 
 /* Leaves n numbers out: as many entries have gone of which nothing can be said.  Readers are told when the next entry
  * comes. */
@@ -71,8 +79,8 @@ void shm_feed_tell_store(
 	struct shm_wfeed *w, enum shm_feed_what what, uint64_t lsn, uint64_t store_id);
 
 /* For a new engine: what the intent has foretold, and has happened, is said if it was not.  pool: of in->feed_pool,
- * mapped at base.  0, or -EBADMSG: damaged, nothing was said. */
-int shm_feed_complete(
-	const struct shm_intent *in, uint64_t store_id, uint8_t *base, uint64_t pool_bytes);
+ * mapped at base, first as above.  0, or -EBADMSG: damaged, nothing was said, and a number left out. */
+int shm_feed_complete(const struct shm_intent *in, uint64_t store_id, uint8_t *base,
+	uint64_t pool_bytes, uint64_t first);
 
 #endif

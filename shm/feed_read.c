@@ -19,7 +19,8 @@ int shm_feed_find(const uint8_t *base, uint64_t bytes, struct shm_feed_reader *r
 	if (bytes < sizeof *hdr)
 		return -ERANGE;
 	uint64_t off = shm_load_acq(&hdr->feed_off); /* acq:feed.off */
-	uint64_t size = hdr->feed_bytes;
+	/* Read once: whoever damages them meanwhile, what was compared is what is used. */
+	uint64_t size = shm_load_once(&hdr->feed_bytes);
 	if (off == 0)
 		return FEED_IS_NONE;
 	if (off % SHM_PAGE || off < sizeof *hdr || size < SHM_FEED_BYTES_MIN || size > 1ull << 46 ||
@@ -28,8 +29,9 @@ int shm_feed_find(const uint8_t *base, uint64_t bytes, struct shm_feed_reader *r
 	if (size > bytes || off > bytes - size)
 		return -ERANGE;
 	const struct shm_feed *f = (const struct shm_feed *)(const void *)(base + off);
-	uint64_t n_words = f->n_words;
-	if (f->magic != SHM_FEED_MAGIC || n_words != (size - sizeof *f) / sizeof(shm_u64))
+	uint64_t n_words = shm_load_once(&f->n_words);
+	if (shm_load_once(&f->magic) != SHM_FEED_MAGIC ||
+		n_words != (size - sizeof *f) / sizeof(shm_u64))
 		return -EBADMSG;
 	*ret = (struct shm_feed_reader){
 		.f = f, .ring = (const shm_u64 *)(const void *)(f + 1), .n_words = n_words};

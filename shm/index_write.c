@@ -251,8 +251,11 @@ static uint32_t move_chain(struct shm_wpool *w, uint64_t chain)
 		for (int i = 0; i < SHM_BUCKET_SLOTS; i++) {
 			uint64_t word = shm_load_rlx(&b->slot[i]);
 			if (word && !(word & SHM_SLOT_MOVED) &&
-				!MUTANT(9)) /* 9: moved, not copied */
-				lost += !copy_slot(w, word);
+				!MUTANT(9) && /* 9: moved, not copied */
+				!copy_slot(w, word)) {
+				shm_feed_skip(&w->feed, 1);
+				lost++;
+			}
 			STEP("grow:copied");
 		}
 	}
@@ -472,6 +475,7 @@ static uint32_t clean_words(struct shm_wpool *w, struct shm_wtable *t, bool move
 				uint64_t word = shm_load_rlx(&b->slot[i]);
 				if (!(word & SHM_SLOT_MOVED) || word == moved)
 					continue;
+				shm_feed_skip(&w->feed, 1);
 				shm_store_rlx(&b->slot[i], moved);
 				lost++;
 			}

@@ -142,16 +142,16 @@ static struct subject subject_of(const struct shm_intent *in, const struct shm_c
 }
 
 /* It happened: what is left of it is done.  1; -EBADMSG. */
-static int complete(struct shm_journal *j, const struct subject *s, uint8_t *const *bases,
-	const uint64_t *bytes, uint32_t n_pools)
+static int complete(struct shm_journal *j, const struct shm_control *ctl, const struct subject *s,
+	uint8_t *const *bases, const uint64_t *bytes, uint32_t n_pools)
 {
 	const struct shm_intent *in = &j->intent;
 	int verdict = 1;
 
 	if (in->feed_sequence) {
 		uint32_t pool = in->feed_pool;
-		if (pool >= n_pools ||
-			shm_feed_complete(in, s->store_id, bases[pool], bytes[pool]) < 0)
+		if (pool >= n_pools || shm_feed_complete(in, s->store_id, bases[pool], bytes[pool],
+					       shm_feed_first(shm_load_rlx(&ctl->engine_gen))) < 0)
 			verdict = -EBADMSG;
 	}
 	if (is_own(in))
@@ -180,7 +180,7 @@ int shm_journal_decide(struct shm_journal *j, const struct shm_control *ctl, uin
 	if (!s.word || (in->session >= j->n_sessions && !is_own(in)))
 		verdict = -EBADMSG;
 	else if (shm_load_rlx(s.word) == in->new_word)
-		verdict = complete(j, &s, bases, bytes, n_pools);
+		verdict = complete(j, ctl, &s, bases, bytes, n_pools);
 	STEP("journal:decided");
 	shm_store_rel(&in->state, SHM_INTENT_NONE); /* rel:intent.state */
 	return verdict;

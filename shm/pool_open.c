@@ -22,8 +22,6 @@
 #include "pool_i.h"
 #include "step.h"
 
-enum { FEED_GEN_SHIFT = 40 }; /* entries that one engine may write */
-
 struct adopt {
 	struct shm_wpool *w;
 	shm_pool_scan *scan;
@@ -60,6 +58,8 @@ static bool item_fits(const struct shm_wpool *w, uint64_t word, uint64_t chain, 
 
 static void drop(struct adopt *a, shm_u64 *slot)
 {
+	if (!MUTANT(805)) /* 805: what adoption drops is not missed */
+		shm_feed_skip(&a->w->feed, 1);
 	shm_store_rel(slot, 0); /* rel:index.slot */
 	STEP("adopt:dropped");
 	a->dropped++;
@@ -150,13 +150,9 @@ static int take_all(struct shm_wpool *w, struct adopt *a)
 
 /* ------------------------------------------------------------ feed */
 
-/* Numbers of a feed that is made anew begin above those of all that there were: who goes on at an old number finds that
- * it is gone. */
 static uint64_t feed_first(const struct shm_wpool *w)
 {
-	uint64_t gen = shm_load_rlx(&w->ctl->engine_gen);
-
-	return gen > 1 ? (gen << FEED_GEN_SHIFT) + 1 : 1;
+	return shm_feed_first(shm_load_rlx(&w->ctl->engine_gen));
 }
 
 /* A feed as the directory wants it, if there is none: POOL_FULL: no room for it now. */
@@ -174,7 +170,19 @@ static int feed_make(struct shm_wpool *w)
 	STEP("feed:formatted");
 	shm_store_rel(&w->hdr->feed_off, off); /* rel:feed.off */
 	w->feed_bytes = bytes;
-	return shm_feed_attach(&w->feed, w->base, w->bytes, w->hdr);
+	return shm_feed_attach(&w->feed, w->base, w->bytes, w->hdr, feed_first(w));
+}
+
+/* Takes hold of the predecessor's feed before anything is dropped: so that numbers can be left out for it first. */
+static void feed_hold(struct shm_wpool *w)
+{
+	uint64_t off = shm_load_rlx(&w->hdr->feed_off), bytes = w->hdr->feed_bytes;
+
+	if (bytes < SHM_FEED_BYTES_MIN || bytes > w->bytes || off > w->bytes - bytes ||
+		!shm_alloc_is_used(w->alloc, off) ||
+		!shm_alloc_is_used(w->alloc, off + bytes - 1) ||
+		shm_feed_attach(&w->feed, w->base, w->bytes, w->hdr, feed_first(w)) != 0)
+		w->feed = (struct shm_wfeed){.f = NULL}; /* rule P30: there may be no memory */
 }
 
 /* The feed that the predecessor kept.  What is damaged is no feed; readers that follow it find out. */
@@ -185,14 +193,15 @@ static void feed_adopt(struct shm_wpool *w)
 	if (off == 0)
 		return;
 	if (bytes < SHM_FEED_BYTES_MIN || shm_alloc_claim(w->alloc, off, bytes) != 0) {
+		w->feed = (struct shm_wfeed){.f = NULL};
 		shm_store_rel(&w->hdr->feed_off, 0); /* rel:feed.off */
 		return;
 	}
 	w->feed_bytes = shm_alloc_place_bytes(w->alloc, off);
-	if (shm_feed_attach(&w->feed, w->base, w->bytes, w->hdr) == 0)
+	if (w->feed.f)
 		return;
 	shm_feed_format((struct shm_feed *)(void *)(w->base + off), bytes, feed_first(w));
-	(void)shm_feed_attach(&w->feed, w->base, w->bytes, w->hdr);
+	(void)shm_feed_attach(&w->feed, w->base, w->bytes, w->hdr, feed_first(w));
 	w->feed.was_damaged = true;
 }
 
@@ -303,8 +312,10 @@ static int adopt(struct shm_wpool *w, struct adopt *a)
 		w->base, w->entry->region, shm_load32_rlx(&w->entry->n_regions), false, &w->alloc);
 	if (r == -EINVAL)
 		r = -EBADMSG; /* its regions were right when it was formatted: its class table is not */
-	if (r == 0)
+	if (r == 0) {
+		feed_hold(w);
 		r = attach_tables(w, &a->dropped);
+	}
 	if (r < 0)
 		return r;
 	STEP("adopt:attached");
@@ -319,7 +330,6 @@ static int adopt(struct shm_wpool *w, struct adopt *a)
 		return r;
 	/* Pages that had to be given up (their descriptors contradicted each other) are free now. */
 	(void)shm_alloc_adopt_end(w->alloc);
-	shm_feed_skip(&w->feed, a->dropped);
 	(void)feed_make(w);          /* there may be no room: the pool serves without */
 	if (w->scrub && !MUTANT(87)) /* 87: what the last engine unlinked stays readable */
 		shm_alloc_walk_free(w->alloc, scrub_free, a);

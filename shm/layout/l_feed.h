@@ -15,8 +15,8 @@
  *
  *   shape      bits 63..48 words of the entry, 8 and those of the key; 47..40 enum shm_feed_what;
  *              39..32 enum shm_feed_why; 31..0 the low half of its position: so what is no entry shows
- *   sequence   1, 2, 3 ... without a gap, as long as the pool lives; but where damage cost entries of the pool or of
- *              the feed, as many numbers are left out
+ *   sequence   1, 2, 3 ... without a gap, as long as the pool lives; but where damage cost entries of the pool, as
+ *              many numbers are left out; where it cost the feed's own, they go on at engine_gen << 40
  *   lsn        the mutation's; of what the engine did by itself that of the mutation before
  *   version    of the entry that was made, touched or removed; 0: CLEAR, DROP
  *   time       CLOCK_REALTIME, ns: when the engine began the turn in which it happened

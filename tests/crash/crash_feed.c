@@ -302,3 +302,55 @@ TEST_LIMIT(a_reader_dies_wherever_it_likes, 200)
 	t_pool_free(&p);
 	CHECK_EQ(munmap(told, sizeof *told), 0);
 }
+
+/* ------------------------------------------------------------ what adoption drops */
+
+/* The item of a key is of another one: its slot is cleared. */
+static void spoil(uint32_t key)
+{
+	struct shm_item *it = shm_pool_item(&p.w, t_pool_find(&p, key));
+
+	it->hash ^= 0xffff;
+}
+
+/* Readers are told of each entry that an adoption drops, whichever engine dies in it.  (Of one that is dropped by
+ * nobody, because who left the number out died just then, they are told as well.) */
+TEST_LIMIT(what_an_adoption_drops_is_missed_wherever_it_dies, 200)
+{
+	const struct scene s = {do_set, was_set, SHM_FEED_SET, .request = true};
+	struct shm_feed_reader r;
+	struct shm_feed_entry e;
+	uint8_t key[SHM_FEED_KEY_MAX];
+	uint64_t at = 1, lost = 0;
+
+	told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CHECK(told != MAP_FAILED);
+	prepare(&s);
+	start();
+	for (uint32_t k = 0; k < 3; k++)
+		spoil(k);
+	t_pool_stop(&p);
+	t_pool_copy(&sound, &p);
+	for (; at < DEATHS_MAX; at++) {
+		t_pool_restore(&p, &sound);
+		bool died = dies(false, start, at);
+		start();
+		CHECK_EQ(shm_feed_find(p.base, p.bytes, &r), 0);
+		CHECK_EQ(shm_feed_seek(&r, n_before + 1, &lost), 0);
+		CHECK_EQ(t_pool_set(&p, 9, 7, 20), 0);
+		CHECK_EQ(t_pool_find(&p, 0), 0);
+		CHECK_EQ(shm_feed_next(&r, &e, key, &lost), FEED_LAPPED);
+		CHECK(lost >= 3 && lost <= 4);
+		CHECK_EQ(shm_feed_next(&r, &e, key, &lost), 0);
+		t_pool_check(&p);
+		t_pool_fsck(&p);
+		t_pool_stop(&p);
+		if (!died)
+			break;
+		t_step_killed(told->name);
+	}
+	CHECK(at > 5 && at < DEATHS_MAX);
+	t_pool_free(&p);
+	t_pool_free(&sound);
+	CHECK_EQ(munmap(told, sizeof *told), 0);
+}

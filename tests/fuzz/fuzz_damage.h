@@ -9,7 +9,7 @@
 #include "layout/l_journal.h"
 #include "step.h"
 
-enum { POOL_BYTES = 256 << 10, KEYS = 24, GROWING_KEYS_MAX = 1000 };
+enum { POOL_BYTES = 320 << 10, KEYS = 24, GROWING_KEYS_MAX = 1000, FEED_FROM = 224 };
 
 static struct t_pool damage_good[2], p; /* as they were; as it is now */
 static uint64_t damage_off[2][KEYS];    /* where entries are */
@@ -20,7 +20,9 @@ static inline void damage_make(struct t_pool *good, bool growing)
 {
 	uint64_t *off = damage_off[growing];
 
-	t_pool_new(good, &(struct t_pool_opts){.pool_bytes = POOL_BYTES, .full_fence = true});
+	t_pool_new(good, &(struct t_pool_opts){.pool_bytes = POOL_BYTES,
+				 .full_fence = true,
+				 .feed_bytes = SHM_FEED_BYTES_MIN});
 	CHECK_EQ(t_pool_start(good), 0);
 	for (uint32_t i = 0; i < KEYS; i++)
 		CHECK_EQ(t_pool_set(good, i, 1, i == 3 ? 9000 : 8 + i * 11), 0);
@@ -62,6 +64,9 @@ static inline shm_u64 *damage_place(uint64_t where, uint64_t idx)
 		break;
 	case 6: /* a pin */
 		return &((struct shm_block *)(void *)(p.client[1] + 1))->pin[idx % SHM_BLOCK_PINS];
+	case 8: /* the feed's header, and what was written there */
+		off = pool->feed_off.v + idx * 8 % 8192;
+		break;
 	default: /* what the dead engine was about to do */
 		return (shm_u64 *)(void *)&p.journal->intent +
 		       idx % (sizeof(struct shm_intent) / 8);
@@ -71,9 +76,9 @@ static inline shm_u64 *damage_place(uint64_t where, uint64_t idx)
 
 static inline void damage_change(struct fuzz_in *in)
 {
-	uint64_t where = fuzz_take(in, 1) % 8, how = fuzz_take(in, 1), idx = fuzz_take(in, 2);
+	uint64_t where = fuzz_take(in, 1), how = fuzz_take(in, 1), idx = fuzz_take(in, 2);
 	uint64_t v = fuzz_take(in, 8), entry = damage_off[damage_how][v % KEYS];
-	shm_u64 *w = damage_place(where, idx);
+	shm_u64 *w = damage_place(where < FEED_FROM ? where % 8 : 8, idx);
 	uint64_t was = shm_load_rlx(w);
 
 	switch (how % 6) {

@@ -2,10 +2,11 @@
  * while it is read.
  *
  * An input is a list of changes of a good pool: some before the look-ups, one more at each mark within
- * them.  Every key is looked for, and all are scanned.  Whatever the changes are: the answer has a name
- * (found, miss, busy, damaged), what was found lies inside the pool, and no pin is left. */
+ * them.  Every key is looked for, all are scanned, and the feed is followed from several places.  Whatever the
+ * changes are: the answer has a name (found, miss, busy, damaged), what was found lies inside the pool, and no pin is left. */
 #include <errno.h>
 #include "fuzz_damage.h"
+#include "feed_read.h"
 #include "read_scan.h"
 
 enum { SCAN_CALLS = 4096, CELL = 5 };
@@ -73,6 +74,32 @@ static void scan(void)
 	}
 }
 
+/* To where nothing is left, or to damage: in bounded time, with keys of bounded length. */
+static void follow(uint64_t from)
+{
+	static uint8_t key[SHM_FEED_KEY_MAX];
+	struct shm_feed_reader r;
+	struct shm_feed_entry e;
+	uint64_t lost = 0, last = 0;
+
+	int c = shm_feed_find(p.base, p.bytes, &r);
+	CHECK(c == 0 || c == FEED_IS_NONE || c == -EBADMSG || c == -ERANGE);
+	if (c == 0)
+		c = shm_feed_seek(&r, from, &lost);
+	CHECK(c == 0 || c == FEED_IS_NONE || c == FEED_LAPPED || c == FEED_AHEAD || c == -EBADMSG ||
+		c == -ERANGE);
+	for (uint32_t i = 0; c == 0 || c == FEED_LAPPED; i++) {
+		c = shm_feed_next(&r, &e, key, &lost);
+		CHECK(c == 0 || c == FEED_EMPTY || c == FEED_LAPPED || c == -EBADMSG);
+		CHECK(i < POOL_BYTES); /* it comes to an end */
+		if (c != 0)
+			continue;
+		CHECK(e.sequence > last && shm_feed_what(e.shape) < SHM_FEED_WHATS);
+		last = e.sequence;
+		read_all(p.base, shm_feed_kept(shm_lens_key(e.lens)));
+	}
+}
+
 static enum fuzz_verdict fuzz_one(const uint8_t *data, size_t bytes)
 {
 	damage_begin(data, bytes);
@@ -83,6 +110,9 @@ static enum fuzz_verdict fuzz_one(const uint8_t *data, size_t bytes)
 	for (uint32_t key = 0; key < KEYS + 2; key++)
 		look_up(key);
 	scan();
+	follow(FEED_FROM_OLDEST);
+	follow(FEED_FROM_END);
+	follow(KEYS / 2);
 #ifdef HC_STEPS
 	shm_step_hook = NULL;
 #endif

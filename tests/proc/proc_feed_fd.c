@@ -158,6 +158,9 @@ TEST(a_death_is_told_and_what_the_next_engine_writes_too)
 	struct hc_feed *f = follow(hc, &fd);
 
 	CHECK_EQ(take_all(f), 0);
+	put(hc, "first"); /* from here on the engine knows who waits: else the next one would, without a word */
+	CHECK(rings(fd, LONG_MS));
+	CHECK_EQ(take_all(f), 1);
 	CHECK(!rings(fd, 0));
 	pid_t died = t_daemon_kill_engine(d, SIGKILL);
 	CHECK(rings(fd, LONG_MS));

@@ -1,14 +1,13 @@
 /* race_feed.c - is what a reader of the feed copies right, whatever the writer does between its loads?
  *
  * At each mark of a reader the writer appends some entries, up to several times the ring; at each mark of the writer a
- * reader takes what it can.  Then both at once, in threads.
+ * reader takes what it can.  (Both at once, in threads: tests/stress/stress_feed.c.)
  */
 #include <errno.h>
-#include <pthread.h>
 #include "../unit/feed_world.h"
 #include "../../shm/step.h"
 
-enum { ROUNDS = 3000, THREADS = 2, ENTRIES = 150000 };
+enum { ROUNDS = 3000 };
 
 static struct shm_feed_reader r;
 static uint64_t n_written, n_inside, n_lapped, seen, missed;
@@ -81,47 +80,5 @@ TEST(a_reader_between_the_stores_of_a_writer)
 	take_all(&r, &seen, &missed);
 	CHECK_EQ(seen + missed, n_written);
 	CHECK(missed == 0);
-	free(mem);
-}
-
-static void *write_all(void *arg)
-{
-	(void)arg;
-	for (uint64_t n = 1; n <= ENTRIES; n++)
-		feed_put(n);
-	return NULL;
-}
-
-static void *read_all(void *arg)
-{
-	uint8_t key[SHM_FEED_KEY_MAX];
-	struct shm_feed_reader *mine = arg;
-	struct shm_feed_entry e;
-	uint64_t n = 0, lost = 0;
-
-	while (n < ENTRIES) {
-		int c = shm_feed_next(mine, &e, key, &lost);
-		CHECK(c == 0 || c == FEED_LAPPED || c == FEED_EMPTY);
-		if (c == 0)
-			feed_check(&e, key, ++n);
-		else if (c == FEED_LAPPED)
-			n += lost;
-	}
-	return NULL;
-}
-
-TEST(readers_and_a_writer_at_once)
-{
-	struct shm_feed_reader mine[THREADS];
-	pthread_t t[THREADS + 1];
-
-	feed_new(FEED);
-	for (int i = 0; i < THREADS; i++) {
-		feed_reader(&mine[i]);
-		CHECK_EQ(pthread_create(&t[i], NULL, read_all, &mine[i]), 0);
-	}
-	CHECK_EQ(pthread_create(&t[THREADS], NULL, write_all, NULL), 0);
-	for (int i = 0; i <= THREADS; i++)
-		CHECK_EQ(pthread_join(t[i], NULL), 0);
 	free(mem);
 }

@@ -14,7 +14,7 @@ static struct shm_wfeed w;
 
 static void feed_attach(void)
 {
-	CHECK_EQ(shm_feed_attach(&w, (uint8_t *)mem, sizeof *mem + mem->feed_bytes, mem), 0);
+	CHECK_EQ(shm_feed_attach(&w, (uint8_t *)mem, sizeof *mem + mem->feed_bytes, mem, 1), 0);
 }
 
 static void feed_new(uint64_t bytes)

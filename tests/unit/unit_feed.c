@@ -141,7 +141,7 @@ TEST(damage_is_named_and_cut_off)
 			CHECK(c == FEED_LAPPED || (e.sequence > last && e.sequence <= n));
 			last = c == 0 ? e.sequence : last;
 		}
-		int c = shm_feed_attach(&w, (uint8_t *)mem, sizeof *mem + FEED, mem);
+		int c = shm_feed_attach(&w, (uint8_t *)mem, sizeof *mem + FEED, mem, 1);
 		CHECK(c == 0 || c == -EBADMSG);
 		if (c == 0 && w.was_damaged) {
 			n_cut++;
@@ -155,6 +155,25 @@ TEST(damage_is_named_and_cut_off)
 		free(mem);
 	}
 	CHECK(n_bad > 20 && n_cut > 20);
+}
+
+/* Its numbers may be damaged too: what comes is above all that was, so nobody takes a new entry for an old one. */
+TEST(numbers_go_on_above_all_that_there_were)
+{
+	begin();
+	for (uint64_t n = 1; n <= 1000; n++)
+		feed_put(n);
+	shm_store_rlx(&w.f->next_sequence, 7);
+	shm_store_rlx(&w.ring[0], 5);
+	CHECK_EQ(
+		shm_feed_attach(&w, (uint8_t *)mem, sizeof *mem + FEED, mem, shm_feed_first(3)), 0);
+	CHECK(w.was_damaged);
+	CHECK_EQ(w.next_sequence, shm_feed_first(3));
+	CHECK(w.next_sequence > 1000);
+	feed_put(1);
+	CHECK_EQ(shm_feed_seek(&r, 900, &lost), FEED_LAPPED);
+	CHECK_EQ(lost, shm_feed_first(3) - 900);
+	free(mem);
 }
 
 TEST(who_reads_while_damage_is_cut_off_learns_that_something_is_missing)
@@ -184,17 +203,17 @@ TEST(a_feed_that_cannot_be_one_is_named)
 	CHECK_EQ(shm_feed_find((uint8_t *)mem, 100, &r), -ERANGE);
 	mem->feed_bytes = FEED - 8;
 	CHECK_EQ(shm_feed_find((uint8_t *)mem, all, &r), -EBADMSG);
-	CHECK_EQ(shm_feed_attach(&w, (uint8_t *)mem, all, mem), -EBADMSG);
+	CHECK_EQ(shm_feed_attach(&w, (uint8_t *)mem, all, mem, 1), -EBADMSG);
 	mem->feed_bytes = UINT64_MAX;
 	CHECK_EQ(shm_feed_find((uint8_t *)mem, all, &r), -EBADMSG);
-	CHECK_EQ(shm_feed_attach(&w, (uint8_t *)mem, all, mem), -EBADMSG);
+	CHECK_EQ(shm_feed_attach(&w, (uint8_t *)mem, all, mem, 1), -EBADMSG);
 	mem->feed_bytes = FEED;
 	((struct shm_feed *)(mem + 1))->magic++;
 	CHECK_EQ(shm_feed_find((uint8_t *)mem, all, &r), -EBADMSG);
-	CHECK_EQ(shm_feed_attach(&w, (uint8_t *)mem, all, mem), -EBADMSG);
+	CHECK_EQ(shm_feed_attach(&w, (uint8_t *)mem, all, mem, 1), -EBADMSG);
 	shm_store_rlx(&mem->feed_off, 0);
 	CHECK_EQ(shm_feed_find((uint8_t *)mem, all, &r), FEED_IS_NONE);
-	CHECK_EQ(shm_feed_attach(&w, (uint8_t *)mem, all, mem), FEED_NONE);
+	CHECK_EQ(shm_feed_attach(&w, (uint8_t *)mem, all, mem, 1), FEED_NONE);
 	free(mem);
 }
 
@@ -328,6 +347,25 @@ TEST(a_pool_without_a_feed_says_so_and_gets_one_when_it_is_wanted)
 	CHECK_EQ(t_pool_set(&p, 2, 1, 100), 0);
 	expect(SHM_FEED_SET, 0, 2);
 	close_pool();
+}
+
+/* Of a change that has happened, and whose entry is gone, nothing can be said: but that something is missing. */
+TEST(a_change_that_cannot_be_told_is_missed)
+{
+	struct shm_intent in = {.feed_what = SHM_FEED_SET, .feed_sequence = 4, .new_word = ~0ull};
+
+	begin();
+	for (uint64_t n = 1; n <= 3; n++)
+		feed_put(n);
+	for (int i = 0; i < 3; i++)
+		CHECK_EQ(next(), 0);
+	CHECK_EQ(shm_feed_complete(&in, 0, (uint8_t *)mem, sizeof *mem + FEED, 1), -EBADMSG);
+	feed_attach();
+	feed_put(5);
+	CHECK_EQ(next(), FEED_LAPPED);
+	CHECK_EQ(lost, 1);
+	CHECK_EQ(next(), 0);
+	free(mem);
 }
 
 TEST(the_checker_names_a_damaged_feed)
