@@ -15,6 +15,7 @@
  *   eng_purge.c    what cleared stores have left
  *   eng_recent.c   what was counted lately
  *   eng_curve.c    what each store would miss with other memory
+ *   eng_hot.c      the keys that are read most
  *   eng_room.c     eviction, compaction, limbo, revocation
  *   eng_expiry.c   takes away what is over
  *   eng_lease.c    who computes a missing value
@@ -90,6 +91,7 @@ enum {
 struct eng;
 struct eng_conn;
 struct eng_curve;
+struct topk;
 
 /* Who is at the other end of a socket, as the kernel tells, and which pools he may read and change:
  * bit i is pool i.  write_pools is always a part of read_pools. */
@@ -127,8 +129,10 @@ struct eng_session {
 	uint32_t n_leases;     /* that it holds */
 	uint32_t n_watches;    /* connections that wait for a feed in its name */
 	uint64_t putting_ns;   /* when the supervisor was asked */
-	uint64_t hint_pos[SHM_BLOCKS_MAX]; /* per block: hints read */
-	struct eng_conn *conn;             /* NULL: not connected now */
+	uint64_t hint_pos[SHM_BLOCKS_MAX]; /* per block: hints read; */
+	uint64_t hot_left_out[SHM_BLOCKS_MAX],
+		hot_ms[SHM_BLOCKS_MAX]; /* those left out, as of when */
+	struct eng_conn *conn;          /* NULL: not connected now */
 	struct eng_wait pid_wait;
 	struct eng *e;
 };
@@ -180,6 +184,7 @@ struct eng_store {
 	bool at_limit;      /* it is being brought below a limit of its own */
 	bool what_if;       /* as configured: it has a curve */
 	struct eng_curve *curve; /* NULL: none yet */
+	struct topk *hot;        /* what is read most; NULL: nothing yet */
 };
 
 struct eng_pool {
@@ -210,6 +215,8 @@ struct eng_pool {
 	uint64_t purge_bytes;         /* removed since the last sweep for it */
 	TAILQ_HEAD(, eng_conn) watch; /* connections that wait for its feed, in order */
 	uint32_t n_watch, n_tell;     /* of them; of those, to be told */
+	uint64_t hot_ns;              /* when its hot keys were last written, */
+	uint32_t n_hot;               /* so many */
 	int adopt_error; /* -errno: an adopted entry could not be given to its policy */
 	struct eng *e;
 };
@@ -505,6 +512,18 @@ void eng_curve_use(struct eng_pool *p, struct eng_store *s, enum pol_shadow_use 
 void eng_curve_gone(struct eng_pool *p, struct eng_store *s, uint64_t off);
 void eng_curve_end(struct eng_store *s); /* its private memory is free */
 void eng_curve_tick(struct eng *e);
+
+/* eng_hot.c */
+/* Hits that a hint word stands for, whatever it says. */
+uint32_t eng_hot_hits(uint64_t word);
+/* What each of the `hits` that a drain of block idx tells of stands for, with those that the ring had no room for.  Once
+ * for each drain. */
+double eng_hot_scale(struct eng_session *s, uint32_t idx, uint64_t hits, uint64_t now_ms);
+/* So many hits of the entry of s with that hash were told of, each of which stands for `scale`. */
+void eng_hot_hit(
+	struct eng_pool *p, struct eng_store *s, uint64_t hash, uint32_t hits, double scale);
+void eng_hot_end(struct eng_store *s); /* its private memory is free */
+void eng_hot_tick(struct eng *e);
 
 /* eng_purge.c */
 bool eng_purge_is_due(const struct eng *e); /* there are void entries */

@@ -33,7 +33,9 @@ static void hint_slide(struct shm_item *it, uint64_t now_ns)
 	STEP("hint:slid");
 }
 
-static bool hint_obey(struct eng *e, const struct eng_session *from, uint64_t word, uint64_t now_ms)
+/* scale: what each of its hits stands for.  False: it names nothing. */
+static bool hint_obey(
+	struct eng *e, const struct eng_session *from, uint64_t word, double scale, uint64_t now_ms)
 {
 	uint64_t pool_idx = shm_word_low(word), off = shm_word_off(word);
 	struct eng_pool *p = &e->pool[pool_idx]; /* four bits: SHM_POOLS_MAX */
@@ -48,6 +50,9 @@ static bool hint_obey(struct eng *e, const struct eng_session *from, uint64_t wo
 	eng_at(e, (uint32_t)pool_idx);
 	struct shm_item *it = shm_pool_item(&p->w, off);
 	struct eng_store *s = eng_store_by_id(e, it->store_id);
+	eng_hot_hit(p, s, it->hash, eng_hot_hits(word), scale);
+	if (shm_word_top(word)) /* its policy has heard of it a moment ago */
+		return true;
 	if (!MUTANT(55)) /* 55: reads do not count */
 		s->pol->ops->touch(s->pol, note, now_ms);
 	eng_hint_stamp(it, now_ms);
@@ -65,7 +70,8 @@ static void hint_drain_block(struct eng *e, struct eng_session *s, uint32_t idx,
 	const struct shm_block *b = (const struct shm_block *)(const void *)(s->seg + 1) + idx;
 	uint64_t *pos = &s->hint_pos[idx];
 	/* acq:hint.head */
-	uint64_t head = shm_load_acq(&b->hint_head), n = head - *pos, bad = 0;
+	uint64_t head = shm_load_acq(&b->hint_head), n = head - *pos, bad = 0, hits = 0;
+	uint64_t word[SHM_HINTS];
 
 	if (n == 0)
 		return;
@@ -75,8 +81,13 @@ static void hint_drain_block(struct eng *e, struct eng_session *s, uint32_t idx,
 			lost < LOST_MAX || MUTANT(142) ? lost : LOST_MAX); /* 142: believed */
 		n = SHM_HINTS;
 	}
-	for (uint64_t i = head - n; i != head; i++)
-		bad += !hint_obey(e, s, shm_load_rlx(&b->hint[i % SHM_HINTS]), now_ms);
+	for (uint64_t i = 0; i < n; i++) {
+		word[i] = shm_load_rlx(&b->hint[(head - n + i) % SHM_HINTS]);
+		hits += eng_hot_hits(word[i]);
+	}
+	double scale = eng_hot_scale(s, idx, hits, now_ms);
+	for (uint64_t i = 0; i < n; i++)
+		bad += !hint_obey(e, s, word[i], scale, now_ms);
 	*pos = head;
 	eng_count(e, SHM_DC_hints, n);
 	eng_count(e, SHM_DC_hints_bad, bad);

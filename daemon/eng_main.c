@@ -395,6 +395,7 @@ static void main_tick(void *arg, int result)
 	eng_worth_tick(e);
 	eng_recent_tick(e);
 	eng_curve_tick(e);
+	eng_hot_tick(e);
 	eng_resize_tick(e);
 	eng_room_tick(e);
 	eng_session_tick(e);
@@ -511,6 +512,7 @@ static void main_free(struct eng *e)
 		wheel_fini(&e->store[i].wheel);
 		pol_ghost_fini(&e->store[i].ghost);
 		eng_curve_end(&e->store[i]);
+		eng_hot_end(&e->store[i]);
 	}
 	for (uint32_t i = 0; i < SHM_POOLS_MAX; i++)
 		if (e->pool[i].w.alloc)

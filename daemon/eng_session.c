@@ -55,6 +55,8 @@ static void scan_add(struct eng_session *s)
 		.slot = s->slot,
 		.compiler_fence = s->compiler_fence,
 		.hidden_pools = MUTANT(82) ? 0 : ~s->peer.read_pools}; /* 82: pins of any pool */
+	for (uint32_t i = 0; i < s->n_blocks; i++)
+		s->hot_ms[i] = e->now_ns / 1000000;
 	eng_gauge(e, SHM_DC_sessions, e->n_scan);
 }
 
@@ -474,8 +476,10 @@ static int session_adopt_one(struct eng *e, const struct heritage_session *hs)
 	s->revoked = shm_load_rlx(&e->ctl->counter[SHM_DC_revocations]) > 0;
 	s->state = ENG_SESSION_LIVE;
 	const struct shm_block *b = (const struct shm_block *)(const void *)(s->seg + 1);
-	for (uint32_t i = 0; i < s->n_blocks; i++)
+	for (uint32_t i = 0; i < s->n_blocks; i++) {
 		s->hint_pos[i] = shm_load_rlx(&b[i].hint_head);
+		s->hot_left_out[i] = shm_load_rlx(&b[i].counter[SHM_BC_hints_left_out]);
+	}
 	scan_add(s);
 	return 0;
 }

@@ -122,6 +122,7 @@ void eng_store_forget(struct eng *e)
 		wheel_fini(&s->wheel);
 		pol_ghost_fini(&s->ghost);
 		eng_curve_end(s);
+		eng_hot_end(s);
 		*s = (struct eng_store){.id = 0};
 		STEP("store:forgotten");
 	}

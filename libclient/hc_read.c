@@ -13,6 +13,7 @@
 enum {
 	HINT_SHIFT = 64 - SHM_WORD_TOP_SHIFT,
 	HINTS_MAX = 3, /* of one item before it is forgotten: as many as a policy tells apart */
+	HINT_HITS = 8, /* further hits of it are told by number, so many at a time */
 	GET_AHEAD =
 		6 *
 		SHM_LINE, /* an item's bytes that a copy asks for at once: header, short key, 256 */
@@ -38,7 +39,7 @@ READ_INLINE void note_hit(struct hc_thread *th, uint64_t pin)
  * two: as long as both words stay, ours are there still. */
 static bool hints_room(struct hc_thread *th, uint64_t head)
 {
-	if (head - th->hint_from <= SHM_HINTS - HC_HITS)
+	if (head - th->hint_from <= SHM_HINTS - HC_HINTS)
 		return true;
 	const struct shm_control *ctl = th->hc->ctl;
 	uint64_t drained = shm_load_rlx(&ctl->counter[SHM_DC_hints]) +
@@ -50,13 +51,55 @@ static bool hints_room(struct hc_thread *th, uint64_t head)
 	return true;
 }
 
-/* Leaves a hint for each of the last hits that were noted, unless some of its item were left a moment ago.
- * Returns `result`, so that a read may end with it. */
+/* False: what must not be lost leaves no room for it. */
+READ_INLINE bool hint_leave(struct hc_thread *th, uint64_t *head, uint64_t word)
+{
+	if (__builtin_expect(th->slide_last != 0, 0) && !hc_slide_room(th, *head))
+		return false;
+	shm_store_rlx(&th->reader.block->hint[(*head)++ % SHM_HINTS], word);
+	return true;
+}
+
+/* Cell `at` of the filter is about to be another item's: the hits of this one that nobody has heard of. */
+READ_INLINE void hint_rest(struct hc_thread *th, uint64_t *head, uint32_t at)
+{
+	uint64_t cell = th->filter[at], hits = cell >> SHM_WORD_TOP_SHIFT;
+
+	if (hits > HINTS_MAX && !MUTANT(820)) /* 820: they are forgotten */
+		(void)hint_leave(th, head, cell - ((uint64_t)HINTS_MAX << SHM_WORD_TOP_SHIFT));
+}
+
+/* A hit of the item that this hint word names: the first HINTS_MAX are told one by one, further ones by number.
+ * False: it is not told. */
+READ_INLINE bool hint_hit(struct hc_thread *th, uint64_t *head, uint64_t word)
+{
+	uint32_t unit = (uint32_t)(word >> SHM_WORD_OFF_SHIFT);
+	uint32_t at = unit * 0x9e3779b1u >> HC_FILTER_SHIFT;
+	uint64_t cell = th->filter[at];
+
+	if ((cell ^ word) << HINT_SHIFT != 0) { /* it is another item's */
+		hint_rest(th, head, at);
+		cell = word;
+	}
+	cell += 1ull << SHM_WORD_TOP_SHIFT;
+	uint64_t hits = cell >> SHM_WORD_TOP_SHIFT;
+	bool told = hits > HINTS_MAX || hint_leave(th, head, word);
+	if (!told) {
+		cell -= 1ull << SHM_WORD_TOP_SHIFT;
+	} else if (hits == HINTS_MAX + HINT_HITS) {
+		cell = word | (uint64_t)HINTS_MAX << SHM_WORD_TOP_SHIFT;
+		(void)hint_leave(th, head, word | (uint64_t)HINT_HITS << SHM_WORD_TOP_SHIFT);
+	}
+	th->filter[at] = cell;
+	return told;
+}
+
+/* Leaves hints for the last hits that were noted.  Returns `result`, so that a read may end with it. */
 READ_INLINE int hints_leave(struct hc_thread *th, int result)
 {
 	struct shm_block *b = th->reader.block;
 	uint64_t head = shm_load_rlx(&b->hint_head), end = th->n_hits;
-	uint64_t n = end < HC_HITS ? end : HC_HITS;
+	uint64_t n = end < HC_HITS ? end : HC_HITS, left_out = end - n;
 
 	th->n_hits = 0;
 	th->hits_until = HC_HITS;
@@ -68,23 +111,16 @@ READ_INLINE int hints_leave(struct hc_thread *th, int result)
 		return result;
 	}
 	th->n_given += n;
-	if (th->n_given % HC_HITS < n)
-		th->filter[th->n_given / HC_HITS % HC_FILTER] = 0;
-	for (uint64_t i = end - n; i < end; i++) {
-		/* without the generation */
-		uint64_t word = th->hit[i % HC_HITS_KEPT] << HINT_SHIFT >> HINT_SHIFT;
-		uint32_t unit = (uint32_t)(word >> SHM_WORD_OFF_SHIFT);
-		uint32_t at = unit * 0x9e3779b1u >> HC_FILTER_SHIFT;
-		uint64_t given = th->filter[at] ^ word, times = given >> SHM_WORD_TOP_SHIFT;
-		if (given << HINT_SHIFT != 0)
-			times = 0; /* it is another item's */
-		if (times == HINTS_MAX || (th->slide_last && !hc_slide_room(th, head)))
-			continue;
-		th->filter[at] = word | (times + 1) << SHM_WORD_TOP_SHIFT;
-		shm_store_rlx(&b->hint[head++ % SHM_HINTS], word);
+	if (th->n_given % HC_HITS < n) {
+		uint32_t at = th->n_given / HC_HITS % HC_FILTER;
+		hint_rest(th, &head, at);
+		th->filter[at] = 0;
 	}
+	for (uint64_t i = end - n; i < end; i++) /* without the generation */
+		left_out += !hint_hit(
+			th, &head, th->hit[i % HC_HITS_KEPT] << HINT_SHIFT >> HINT_SHIFT);
 	shm_store_rel(&b->hint_head, head); /* rel:hint.head */
-	shm_count(&b->counter[SHM_BC_hints_left_out], end - n);
+	shm_count(&b->counter[SHM_BC_hints_left_out], left_out);
 	return result;
 }
 

@@ -19,7 +19,10 @@
 #include "read.h"
 
 enum {
-	HC_HITS = 16,      /* hits whose hints are given together */
+	HC_HITS = 16, /* hits whose hints are given together */
+	HC_HINTS =
+		2 * HC_HITS +
+		1, /* which are so many at most: each may make another cell of the filter known */
 	HC_HITS_KEPT = 32, /* more: one that is taken back has written over none of the last 16 */
 	HC_HITS_FULL = 64, /* hits after which a ring that was full is looked at again */
 	HC_FILTER = 64,    /* items whose hint was given lately */
@@ -48,8 +51,8 @@ struct hc_thread {
 	uint64_t hint_from;         /* the ring's end when the engine was last seen to drain */
 	uint64_t hints_drained;     /* by what it was seen: hints_room() */
 	uint64_t n_given;           /* hits that hints were given for, or would have been */
-	uint64_t
-		filter[HC_FILTER]; /* hints given lately: word, times << 48; by hash of the place */
+	uint64_t filter
+		[HC_FILTER]; /* hit lately: word, hits << 48 but for those that a hint has told of by number; by hash of the place */
 	/* hc_slide.c: behind the last hint that must not be lost, 0 if there is none; the ends of the
 	 * ring at the last three heartbeats; the last heartbeat, and the one without an answer */
 	uint64_t slide_last, slide_head[3], slide_beat, slide_failed;

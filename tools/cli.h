@@ -14,6 +14,7 @@
  *   cli_store.c       store, pool
  *   cli_replay.c      policies, replay: traces, simulated or through the daemon (replay.h)
  *   cli_keys.c        big, prefixes
+ *   cli_hot.c         hot: the keys that are read most (hot_keys.h)
  *   cli_mrc.c         mrc: what a store, or a trace, would miss with other memory
  *   cli_print.c       sizes, times, tables, JSON
  *
@@ -110,6 +111,7 @@ int cli_pool(const struct cli *c);
 int cli_policies(const struct cli *c);
 int cli_replay(const struct cli *c);
 int cli_mrc(const struct cli *c);
+int cli_hot(const struct cli *c);
 int cli_big(const struct cli *c);
 int cli_prefixes(const struct cli *c);
 

@@ -42,7 +42,9 @@ static int cli_help(const struct cli *c);
 	X(WRAP, "wrap", NULL, "past 64 bits it goes on at the other end; else it stays there") \
 	X(MUST_EXIST, "must-exist", NULL, "an absent entry is not made") \
 	X(ZERO, "zero", NULL, "zero bytes end the keys and values of standard input") \
-	X(LIMIT, "limit", "N", "a page of about so many, and where the next one begins") \
+	X(LIMIT, "limit", "N", \
+		"or -n N: at most so many; scan: a page of about so many, and where the next " \
+		"begins") \
 	X(CURSOR, "cursor", "N", "go on where a page ended") \
 	X(VERBOSE, "verbose", NULL, "all counters, and what they mean; clients: by store") \
 	X(LATENCY, "latency", NULL, "how long requests and the engine's own work took") \
@@ -249,6 +251,15 @@ static const struct cli_verb verbs[] = {
 		"of a key that is hit again at once a reader tells only some.  Scans as big "
 		"does.\n",
 		0, 1, BIT(STORE) | BIT(LIMIT), cli_prefixes},
+	{"hot", "[STORE]", "the keys that are read most",
+		"Of each store, or of STORE: keys with their share of its hits, and by how much "
+		"that\n"
+		"may be off.  What was read lately counts most.  --limit, or -n: how many, at "
+		"most\n"
+		"32; else 10.  Read from shared memory: it works while the engine hangs or is "
+		"dead.\n"
+		"Exit status 1 if nothing was read lately.\n",
+		0, 1, BIT(STORE) | BIT(LIMIT), cli_hot},
 	{"mrc", "[STORE|TRACE]", "how often it would miss with other memory",
 		"Part of hits that a store would have had with a quarter to four times of its\n"
 		"memory, from small copies of it that hold a sample of its keys (miniature\n"
@@ -651,9 +662,11 @@ static const struct cli_verb *cli_parse(int argc, char **argv, struct cli *c, in
 
 	*c = (struct cli){.store = "default", .timeout_ms = TIMEOUT_MS, .processes = 2};
 	*ret_status = CLI_USAGE;
-	while ((opt = getopt_long(argc, argv, "w", options, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "wn:", options, NULL)) != -1) {
 		if (opt == 'w')
 			opt = OPT_FIRST + OPT_WATCH;
+		if (opt == 'n')
+			opt = OPT_FIRST + OPT_LIMIT;
 		if (opt < OPT_FIRST) /* getopt has said it */
 			return NULL;
 		opt -= OPT_FIRST;

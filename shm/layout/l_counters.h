@@ -130,7 +130,10 @@
 	X(auto_w_tinylfu, "ppm", G, "auto: misses, lately, had it been w-tinylfu") \
 	X(auto_s3_fifo, "ppm", G, "auto: the same of s3-fifo") \
 	X(auto_lru, "ppm", G, "auto: the same of lru") \
-	X(auto_lfu, "ppm", G, "auto: the same of lfu")
+	X(auto_lfu, "ppm", G, "auto: the same of lfu") \
+	X(hot_hits, "hits", G, "hits that the hot keys are of, fading") \
+	X(hot_rest, "ppm", G, "of them, that a key which is not among the hot ones has at most") \
+	X(hot_noise, "ppm", G, "one standard deviation of a share of 1/2, from the sampling")
 
 /* Each of these has a folded_ one of the daemon, for sessions that have ended.
  * [W: cli, relaxed; R: eng, tools] in shm_block.counter[]: one thread's own.  Hits, misses and

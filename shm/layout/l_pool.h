@@ -24,6 +24,11 @@
  * inside the run, and keeps all lists of free places in private memory: a new
  * engine finds out what is in use by walking the index (rule P15).
  *
+ * hot: what is read most, of each store whose entries are here, the most read key first.  Keys are data, and a hash
+ * tells whether one has guessed a key: so this stands in the pool, where it is seen by those only who may read
+ * the keys themselves.  A hash is found in the index as a key is.  The stores share the places: each has as many
+ * as the others.  `hot_changes` is odd while the engine writes them; if it dies then, until the next one does.
+ *
  * Life of a pool: the supervisor makes the memfds; the first engine formats the
  * header and an empty table, and stores `table` last (release): 0 = unformatted.
  *
@@ -78,6 +83,20 @@ SHM_AT(shm_class, item_bytes, 0);
 SHM_AT(shm_class, slab_pages, 4);
 SHM_AT(shm_class, n_items, 6);
 
+#define SHM_HOT_KEYS 160      /* of a pool */
+#define SHM_HOT_STORE_KEYS 32 /* of a store, at most */
+struct shm_hot {
+	shm_u64 hash;  /* [W: eng; R: all] of the whole key */
+	shm_u32 share; /* [W: eng; R: all] of its store's hits, lately, in 2^-32: at least */
+	shm_u32 over;  /* [W: eng; R: all] bits 31..8: so much more it may be, in 2^-24; 7..0: index of the store + 1, 0: unused */
+};
+SHM_SIZE(shm_hot, 16);
+SHM_AT(shm_hot, hash, 0);
+SHM_AT(shm_hot, share, 8);
+SHM_AT(shm_hot, over, 12);
+#define SHM_HOT_OVER_SHIFT 8
+#define SHM_HOT_STORE_MASK 0xffu
+
 struct shm_pool {
 	struct shm_segment seg; /* [W: sup at create; R: all] kind POOL, region 0 */
 
@@ -93,7 +112,10 @@ struct shm_pool {
 	uint64_t pad2[11];    /* [W: none] */
 
 	struct shm_class cls[SHM_CLASSES_MAX]; /* [W: eng at format; R: all] ascending item_bytes */
-	uint8_t pad3[2816];                    /* [W: none] reserved: zero until a minor says otherwise */
+	shm_u64 hot_changes;                   /* [W: eng; R: all] begun and ended changes of hot[]: odd while one is under way */
+	uint64_t pad3[7];                      /* [W: none] */
+	struct shm_hot hot[SHM_HOT_KEYS];      /* [W: eng; R: all] what is read most, see above */
+	uint8_t pad4[192];                     /* [W: none] reserved: zero until a minor says otherwise */
 };
 SHM_SIZE(shm_pool, 4096);
 SHM_AT(shm_pool, table, 64);
@@ -103,5 +125,7 @@ SHM_AT(shm_pool, n_classes, 144);
 SHM_AT(shm_pool, feed_off, 152);
 SHM_AT(shm_pool, feed_bytes, 160);
 SHM_AT(shm_pool, cls, 256);
+SHM_AT(shm_pool, hot_changes, 1280);
+SHM_AT(shm_pool, hot, 1344);
 
 #endif

@@ -5,11 +5,14 @@
  *   link     |    0      |  overflow bucket, in units      | flags |
  *   table    | log2(n)   |  struct shm_table, in units     |   0   |
  *   pin      | pin gen   |  pinned offset, in units        | pool  |
- *   hint     |  0        |  item offset, in units          | pool  |
+ *   hint     |  hits     |  item offset, in units          | pool  |
  *
  * One word each, so that publish, replace, delete, pin and unpin are each one
  * atomic store (rules P1, P3), and so that the engine finds out whether an item
  * is pinned by comparing bits 47..0 of pins (rule P14: it never follows them).
+ *
+ * hits of a hint: 0: one, which the policy is to hear of; else so many, of an item that it has heard of a
+ * moment ago: they count for the hot keys alone.
  *
  * tag: the hash's low 16 bits.  Bucket number: the hash's high log2(n) bits
  * (rule P9), so growth splits bucket b into 2b and 2b+1.
