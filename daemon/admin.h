@@ -19,6 +19,7 @@
  *   STORE_CREATE     added PATH - - live
  *   STORE_DROP       removed PATH - - live
  *   PROBE            note TEXT                      the connection stays, and what was asked holds as long
+ *   UPGRADE          only a note, when an engine of the other binary serves: within a minute
  *   all of them      note TEXT                      a sentence for people
  *   REFUSED          error TEXT                     why not, in one sentence; nothing was changed
  *
@@ -68,6 +69,8 @@ enum admin_ask {
 	ADMIN_RENEW = 9, /* another engine takes the memory over */
 	ADMIN_PROBE =
 		10, /* text: decimal; one read of so many is told to tracers, until this connection ends */
+	ADMIN_UPGRADE =
+		11, /* text: another binary's path, absolute; "": that of the one that runs */
 };
 
 enum admin_ask_flags { ADMIN_FORCE = 1 /* drop stores that hold entries, too */ };
@@ -96,6 +99,7 @@ struct admin_request {
 	X(BUSY, "busy", "another change is under way, or no engine answers") \
 	X(DIED, "engine-died", "the engine died before it had taken the change") \
 	X(NO_MEMORY, "no-memory", "there is no memory for it") \
+	X(UPGRADE, "upgrade", "the other binary cannot take over; the one that runs goes on") \
 	X(NO_SESSION, "no-session", "there is no such session") \
 	X(DENIED, "denied", "this user may look, but not change anything")
 

@@ -116,6 +116,7 @@ static void main_process(struct eng *e)
 	(void)signal(SIGINT, SIG_IGN);
 	(void)signal(SIGTERM, SIG_IGN);
 	(void)signal(SIGHUP, SIG_IGN);
+	(void)signal(SIGUSR2, SIG_IGN);
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	uint64_t want = MAIN_FDS_SPARE + MAIN_FDS_HELLO +

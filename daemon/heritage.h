@@ -42,7 +42,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include "config.h"
+#include "hypercache.h"
 #include "layout/l_control.h"
+
+#define HERITAGE_TEXT_(x) #x
+#define HERITAGE_TEXT(x) HERITAGE_TEXT_(x)
+#define HC_VERSION_TEXT \
+	HERITAGE_TEXT(HC_VERSION_MAJOR) \
+	"." HERITAGE_TEXT(HC_VERSION_MINOR) "." HERITAGE_TEXT(HC_VERSION_PATCH)
 
 #define HERITAGE_MAGIC 0x31544948u /* "HIT1" */
 #define PANIC_BYTES 16384
@@ -124,6 +131,12 @@ struct config_places;
 /* config is what was read from `source` just now; *source lives as long as the process. */
 int sup_main(const struct config *config, const struct config_places *places,
 	const struct config_source *source);
+/* sup_take.c: is another binary's answer to a daemon that asks whether it could go on where that one is; the exit status,
+ * and a line on standard output. */
+int sup_check_upgrade(int state_fd);
+/* sup_take.c: goes on where another binary was, in the same process; taken_back: why the one that was to do that did not,
+ * else NULL. */
+int sup_take_over(int state_fd, const char *taken_back);
 /* eng_main.c: runs an engine on the heritage in fd; returns the exit status. */
 int eng_main(int heritage_fd);
 

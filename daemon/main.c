@@ -6,13 +6,8 @@
 #include <sys/prctl.h>
 #include "config_source.h"
 #include "heritage.h"
-#include "hypercache.h"
 #include "limit_table.h"
 #include "step.h"
-
-#define TEXT_(x) #x
-#define TEXT(x) TEXT_(x)
-#define HC_VERSION_TEXT TEXT(HC_VERSION_MAJOR) "." TEXT(HC_VERSION_MINOR) "." TEXT(HC_VERSION_PATCH)
 
 enum { STATUS_FAILED = 1, STATUS_USAGE = 2 };
 
@@ -27,6 +22,9 @@ enum {
 	OPT_HELP,
 	OPT_VERSION,
 	OPT_ENGINE,
+	OPT_CHECK_UPGRADE,
+	OPT_TAKE_OVER,
+	OPT_TAKEN_BACK,
 };
 
 static const struct option options[] = {
@@ -40,6 +38,9 @@ static const struct option options[] = {
 	{"help", no_argument, NULL, OPT_HELP},
 	{"version", no_argument, NULL, OPT_VERSION},
 	{"engine", required_argument, NULL, OPT_ENGINE},
+	{"check-upgrade", required_argument, NULL, OPT_CHECK_UPGRADE},
+	{"take-over", required_argument, NULL, OPT_TAKE_OVER},
+	{"taken-back", required_argument, NULL, OPT_TAKEN_BACK},
 	{NULL, 0, NULL, 0},
 };
 
@@ -76,7 +77,8 @@ int main(int argc, char **argv)
 	static struct config_places places;
 	char why[CONFIG_ERROR_BYTES + 4096];
 	static struct config_source source;
-	int what = 0, opt;
+	const char *taken_back = NULL;
+	int what = 0, opt, state_fd = -1;
 
 	step_from_env();
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -86,7 +88,13 @@ int main(int argc, char **argv)
 			(void)prctl(PR_SET_NAME, "hypercached-eng"); /* it would be "exe" */
 			return eng_main(atoi(optarg));
 		}
-		if (opt == OPT_CONFIG)
+		if (opt == OPT_CHECK_UPGRADE)
+			return sup_check_upgrade(atoi(optarg));
+		if (opt == OPT_TAKE_OVER)
+			state_fd = atoi(optarg);
+		else if (opt == OPT_TAKEN_BACK)
+			taken_back = optarg;
+		else if (opt == OPT_CONFIG)
 			source.file = optarg;
 		else if (opt == OPT_SET && source.n_set < CONFIG_SETS_MAX)
 			source.set[source.n_set++] = optarg;
@@ -99,6 +107,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "hypercached: \"%s\" is no option: see --help\n", argv[optind]);
 		return STATUS_USAGE;
 	}
+	if (state_fd >= 0)
+		return sup_take_over(state_fd, taken_back);
 	if (what == OPT_HELP)
 		return fputs(usage, stdout), printed();
 	if (what == OPT_VERSION)

@@ -11,6 +11,8 @@
  *   sup_errand   what tools ask of the engine
  *   sup_metrics  the process that answers HTTP
  *   sup_probe    how many reads tracers hear of
+ *   sup_upgrade  another binary goes on      sup_take     we are that binary
+ *   sup_state    what it is told             sup_keeper   who says meanwhile that we live
  *   sup_ask      what tools ask for           sup_change   a new configuration, on its way to the engine
  *
  * One thread, one poll(2), no timer when nothing is due: an idle supervisor does not
@@ -42,9 +44,12 @@ enum {
 	SUP_STATUS_CRASHES = 3, /* exit status: the engine crashed restart_limit times in a row */
 	SUP_FDS_SPARE = 256,    /* descriptors that are not a client's */
 	SUP_FDS_CLIENT = 3,     /* socket, memfd, pidfd */
-	SUP_POLL_FDS = 7 + ADMIN_CONNECTIONS,
-	SUP_BLAMES_MAX = 16, /* of config.pool_crash_limit */
-	SUP_HANG_BEATS = 4,  /* heartbeats that an engine has at least, whatever hang_timeout is */
+	SUP_POLL_FDS = 8 + ADMIN_CONNECTIONS,
+	SUP_EXE_BYTES = 1024,         /* of a binary's path */
+	SUP_UPGRADE_TEXT_BYTES = 640, /* of an answer */
+	SUP_UPGRADE_TELL_MS = 60000,  /* a tool waits so long for the end of an upgrade */
+	SUP_BLAMES_MAX = 16,          /* of config.pool_crash_limit */
+	SUP_HANG_BEATS = 4, /* heartbeats that an engine has at least, whatever hang_timeout is */
 };
 
 /* A session that the engine gave us, so that its successors find its pins (rule P16). */
@@ -151,6 +156,32 @@ struct sup_errand {
 	struct sup_admin *asker; /* NULL: none is under way */
 };
 
+/* What a binary says of itself that could go on where this one is; its release follows. */
+#define SUP_UPGRADE_GOOD "hypercached-upgrade 1 "
+
+/* Another binary is to go on where this one is (sup_upgrade.c). */
+enum sup_upgrade_state {
+	SUP_UPGRADE_NONE,
+	SUP_UPGRADE_TRIAL,  /* a child runs it, to see whether it could */
+	SUP_UPGRADE_ENDING, /* the engine has been told to end */
+	SUP_UPGRADE_TAKEN,  /* we are that binary, and no engine of ours has served yet */
+};
+
+struct sup_upgrade {
+	enum sup_upgrade_state state;
+	struct sup_admin *asker;  /* NULL: a signal, or it has left */
+	int exe_fd;               /* TRIAL, ENDING: the binary; else -1 */
+	char path[SUP_EXE_BYTES]; /* of it */
+	pid_t pid;                /* TRIAL: the child */
+	int pidfd, said_fd;       /* of it; what it says; -1: none */
+	bool killed;              /* by us */
+	uint64_t deadline_ns;
+	int back_fd;   /* TAKEN: the binary that was there before; -1: none */
+	char from[32]; /* TAKEN: its release */
+	char failed
+		[SUP_UPGRADE_TEXT_BYTES]; /* TAKEN: not an upgrade, but its end: why; "": it is one */
+};
+
 struct sup {
 	struct config config;               /* that holds */
 	const struct config_source *source; /* what it is read from */
@@ -158,9 +189,11 @@ struct sup {
 	struct config_places places;
 	struct sup_change change;
 	struct sup_errand errand;
-	uint64_t next_id; /* of the next store (rule P10) */
-	int folder_lock;  /* descriptor that holds the data folder's lock */
-	int signals;      /* signalfd */
+	struct sup_upgrade upgrade;
+	char exe[SUP_EXE_BYTES]; /* the binary's path, as it was started */
+	uint64_t next_id;        /* of the next store (rule P10) */
+	int folder_lock;         /* descriptor that holds the data folder's lock */
+	int signals;             /* signalfd */
 	struct sup_socket listen, admin_listen;
 	struct sup_segment control, journal;
 	struct sup_segment region[SHM_POOLS_MAX][SHM_REGIONS_MAX];
@@ -186,6 +219,13 @@ struct sup {
 	bool said_ready, over;
 	int status; /* exit status once `over` */
 };
+
+/* sup_main.c */
+void sup_init(struct sup *sup);             /* nothing is open, nothing is owned */
+int sup_signals_open(struct sup *sup);      /* from here on signals are events; 0 or -errno */
+void sup_exe_read(char ret[SUP_EXE_BYTES]); /* the path of the binary that runs; "": nobody knows */
+/* Serves until the end if `started`, and gives everything back; the exit status. */
+int sup_serve(struct sup *sup, bool started);
 
 /* sup_folder.c: creates data_dir (0700, with its parents) and takes its lock.  Descriptor, or -errno:
  * -EBUSY another daemon has it. */
@@ -233,6 +273,10 @@ void sup_memory_close(struct sup *sup);
 /* Behind an engine's death: what the supervisor wrote into the segments and nobody changes is made as it was, loudly,
  * if a dying engine scribbled over it. */
 void sup_memory_mend(struct sup *sup);
+/* sup_take.c: maps what another supervisor made, which the descriptors say, and compares; nothing is changed.  0 or -errno. */
+int sup_memory_take(struct sup *sup, uint64_t daemon_id);
+/* Headers get this build's minor number. */
+void sup_memory_restamp(struct sup *sup);
 /* The directory names one more region. */
 void sup_memory_born(struct sup *sup, uint32_t pool_idx, uint32_t region_idx);
 
@@ -244,6 +288,8 @@ void sup_engine_on_due(struct sup *sup, uint64_t now_ns);
 /* Begins the end: tells the engine to finish. */
 void sup_engine_stop(struct sup *sup);
 void sup_engine_kill(struct sup *sup, const char *why);
+/* Tells it to end in order; another one follows. */
+void sup_engine_quit(struct sup *sup);
 /* When a look is due whether the engine is alive; UINT64_MAX: never. */
 uint64_t sup_engine_watch_due(const struct sup *sup);
 
@@ -268,6 +314,7 @@ uint64_t sup_metrics_due(const struct sup *sup); /* UINT64_MAX: never */
 int sup_metrics_prepare(struct sup *sup, const struct config *next, char why[SUP_WHY_BYTES]);
 void sup_metrics_commit(struct sup *sup);
 void sup_metrics_forget(struct sup *sup);
+void sup_metrics_end(struct sup *sup); /* the process; what listens stays */
 void sup_metrics_close(struct sup *sup);
 
 /* sup_session.c: 0, or -EINVAL: the message makes no sense (nothing was kept; fds are closed). */
@@ -279,6 +326,7 @@ void sup_session_close_all(struct sup *sup);
 /* sup_notify.c: one of sd_notify(3)'s states, to who started us, if he wants to know.  What goes wrong
  * is logged. */
 void sup_notify(const char *state);
+void sup_notify_reloading(void); /* until READY=1 */
 
 /* sup_ask.c: obeys a request; the answer is sent at once, or `a` waits for sup_change.c.
  * fd: a descriptor that came with it, or -1; stays the caller's. */
@@ -291,6 +339,27 @@ int sup_errand_on_message(struct sup *sup, const struct sup_msg *m); /* 0, or -E
 void sup_errand_on_death(struct sup *sup);
 void sup_errand_on_late(struct sup *sup); /* the asker's time is over: it is answered */
 void sup_errand_forget(struct sup *sup, const struct sup_admin *a);
+
+/* sup_keeper.c: a child that holds the word of life for us.  Its pidfd, close-on-exec, or -errno. */
+int sup_keeper_start(const struct sup *sup);
+void sup_keeper_end(int pidfd); /* when somebody else has the word; -1: there is none */
+
+/* sup_upgrade.c: another binary; path "": that at the place of the one that runs.  a NULL: a signal. */
+void sup_upgrade_begin(struct sup *sup, struct sup_admin *a, const char *path);
+void sup_upgrade_on_trial(struct sup *sup); /* the pidfd is readable */
+void sup_upgrade_on_due(struct sup *sup, uint64_t now_ns);
+uint64_t sup_upgrade_due(const struct sup *sup); /* UINT64_MAX: never */
+void sup_upgrade_on_ready(struct sup *sup);
+/* An engine has ended.  True: that was waited for, or there is a way back: no more is to be done. */
+bool sup_upgrade_on_death(struct sup *sup, bool of_itself);
+/* No engine runs: the other binary goes on.  back: why it is one that was there before; NULL: it is not.  Returns
+ * only if it cannot be executed: that has been said. */
+void sup_upgrade_exec(struct sup *sup, const char *back);
+void sup_upgrade_forget(struct sup *sup, const struct sup_admin *a); /* the asker has left */
+void sup_upgrade_close(struct sup *sup);                             /* the daemon ends */
+/* Answers, tells the log, and ends the upgrade. */
+void sup_upgrade_end(struct sup *sup, enum admin_refusal refusal, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /* sup_change.c: takes change->next, force, and what else was filled in; asker NULL: a signal.
  * Ownership of lines goes to it. */

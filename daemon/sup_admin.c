@@ -238,9 +238,15 @@ void sup_admin_on_due(struct sup *sup, struct sup_admin *a)
 	static const char late[] =
 		"error\tthe engine has not answered yet: the change holds as soon as it takes it; "
 		"see `hypercache config diff`\n";
+	static const char slow[] = "error\tthe upgrade is not over yet: see the log\n";
 
 	if (a->waits && sup->errand.asker == a) {
 		sup_errand_on_late(sup);
+		return;
+	}
+	if (a->waits && sup->upgrade.asker == a) { /* it goes on; the log tells of its end */
+		sup_upgrade_forget(sup, a);
+		sup_admin_reply(sup, a, ADMIN_R_BUSY, slow, sizeof slow - 1);
 		return;
 	}
 	if (a->waits) {
@@ -263,6 +269,7 @@ void sup_admin_on_event(struct sup *sup, struct sup_admin *a, short revents)
 	if (a->waits) { /* nothing was polled for: it has left */
 		sup_change_forget(sup, a);
 		sup_errand_forget(sup, a);
+		sup_upgrade_forget(sup, a);
 		sup_admin_close(a);
 		return;
 	}

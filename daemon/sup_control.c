@@ -172,6 +172,15 @@ int sup_control_format(struct shm_control *c, struct config *config, const struc
 	return 0;
 }
 
+void sup_control_take(struct shm_control *c)
+{
+	c->seg.minor = SHM_LAYOUT_MINOR;
+	c->version = HC_VERSION_MAJOR << 16 | HC_VERSION_MINOR << 8 | HC_VERSION_PATCH;
+	for (size_t i = 0; i < sizeof descs / sizeof *descs; i++)
+		if (memcmp(&c->desc[i], &descs[i], sizeof descs[i]) != 0)
+			c->desc[i] = descs[i];
+}
+
 void sup_control_journal_format(
 	struct shm_journal *j, const struct shm_control *c, const struct sup_segment *s)
 {

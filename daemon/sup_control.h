@@ -35,6 +35,9 @@ void sup_control_store_put(struct shm_store_entry *e, const struct config_store 
  * has to be told to it. */
 void sup_control_update(struct shm_control *c, const struct config *config);
 
+/* What this build knows that the one before may not have known: its version, names of counters. */
+void sup_control_take(struct shm_control *c);
+
 /* Fills the header of the journal that belongs to c. */
 void sup_control_journal_format(
 	struct shm_journal *j, const struct shm_control *c, const struct sup_segment *s);

@@ -82,7 +82,7 @@ static int heritage_write(const struct heritage *h)
 /* In the child: becomes the engine.  Async-signal-safe calls only. */
 static _Noreturn void child_exec(const struct heritage *h, int heritage_fd)
 {
-	static const int ignored[] = {SIGINT, SIGTERM, SIGHUP};
+	static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR2};
 	char number[16], self[] = "/proc/self/exe", name[] = "hypercached", option[] = "--engine";
 	char *argv[] = {name, option, number, NULL};
 	const int fds[] = {heritage_fd, h->listen_fd, h->channel_fd, h->control_fd, h->journal_fd,
@@ -236,6 +236,7 @@ static void on_ready(struct sup *sup)
 		sup_notify("READY=1");
 		sup->said_ready = true;
 	}
+	sup_upgrade_on_ready(sup);
 	sup_change_go(sup);
 }
 
@@ -379,12 +380,14 @@ void sup_engine_on_death(struct sup *sup)
 		sup->over = true;
 		return;
 	}
+	bool of_itself = e->killed || how.si_code == CLD_EXITED || how.si_status != SIGKILL;
+	if (sup_upgrade_on_death(sup, of_itself))
+		return;
 	now_ns = sup_host_mono_ns();
 	if (e->renewing && how.si_code == CLD_EXITED && how.si_status == 0) {
 		e->restart_ns = now_ns;
 		return;
 	}
-	bool of_itself = e->killed || how.si_code == CLD_EXITED || how.si_status != SIGKILL;
 	uint32_t empty = sup_crash_count(sup, of_itself, now_ns);
 	if (e->ready_ns && now_ns - e->ready_ns >= ms_ns(SUP_SERVED_MS))
 		e->crashes = 0;
@@ -495,6 +498,19 @@ void sup_engine_kill(struct sup *sup, const char *why)
 	log_error("engine %d is killed: %s", e->pid, why);
 	e->killed = true;
 	(void)syscall(SYS_pidfd_send_signal, e->pidfd, SIGKILL, NULL, 0);
+}
+
+void sup_engine_quit(struct sup *sup)
+{
+	const struct sup_msg quit = {.kind = SUP_MSG_QUIT};
+	struct sup_engine *e = &sup->engine;
+
+	e->renewing = true;
+	e->state = ADMIN_ENGINE_STOPPING;
+	/* An engine that does not read its channel gets no QUIT; the limit is for that one. */
+	if (e->channel >= 0)
+		(void)channel_send(e->channel, &quit);
+	STEP("sup:upgrade-quit");
 }
 
 void sup_engine_stop(struct sup *sup)

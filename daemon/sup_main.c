@@ -19,18 +19,14 @@
 
 /* --------------------------------------------------------------------- start */
 
-static void sup_init(struct sup *sup, const struct config *config,
-	const struct config_places *places, const struct config_source *source)
+void sup_init(struct sup *sup)
 {
-	*sup = (struct sup){.config = *config,
-		.source = source,
-		.read = *config,
-		.places = *places,
-		.folder_lock = -1,
+	*sup = (struct sup){.folder_lock = -1,
 		.signals = -1,
 		.lock_fd = -1,
 		.panic_fd = -1,
-		.pressure_fd = -1};
+		.pressure_fd = -1,
+		.upgrade = {.exe_fd = -1, .back_fd = -1, .pidfd = -1, .said_fd = -1}};
 	sup->listen.fd = sup->admin_listen.fd = -1;
 	sup->control.fd = sup->journal.fd = -1;
 	sup->engine.pidfd = sup->engine.channel = -1;
@@ -93,9 +89,9 @@ static int pressure_open(struct sup *sup)
 }
 
 /* From here on these signals are events. */
-static int signals_open(struct sup *sup)
+int sup_signals_open(struct sup *sup)
 {
-	static const int caught[] = {SIGTERM, SIGINT, SIGHUP};
+	static const int caught[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
 	sigset_t set;
 
 	(void)sigemptyset(&set);
@@ -146,7 +142,7 @@ static int sup_start(struct sup *sup)
 	if (r == 0)
 		r = pressure_open(sup);
 	if (r == 0)
-		r = signals_open(sup);
+		r = sup_signals_open(sup);
 	if (r == 0)
 		r = sockets_open(sup);
 	STEP("sup:sockets-made");
@@ -177,6 +173,7 @@ static int due_ms(const struct sup *sup, uint64_t now_ns)
 	earlier(&at_ns, sup_engine_watch_due(sup));
 	if (!sup->stop_ns)
 		earlier(&at_ns, sup_metrics_due(sup));
+	earlier(&at_ns, sup_upgrade_due(sup));
 	if (sup->stop_ns)
 		earlier(&at_ns, sup->stop_ns);
 	if (sup->admin_pause_ns > now_ns)
@@ -201,6 +198,7 @@ static void on_due(struct sup *sup)
 		sup->stop_ns = UINT64_MAX;
 	}
 	sup_crash_on_due(sup, now_ns);
+	sup_upgrade_on_due(sup, now_ns);
 	sup_engine_on_due(sup, now_ns);
 	sup_metrics_on_due(sup, now_ns);
 }
@@ -215,6 +213,10 @@ static void on_signal(struct sup *sup)
 		sup_ask_reload(sup);
 		return;
 	}
+	if (info.ssi_signo == SIGUSR2) {
+		sup_upgrade_begin(sup, NULL, "");
+		return;
+	}
 	if (!sup->stop_ns) {
 		log_info("stopping, because of signal %u from process %u", info.ssi_signo,
 			info.ssi_pid);
@@ -224,7 +226,17 @@ static void on_signal(struct sup *sup)
 }
 
 /* What is polled for, in this order; descriptors of -1 are skipped by poll(2). */
-enum { P_SIGNALS, P_CHANNEL, P_DEATH, P_LISTEN, P_IMAGE, P_METRICS, P_METRICS_DEATH, P_ADMIN };
+enum {
+	P_SIGNALS,
+	P_CHANNEL,
+	P_DEATH,
+	P_LISTEN,
+	P_IMAGE,
+	P_METRICS,
+	P_METRICS_DEATH,
+	P_UPGRADE,
+	P_ADMIN
+};
 
 static void poll_fill(const struct sup *sup, struct pollfd p[SUP_POLL_FDS], uint64_t now_ns)
 {
@@ -239,6 +251,7 @@ static void poll_fill(const struct sup *sup, struct pollfd p[SUP_POLL_FDS], uint
 	p[P_IMAGE] = (struct pollfd){.fd = sup->image.pidfd, .events = POLLIN};
 	p[P_METRICS] = (struct pollfd){.fd = sup->metrics.channel, .events = POLLIN};
 	p[P_METRICS_DEATH] = (struct pollfd){.fd = sup->metrics.pidfd, .events = POLLIN};
+	p[P_UPGRADE] = (struct pollfd){.fd = sup->upgrade.pidfd, .events = POLLIN};
 	for (int i = 0; i < ADMIN_CONNECTIONS; i++)
 		p[P_ADMIN + i] = (struct pollfd){
 			.fd = sup->admin[i].fd, .events = sup_admin_events(&sup->admin[i])};
@@ -268,6 +281,8 @@ static void sup_run(struct sup *sup)
 			sup_metrics_on_channel(sup);
 		if (p[P_METRICS_DEATH].revents && sup->metrics.pidfd == p[P_METRICS_DEATH].fd)
 			sup_metrics_on_death(sup);
+		if (p[P_UPGRADE].revents && sup->upgrade.pidfd >= 0)
+			sup_upgrade_on_trial(sup);
 		if (p[P_LISTEN].revents)
 			sup_admin_accept(sup, sup_host_mono_ns()); /* poll may have lasted */
 		on_due(sup);
@@ -284,6 +299,7 @@ static void sup_fini(struct sup *sup)
 	for (int i = 0; i < ADMIN_CONNECTIONS; i++)
 		sup_admin_close(&sup->admin[i]);
 	sup_crash_close(sup);
+	sup_upgrade_close(sup);
 	sup_session_close_all(sup);
 	free(sup->session);
 	free(sup->change.lines);
@@ -293,6 +309,32 @@ static void sup_fini(struct sup *sup)
 	cleanup_closep_(&sup->pressure_fd);
 	cleanup_closep_(&sup->signals);
 	cleanup_closep_(&sup->folder_lock); /* last: another daemon may begin now */
+}
+
+void sup_exe_read(char ret[SUP_EXE_BYTES])
+{
+	static const char gone[] = " (deleted)"; /* replaced: another file has the name */
+	ssize_t n = readlink("/proc/self/exe", ret, SUP_EXE_BYTES);
+
+	if (n < 0 || n == SUP_EXE_BYTES)
+		n = 0;
+	ret[n] = 0;
+	size_t k = strlen(gone);
+	if ((size_t)n > k && strcmp(ret + n - k, gone) == 0)
+		ret[(size_t)n - k] = 0;
+}
+
+int sup_serve(struct sup *sup, bool started)
+{
+	if (started) {
+		sup_run(sup);
+		if (sup->status == 0)
+			log_info("stopped");
+	} else {
+		sup->status = SUP_STATUS_FAILED;
+	}
+	sup_fini(sup);
+	return sup->status;
 }
 
 int sup_main(const struct config *config, const struct config_places *places,
@@ -309,14 +351,10 @@ int sup_main(const struct config *config, const struct config_places *places,
 	/* For the engine: its lists are built anew when it takes memory over, and one by one their pages
 	 * cost a fifth of that time.  Whoever sets it has his way. */
 	(void)setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", 0);
-	sup_init(&sup, config, places, source);
-	if (sup_start(&sup) == 0) {
-		sup_run(&sup);
-		if (sup.status == 0)
-			log_info("stopped");
-	} else {
-		sup.status = SUP_STATUS_FAILED;
-	}
-	sup_fini(&sup);
-	return sup.status;
+	sup_init(&sup);
+	sup.config = sup.read = *config;
+	sup.places = *places;
+	sup.source = source;
+	sup_exe_read(sup.exe);
+	return sup_serve(&sup, sup_start(&sup) == 0);
 }

@@ -346,7 +346,7 @@ void sup_metrics_commit(struct sup *sup)
 
 void sup_metrics_forget(struct sup *sup) { listen_close(&sup->metrics.next); }
 
-void sup_metrics_close(struct sup *sup)
+void sup_metrics_end(struct sup *sup)
 {
 	struct sup_metrics *m = &sup->metrics;
 	siginfo_t how;
@@ -355,6 +355,14 @@ void sup_metrics_close(struct sup *sup)
 	while (m->pid && waitid(P_PIDFD, (id_t)m->pidfd, &how, WEXITED) != 0 && errno == EINTR)
 		;
 	cleanup_closep_(&m->pidfd);
+	m->pidfd = -1;
+	m->pid = 0;
+	m->stopped = false;
+}
+
+void sup_metrics_close(struct sup *sup)
+{
+	sup_metrics_end(sup);
 	listen_close(&sup->metrics.next);
 	listen_close(&sup->metrics.listen);
 }

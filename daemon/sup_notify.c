@@ -2,6 +2,7 @@
  * sd_notify(3) has it.  Without that variable nobody wants to know. */
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -41,4 +42,13 @@ void sup_notify(const char *state)
 	if (r < 0)
 		log_warn("the service manager at %s cannot be told %s: %s", path, state,
 			strerror(-r));
+}
+
+void sup_notify_reloading(void)
+{
+	char text[64];
+
+	(void)snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%llu",
+		(unsigned long long)(sup_host_mono_ns() / 1000));
+	sup_notify(text);
 }

@@ -218,6 +218,13 @@ static const struct cli_verb verbs[] = {
 		"refused, and so is one without a store that holds entries, unless --force is "
 		"given.\n",
 		0, 0, BIT(FORCE), cli_reload},
+	{"upgrade", "[BINARY]", "let another hypercached go on with the memory",
+		"BINARY, or the file at the path that the daemon was started from, goes on in the\n"
+		"same process, with the memory, the sessions and the sockets: reads never stop,\n"
+		"writes wait for a moment.  It is tried before, and if it cannot, or its engine\n"
+		"does not come to serve, what has run goes on; exit status 5 then, and why.  One\n"
+		"of another layout of the memory is refused.  Waits for a minute at most.\n",
+		0, 1, 0, cli_upgrade},
 	{"store", "list | create NAME [KEY=VALUE]... | drop NAME | clear NAME",
 		"list, create, drop and clear stores",
 		"create: clients find it at once.  KEYs as in the configuration (hypercached\n"

@@ -63,6 +63,7 @@ static void live(struct t_proc *p)
 	(void)cli("store", "create", "more");
 	(void)cli("reload", NULL, NULL);
 	(void)cli("client", "revoke", "1f");
+	(void)cli("upgrade", NULL, NULL);
 	(void)cli("fsck", "--repair", NULL);
 	if (t_children(p->pid, engine, CHILDREN_MAX) == 1)
 		(void)kill(engine[0], SIGKILL);

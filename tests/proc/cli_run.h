@@ -23,8 +23,8 @@ static void result_free(struct result *r)
 
 /* Runs `hypercache` with this input and these arguments (the last one is NULL) against d, or against
  * no daemon. */
-static struct result run_with(
-	const struct t_daemon *d, const char *input, size_t input_bytes, const char *const *args)
+static struct result run_for(const struct t_daemon *d, const char *input, size_t input_bytes,
+	const char *const *args, int limit_ms)
 {
 	const char *argv[ARGS_MAX + 8] = {t_bin("hypercache")};
 	struct result r = {0};
@@ -40,8 +40,14 @@ static struct result run_with(
 		CHECK(i < ARGS_MAX);
 		argv[n++] = args[i];
 	}
-	r.status = t_run(argv, input, input_bytes, &r.out, &r.bytes, &r.err, LIMIT_MS);
+	r.status = t_run(argv, input, input_bytes, &r.out, &r.bytes, &r.err, limit_ms);
 	return r;
+}
+
+static struct result run_with(
+	const struct t_daemon *d, const char *input, size_t input_bytes, const char *const *args)
+{
+	return run_for(d, input, input_bytes, args, LIMIT_MS);
 }
 
 #define ARGS(...) \

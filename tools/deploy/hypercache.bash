@@ -62,7 +62,7 @@ _hypercache()
 	'2 store drop' | '2 store clear')
 		[[ $cur == -* ]] || words=$(_hypercache_stores "$cmd" "${where[@]}")
 		;;
-	'2 config check' | '2 config diff')
+	'2 config check' | '2 config diff' | '1 upgrade')
 		if [[ $cur != -* ]]; then
 			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 			return
