@@ -382,6 +382,7 @@ int hc_info(const struct hc *hc, struct hc_info *ret)
 		.threads_max = hc->n_blocks,
 		.views_max = SHM_BLOCK_PINS - SHM_PIN_VIEW,
 		.full_fence = hc->full_fence,
+		.lsn = shm_load_acq(&hc->ctl->lsn), /* acq:control.lsn */
 	};
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
 		info.n_stores += shm_load_rlx(&hc->ctl->store[i].id) != 0;

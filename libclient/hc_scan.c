@@ -1,5 +1,7 @@
 /* hc_scan.c - hc_exists, hc_meta, hc_scan: looking at entries without counting it as use. */
+#include <stddef.h>
 #include <string.h>
+#include <time.h>
 #include "hc_read_i.h"
 #include "read_scan.h"
 #include "step.h"
@@ -84,7 +86,36 @@ struct page {
 	hc_scan_fn *fn;
 	void *arg;
 	size_t n;
+	uint64_t wall_off_ns; /* CLOCK_REALTIME less the engine's clock */
 };
+
+static uint64_t wall_off_ns(const struct hc_thread *th)
+{
+	struct timespec t = {0};
+
+	(void)clock_gettime(CLOCK_REALTIME, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec -
+	       shm_read_now_ns(&th->reader);
+}
+
+static void fill_marks(const struct page *p, const struct shm_item *it, struct hc_scan_entry *to)
+{
+	uint64_t expiry = shm_load_rlx(&it->expiry_ns), access = shm_load_rlx(&it->access);
+
+	to->absent = it->lens & SHM_LENS_ABSENT ? 1 : 0;
+	to->created_ns = it->created_ns;
+	to->modified_ns = it->modified_ns;
+	to->used_ns = (access >> ACCESS_SHIFT) * NS_PER_MS + p->wall_off_ns;
+	to->hits_seen = (uint32_t)(access & ((1u << ACCESS_SHIFT) - 1));
+	to->expires_ns = expiry ? expiry + p->wall_off_ns : 0;
+	to->ttl_ms = it->ttl_ms;
+	if (it->lens & SHM_LENS_FRESH) {
+		to->fresh_until_ns = shm_fresh_until_ms(it->stamp) * NS_PER_MS + p->wall_off_ns;
+		to->took_ms = (uint32_t)shm_fresh_took_ms(it->stamp);
+	} else {
+		to->stamp = it->stamp;
+	}
+}
 
 static int report(void *arg, const void *key, uint64_t key_bytes, const struct shm_found *f)
 {
@@ -96,6 +127,7 @@ static int report(void *arg, const void *key, uint64_t key_bytes, const struct s
 		.version = f->item->version,
 		.flags = f->item->flags};
 
+	fill_marks(p, f->item, &e);
 	p->n++;
 	return p->fn(p->arg, &e) ? FN_STOPPED : 0;
 }
@@ -123,9 +155,10 @@ int hc_scan(struct hc_store *s, struct hc_scan *scan, hc_scan_fn *fn, void *arg)
 	struct hc_thread *th;
 	struct shm_key k;
 
-	if (!s || !scan || !fn || scan->size < sizeof *scan ||
+	if (!s || !scan || !fn || scan->size < offsetof(struct hc_scan, absent) ||
 		(!scan->prefix && scan->prefix_bytes) || scan->prefix_bytes > HC_KEY_BYTES_MAX)
 		return HC_E_INVAL;
+	bool absent = scan->size >= sizeof *scan && scan->absent;
 	int r = hc_read_begin(s, any, sizeof any, &th, &k);
 	if (r != 0)
 		return r;
@@ -137,8 +170,9 @@ int hc_scan(struct hc_store *s, struct hc_scan *scan, hc_scan_fn *fn, void *arg)
 		.prefix_bytes = scan->prefix_bytes,
 		.store_id = k.store_id,
 		.epoch = k.epoch,
+		.absent = absent,
 		.cell = (uint32_t)(cell - th->reader.block->pin)};
-	struct page p = {.fn = fn, .arg = arg};
+	struct page p = {.fn = fn, .arg = arg, .wall_off_ns = wall_off_ns(th)};
 	size_t max = scan->max_entries ? scan->max_entries : SCAN_ENTRIES;
 	int e = 0;
 	for (uint32_t n = 0; e == 0 && p.n < max && n < SCAN_CHAINS_MAX; n++) {

@@ -226,9 +226,30 @@ struct hc_info {
 	uint32_t full_fence;      /* 1: full fences are used instead of membarrier */
 	uint32_t n_stores;        /* stores that exist */
 	char backing[16];         /* of the first mapped pool: "huge-1g", "huge-2m", "thp" or "base" */
+	uint64_t lsn;             /* of the last mutation that was begun: what came before it is visible */
 };
 /* Fills *ret, whose size the caller has set.  HC_OK, HC_E_INVAL, HC_E_FORKED.  Any thread, no system call. */
 HC_API int hc_info(const struct hc *hc, struct hc_info *ret);
+
+/* What is known of a store. */
+struct hc_store_info {
+	size_t size;             /* HC_OPTS */
+	uint64_t id;             /* never another store's in this daemon */
+	char name[32];           /* terminated, as the other three */
+	char pool[32];
+	char type[16];           /* as in the configuration: "general", "session", "ttl" */
+	char policy[32];         /* what it evicts by */
+	uint64_t ttl_ms;         /* of entries whose writer names none; 0: they do not expire */
+	uint64_t entries, bytes; /* that it has now, keys and values */
+	uint64_t guaranteed_bytes, limit_bytes, limit_entries; /* as configured; 0: none */
+	uint32_t sliding;  /* 1: reads give entries their time again */
+	uint32_t readable; /* 1: this session has its pool's memory; 0: hc_store() has to ask for it, and may be
+	                    * refused */
+};
+/* The stores there are, one a call: begin with *cursor 0, which is moved on.  HC_OK and *ret, whose size the caller
+ * has set; HC_MISS: there are no more.  HC_E_INVAL, HC_E_FORKED.  Any thread; no system call.  A store that is there
+ * all the time is given once; names and numbers are those of any moment meanwhile. */
+HC_API int hc_store_next(const struct hc *hc, uint32_t *cursor, struct hc_store_info *ret);
 
 /* A round trip to the engine, in at most timeout_ms.  HC_OK; HC_E_INVAL, HC_E_FORKED, HC_E_TIMEOUT,
  * HC_E_STALE, HC_E_NO_DAEMON, HC_E_REFUSED, HC_E_DENIED, HC_E_VERSION, HC_E_NO_MEMORY, HC_E_PROTOCOL,
@@ -334,6 +355,16 @@ struct hc_scan_entry {
 	size_t key_bytes, value_bytes;
 	uint64_t version;
 	uint32_t flags;
+	uint32_t absent;         /* 1: the key is known to be absent (hc_set_opts.absent); only if hc_scan.absent asks for it */
+	uint64_t created_ns;     /* CLOCK_REALTIME of the entry's first set, */
+	uint64_t modified_ns;    /* of its last, */
+	uint64_t used_ns;        /* of the last use that the engine has heard of, */
+	uint64_t expires_ns;     /* of its end; 0: never; */
+	uint64_t fresh_until_ns; /* of the end of its fresh time; 0: it has none of its own */
+	uint64_t stamp;          /* the caller's own order mark; 0: none */
+	uint32_t ttl_ms;         /* the time to live that was asked for; 0: none */
+	uint32_t hits_seen;      /* as of hc_meta */
+	uint32_t took_ms;        /* how long the value took to compute, where that is known */
 	uint32_t reserved;
 };
 /* Called for each; may use the library (at most hc_info.views_max - 1 views).  Other than 0:
@@ -345,7 +376,9 @@ struct hc_scan {
 	const void *prefix;  /* of the keys wanted; NULL: all */
 	size_t prefix_bytes; /* 0..65536 */
 	uint64_t cursor;     /* 0: from the beginning; moved on by each call */
-	size_t max_entries;  /* of a page: a call ends soon after so many; 0: 256 */
+	size_t max_entries;  /* of a page: a call ends soon after so many, with a whole chain of the index; 0: 256 */
+	uint32_t absent;     /* 1: also keys that are known to be absent */
+	uint32_t reserved;   /* 0 */
 };
 
 /* Reports a page of a store's entries, in no order, and moves scan->cursor behind it.
@@ -356,7 +389,7 @@ struct hc_scan {
  * wrong.  After an error the same cursor may be used again.
  *
  * A key that is there from the first page to the last is reported at least once, whatever else
- * changes meanwhile; it may be reported more than once.  If fn stops the page, the next one may begin
+ * changes meanwhile; it may be reported more than once, in the same page alone.  If fn stops the page, the next one may begin
  * with entries that were reported already.  A page may be empty though there is more.  The cursor is a number
  * without state behind it: it may be kept, and given to another process.  No system call;
  * looks at every entry of its stretch, so a rare prefix costs as much as all keys. */

@@ -17,6 +17,7 @@
  *   hint.head       head seen -> the hints below it are there
  *   entry.id        directory entry seen -> its name and sizes are there
  *   entry.reuse     a word of a new store seen -> the former id is seen to be gone
+ *   control.lsn     an LSN seen -> the changes of those before it are seen
  *   fold.totals     number of folds seen -> the totals are not older than it
  *   fold.intent     a later engine sees the whole of a fold (death, not concurrency)
  *   intent.state, result.request, journal.session   a later engine sees whole records (death, not concurrency)

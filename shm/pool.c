@@ -16,7 +16,8 @@ uint64_t pool_next_lsn(struct shm_wpool *w)
 {
 	uint64_t lsn = shm_load_rlx(&w->ctl->lsn) + 1;
 
-	shm_store_rlx(&w->ctl->lsn, lsn);
+	/* rel:control.lsn: whoever sees it sees what was published before it. */
+	shm_store_rel(&w->ctl->lsn, lsn);
 	return lsn;
 }
 

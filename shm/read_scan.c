@@ -33,7 +33,7 @@ static int look_at(const struct walk *w, uint64_t off, struct shm_found *f, uint
 		(w->scan->prefix_bytes &&
 			memcmp(it + 1, w->scan->prefix, w->scan->prefix_bytes) != 0))
 		return NEXT;
-	if (lens & SHM_LENS_ABSENT)
+	if ((lens & SHM_LENS_ABSENT) && !w->scan->absent)
 		return NEXT;
 	uint64_t expiry = shm_load_rlx(&it->expiry_ns);
 	if (expiry && shm_read_is_over(w->r, expiry))

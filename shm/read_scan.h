@@ -18,6 +18,7 @@ struct shm_scan {
 	uint64_t store_id;
 	uint32_t epoch;
 	uint32_t cell; /* pin cell to be used */
+	bool absent;   /* also entries that say that there is none */
 };
 
 /* One entry, pinned during the call: its key, and as shm_read_find gives it.  Other than

@@ -14,6 +14,8 @@
  *   cli_upgrade.c     upgrade: another binary goes on
  *   cli_store.c       store, pool
  *   cli_replay.c      policies, replay: traces, simulated or through the daemon (replay.h)
+ *   cli_dump.c        dump: entries into an archive
+ *   cli_restore.c     restore: and out of one
  *   cli_keys.c        big, prefixes
  *   cli_hot.c         hot: the keys that are read most (hot_keys.h)
  *   cli_mrc.c         mrc: what a store, or a trace, would miss with other memory
@@ -61,10 +63,11 @@ struct cli {
 	uint32_t lease_ms;            /* 0: the library's */
 	int64_t initial;              /* of incr and decr */
 	bool wrap, must_exist;
-	uint64_t limit, cursor;       /* of scan; limit 0: all */
-	bool zero;                    /* mset: zero bytes between keys and values */
-	bool words;                   /* help: for a shell */
-	const char *simulate, *sizes; /* replay: lists of words with commas between */
+	uint64_t limit, cursor;        /* of scan; limit 0: all */
+	bool zero;                     /* mset: zero bytes between keys and values */
+	bool compress, create, verify; /* dump; restore */
+	bool words;                    /* help: for a shell */
+	const char *simulate, *sizes;  /* replay: lists of words with commas between */
 	uint32_t processes;
 	uint64_t count;     /* of stat -w; 0: until it is interrupted */
 	bool repair, pause; /* fsck */
@@ -114,6 +117,8 @@ int cli_policies(const struct cli *c);
 int cli_replay(const struct cli *c);
 int cli_mrc(const struct cli *c);
 int cli_hot(const struct cli *c);
+int cli_dump(const struct cli *c);
+int cli_restore(const struct cli *c);
 int cli_big(const struct cli *c);
 int cli_prefixes(const struct cli *c);
 

@@ -60,6 +60,9 @@ static int cli_help(const struct cli *c);
 	X(SAVE, "save", "FILE", "fsck: write an image of the memory, to be looked at later") \
 	X(PREFIX, "prefix", "TEXT", "of the keys wanted") \
 	X(FROM, "from", "N", "the number of the first event wanted, or oldest; else from now on") \
+	X(COMPRESS, "compress", NULL, "dump: with zstd") \
+	X(CREATE, "create", NULL, "restore: stores that are not there are made, as they were") \
+	X(VERIFY, "verify", NULL, "restore: read the archive through, and restore nothing") \
 	X(WORDS, "words", NULL, "the bare names of verbs, or of a verb's options: for a shell")
 
 enum {
@@ -167,6 +170,27 @@ static const struct cli_verb verbs[] = {
 		"Whoever reads too slowly is told how many events he missed.  --from goes back to\n"
 		"an event by its number (--json: \"sequence\").  --json prints an object a line.\n",
 		0, 1, BIT(STORE) | BIT(PREFIX) | BIT(FROM) | BIT(LIMIT) | BIT(BASE64), cli_monitor},
+	{"dump", "FILE [STORE]...", "write entries to an archive",
+		"Of all stores that this user may read, or of those that are named.  The archive\n"
+		"(- is standard output) has keys, values, flags, stamps and times, each with its\n"
+		"checksum, and another machine or version can read it: see restore.  Read from\n"
+		"shared memory: the daemon does nothing, and writes go on meanwhile.  A key that "
+		"is\n"
+		"there all the time is in it, once and whole, at some version that it had; keys "
+		"are\n"
+		"not all of one moment.  FILE is there whole, or not at all.\n",
+		1, INT_MAX, BIT(STORE) | BIT(COMPRESS), cli_dump},
+	{"restore", "FILE [STORE]...", "set the entries of an archive",
+		"Of all its stores, or of those that are named; they have to exist, or --create\n"
+		"makes them.  What is there is replaced; with --add it stays.  Entries keep their\n"
+		"flags and stamps, and what is left of their time; those whose time is over are "
+		"left\n"
+		"out.  Versions are new.  A file is read through first: of a damaged one nothing "
+		"is\n"
+		"restored; from a pipe (-) entries are set as they come.  --verify reads alone, "
+		"and\n"
+		"asks no daemon.  Exit status 5 if some are too large, or find no room.\n",
+		1, INT_MAX, BIT(STORE) | BIT(ADD) | BIT(CREATE) | BIT(VERIFY), cli_restore},
 	{"ping", "", "ask the engine for a sign of life", "Prints how long the round trip took.\n",
 		0, 0, 0, cli_ping},
 	{"stat", "", "show the daemon, its pools and stores",
@@ -511,6 +535,12 @@ static bool flag_take(struct cli *c, int opt)
 		return c->must_exist = true;
 	case OPT_ZERO:
 		return c->zero = true;
+	case OPT_COMPRESS:
+		return c->compress = true;
+	case OPT_CREATE:
+		return c->create = true;
+	case OPT_VERIFY:
+		return c->verify = true;
 	default: /* OPT_WORDS */
 		return c->words = true;
 	}

@@ -59,10 +59,10 @@ _hypercache()
 	local words
 	words=$("$cmd" help --words ${verb:+"$verb"} 2>/dev/null)
 	case "${#at[@]} ${at[*]}" in
-	'2 store drop' | '2 store clear')
+	'2 store drop' | '2 store clear' | [2-9]' dump '* | [2-9]' restore '*)
 		[[ $cur == -* ]] || words=$(_hypercache_stores "$cmd" "${where[@]}")
 		;;
-	'2 config check' | '2 config diff' | '1 upgrade')
+	'2 config check' | '2 config diff' | '1 upgrade' | '1 dump' | '1 restore')
 		if [[ $cur != -* ]]; then
 			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 			return
@@ -77,7 +77,7 @@ _hypercache()
 	# Words only where they may stand: behind the verb at once; options wherever they are begun.
 	words=$(while read -r word _; do
 		[[ $word == --* && $cur != -* ]] && continue
-		[[ $word != --* && ${#at[@]} -gt 1 && ! "${at[*]}" =~ ^store\ (drop|clear)$ ]] && continue
+		[[ $word != --* && ${#at[@]} -gt 1 && ! "${at[*]}" =~ ^(store\ (drop|clear)$|dump\ |restore\ ) ]] && continue
 		printf '%s\n' "$word"
 	done <<<"$words")
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
