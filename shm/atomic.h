@@ -30,6 +30,8 @@
  *   feed.oldest     tail seen -> head is seen to be past it (P28)
  *   feed.off        feed_off seen -> the feed's header is whole
  *   hot.keys        the number of changes seen -> the hot keys are not older than it
+ *   wal.magic, wal.head, wal.tail, wal.bytes, wal.unsettled   a later engine sees whole frames in the log's staging
+ *                   (death, not concurrency)
  *   gen.pin         the copy's loads come before the generation is looked at again (P12)
  *
  * C11 orders through the compiler's builtins: right on x86-64 and arm64.
