@@ -14,6 +14,7 @@
  *   eng_hint.c     the clients' touch rings
  *   eng_purge.c    what cleared stores have left
  *   eng_recent.c   what was counted lately
+ *   eng_held.c     since when clients hold what they hold
  *   eng_curve.c    what each store would miss with other memory
  *   eng_hot.c      the keys that are read most
  *   eng_room.c     eviction, compaction, limbo, revocation
@@ -80,7 +81,9 @@ enum {
 	ENG_LEASES_SESSION = 256,     /* leases that one session holds */
 	ENG_LEASE_LOOKS =
 		64, /* of them, looked at for one whose time is over when there is none left */
-	ENG_LEASE_WAKES = 64,  /* waiters woken by one turn, of each word */
+	ENG_LEASE_WAKES = 64, /* waiters woken by one turn, of each word */
+	ENG_HELD_BLOCKS =
+		1024,          /* of pins, looked at by one tick for how long they have been held */
 	ENG_FEED_WATCHES = 16, /* connections of one session that wait for a feed */
 	ENG_FEED_TELLS = 64,   /* of them, told by one turn, of each pool */
 };
@@ -127,6 +130,9 @@ struct eng_session {
 	bool drop_unsent;      /* ENDING: the supervisor has not been told */
 	uint64_t last_request; /* highest that was answered */
 	uint32_t n_leases;     /* that it holds */
+	struct eng_held *held; /* of each block of views (eng_held.c); NULL: not looked at yet */
+	uint32_t n_held;       /* blocks of it */
+	uint32_t held_told_ds; /* what the segment says of the oldest */
 	uint32_t n_watches;    /* connections that wait for a feed in its name */
 	uint64_t putting_ns;   /* when the supervisor was asked */
 	uint64_t hint_pos[SHM_BLOCKS_MAX]; /* per block: hints read; */
@@ -299,7 +305,7 @@ struct eng {
 	struct shm_scan_session *scan;
 	uint32_t *scan_slot; /* beside scan[]: which session */
 	uint32_t n_scan;
-	uint32_t look_pos, hint_scan;
+	uint32_t look_pos, hint_scan, held_scan;
 	uint64_t expiry_ms;    /* the last tick: what was over then is taken away */
 	uint32_t expiry_store; /* whose turn it is; SHM_STORES_MAX: all is done */
 
@@ -494,6 +500,10 @@ void eng_fold_forget(struct eng *e, uint32_t i);
 void eng_hint_drain(struct eng *e, uint32_t n_blocks);
 /* The item was used. */
 void eng_hint_stamp(struct shm_item *it, uint64_t now_ms);
+
+/* eng_held.c: since when views are held */
+void eng_held_tick(struct eng *e);
+void eng_held_end(struct eng_session *s);
 
 /* eng_recent.c */
 void eng_recent_start(struct eng *e); /* the sample before all others */

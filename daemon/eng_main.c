@@ -400,6 +400,7 @@ static void main_tick(void *arg, int result)
 	eng_resize_tick(e);
 	eng_room_tick(e);
 	eng_session_tick(e);
+	eng_held_tick(e);
 	eng_config_tick(e);
 	eng_conn_tick(e);
 	for (uint32_t i = 0; i < e->config->n_pools; i++) {
@@ -521,6 +522,8 @@ static void main_free(struct eng *e)
 	eng_lease_close(e);
 	eng_loop_free(e->loop);
 	shm_pinset_fini(&e->pins);
+	for (uint32_t i = 0; i < e->n_sessions; i++)
+		eng_held_end(&e->session[i]);
 	free(e->places);
 	free(e->session);
 	free(e->scan);

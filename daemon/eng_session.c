@@ -177,6 +177,7 @@ void eng_session_end(struct eng_session *s, enum eng_session_why why)
 	STEP("session:unscanned");
 	eng_lease_over_session(s);
 	eng_feed_unwatch_all(s);
+	eng_held_end(s);
 	if (s->conn)
 		s->conn->session = NULL;
 	if (s->conn && why == ENG_ENDED_DEAD)

@@ -32,6 +32,9 @@
 	FIXED("of them, answered by one turn of the engine", ENG_FEED_TELLS, "of each pool", \
 		"the others are answered by the next one", \
 		"proc_feed_fd.all_who_wait_are_told_however_many") \
+	FIXED("blocks of pins whose age is looked at by one tick", ENG_HELD_BLOCKS, "of all clients", \
+		"the others are looked at by the next ones; what is shown is too short by that", \
+		"proc_cli.clients_shows_since_when_something_is_held") \
 	KEY("a connection without a session", "hello_timeout", "", \
 		"closed", \
 		"proc_frames.beyond_the_limits_clients_are_refused_by_name") \

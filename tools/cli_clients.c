@@ -32,6 +32,14 @@ static uint64_t age_ns(const struct hypercache_admin_session *s)
 	return now > opened ? now - opened : 0;
 }
 
+/* How long the oldest of its views has been seen to be held; 0: it holds none, or no tick has seen it. */
+static uint64_t held_ns(const struct hypercache_admin_session *s, uint32_t views)
+{
+	uint64_t now = sup_host_real_ns(), since = shm_load_rlx(&s->seg->held_since_ns);
+
+	return views && since && now > since ? now - since : 0;
+}
+
 /* Reads of all stores, and how many of them were hits. */
 static struct hypercache_reads reads(const struct hypercache_admin_session *s)
 {
@@ -86,17 +94,18 @@ static void session_print(
 	const struct hypercache_admin *a, const struct hypercache_admin_session *s)
 {
 	char name[sizeof s->seg->name], age[CLI_TEXT_BYTES], held[CLI_TEXT_BYTES],
-		rights[CLI_TEXT_BYTES * 4], read[CLI_TEXT_BYTES];
+		since[CLI_TEXT_BYTES], rights[CLI_TEXT_BYTES * 4], read[CLI_TEXT_BYTES];
 	uint32_t pins, views;
 	struct hypercache_reads r = reads(s);
 
 	hypercache_admin_pins(a, s, &pins, &views);
 	printf("%4u %016" PRIx64 " %8d %6u %-9s %14" PRIu64 " %14" PRIu64
-	       " %10s %5u %5u %10s %12s  %-8s  %s\n",
+	       " %10s %5u %5u %10s %12s %12s  %-8s  %s\n",
 		s->slot, s->id, s->pid, s->uid, fence_name(s), r.hits + r.misses, r.hits,
 		cli_size(r.hit_bytes, read), pins, views,
-		cli_size(hypercache_admin_held(a, s), held), cli_time(age_ns(s), age),
-		rights_text(a, s, rights),
+		cli_size(hypercache_admin_held(a, s), held),
+		held_ns(s, views) ? cli_time(held_ns(s, views), since) : "-",
+		cli_time(age_ns(s), age), rights_text(a, s, rights),
 		cli_text(s->seg->name, sizeof s->seg->name, name, sizeof name));
 }
 
@@ -156,6 +165,7 @@ static void session_json(
 	json_u64(j, "pins", pins);
 	json_u64(j, "views", views);
 	json_u64(j, "held_bytes", hypercache_admin_held(a, s));
+	json_double(j, "held_for_s", (double)held_ns(s, views) / 1e9);
 	stores_json(a, s, j);
 	json_begin(j, "counters", '{');
 	for (int i = 0; i < SHM_DESCS_MAX && a->ctl->desc[i].scope; i++) {
@@ -190,9 +200,9 @@ int cli_clients(const struct cli *c)
 		json_end(&j, '}');
 		json_finish(&j);
 	} else {
-		printf("%4s %-16s %8s %6s %-9s %14s %14s %10s %5s %5s %10s %12s  %-8s  %s\n",
+		printf("%4s %-16s %8s %6s %-9s %14s %14s %10s %5s %5s %10s %12s %12s  %-8s  %s\n",
 			"slot", "session", "process", "user", "fence", "reads", "hits", "read",
-			"pins", "views", "holds", "open for", "rights", "name");
+			"pins", "views", "holds", "held for", "open for", "rights", "name");
 		for (uint32_t i = 0; i < a.n_sessions; i++) {
 			session_print(&a, &a.session[i]);
 			if (c->verbose)

@@ -62,7 +62,8 @@ struct shm_client {
 	uint32_t gid;         /* [W: eng at create; R: tools] as the kernel gave it */
 	uint64_t opened_ns;   /* [W: eng at create; R: tools] CLOCK_REALTIME */
 	shm_u64 folded;       /* [W: eng at its end; R: tools] 1: its counts are in the totals (shm/fold.h) */
-	uint64_t pad0[2];     /* [W: none] */
+	shm_u64 held_since_ns; /* [W: eng at ticks; R: tools] CLOCK_REALTIME: when the oldest of its views was seen first; 0: none */
+	uint64_t pad0[1];     /* [W: none] */
 
 	char name[64];        /* [W: eng at create; R: tools] what the client calls itself, printable */
 	uint8_t pad1[3904];   /* [W: none] reserved: zero until a minor says otherwise */
@@ -77,6 +78,7 @@ SHM_AT(shm_client, uid, 88);
 SHM_AT(shm_client, gid, 92);
 SHM_AT(shm_client, opened_ns, 96);
 SHM_AT(shm_client, folded, 104);
+SHM_AT(shm_client, held_since_ns, 112);
 SHM_AT(shm_client, name, 128);
 
 /* Reads of one store by one thread. */

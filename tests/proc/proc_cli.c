@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -408,6 +409,63 @@ TEST(clients_shows_who_holds_what)
 	r = run(d, ARGS("clients", "--json"));
 	CHECK_STR(r.out, "{\"clients\":[]}\n");
 	result_free(&r);
+	t_daemon_stop(d);
+}
+
+/* "held_for_s" of the only client, in ms; -1: it has none. */
+static int64_t held_for_ms(struct t_daemon *d)
+{
+	struct result r = run(d, ARGS("clients", "--json"));
+	const char *at = strstr(r.out, "\"held_for_s\":");
+
+	int64_t ms = at ? (int64_t)(strtod(at + 13, NULL) * 1000) : -1;
+	result_free(&r);
+	return ms;
+}
+
+/* A client that is stopped with a view: what is said of it grows with the time, and is never more than that. */
+TEST(clients_shows_since_when_something_is_held)
+{
+	struct t_daemon *d = t_daemon_start("heartbeat: 100ms\n", NULL);
+	struct hc_open_opts o = HC_OPTS(hc_open_opts);
+	uint64_t end_ns = t_now_ns() + (uint64_t)t_limit_ms(20000) * 1000000;
+	struct hc_store *s;
+	struct hc_view v;
+	struct hc *hc;
+	int go[2];
+	char c;
+
+	CHECK_EQ(pipe2(go, O_CLOEXEC), 0);
+	uint64_t before_ns = t_now_ns();
+	fflush(NULL);
+	pid_t pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		o.socket = d->socket;
+		CHECK_EQ(hc_open(&hc, &o), HC_OK);
+		CHECK_EQ(hc_store(hc, "default", &s), HC_OK);
+		CHECK_EQ(hc_set(s, "k", 1, "v", 1, NULL), HC_OK);
+		CHECK_EQ(hc_view(s, "k", 1, &v), HC_OK);
+		CHECK_EQ(raise(SIGSTOP), 0);
+		CHECK_EQ(hc_view_release(&v), HC_OK);
+		(void)read(go[0], &c, 1);
+		_exit(0);
+	}
+	int64_t ms;
+	while ((ms = held_for_ms(d)) < 700) {
+		CHECK(t_now_ns() < end_ns);
+		CHECK(ms <= (int64_t)((t_now_ns() - before_ns) / 1000000) + 150); /* wall clocks */
+	}
+	struct result r = run(d, ARGS("clients"));
+	check_says(&r, "held for", NULL);
+	result_free(&r);
+	CHECK_EQ(kill(pid, SIGCONT), 0);
+	while (held_for_ms(d) != 0)
+		CHECK(t_now_ns() < end_ns);
+	CHECK_EQ(write(go[1], "x", 1), 1);
+	CHECK_EQ(t_wait_child(pid, 20000), 0);
+	(void)close(go[0]);
+	(void)close(go[1]);
 	t_daemon_stop(d);
 }
 
