@@ -57,8 +57,19 @@ struct worker {
 	uint64_t read_max_ns, write_max_ns;
 };
 
+enum { READS, WRITES, PROBES };
+
+/* How available the cache was to one process that only reads, and to one that only writes (chaos_probe.c). */
+struct probe {
+	uint64_t opened;
+	uint64_t slices, good; /* of time */
+	uint64_t gap_ns;       /* the longest time without an operation that ended well */
+	uint64_t failed;       /* operations */
+};
+
 struct ledger {
 	struct worker worker[WORKERS];
+	struct probe probe[PROBES];
 	uint64_t holder[LEASE_KEYS];        /* life << 8 | worker + 1 of who computes it */
 	uint64_t lease_version[LEASE_KEYS]; /* the last one that was filled */
 	uint64_t order;                     /* enum order */
@@ -94,5 +105,8 @@ void found_check(
 
 /* chaos_worker.c: until it is told to end, or killed. */
 _Noreturn void worker_run(const struct t_daemon *d, struct ledger *l, uint32_t me);
+
+/* chaos_probe.c: until it is told to end. */
+_Noreturn void probe_run(const struct t_daemon *d, struct ledger *l, bool writes);
 
 #endif

@@ -7,7 +7,7 @@
  *
  *     T_SEED=7 T_CHAOS_S=60 chaos_mixed everything_is_right_whoever_dies      or tools/chaos
  *
- * Environment: T_CHAOS_S: seconds; 4 if not set.
+ * Environment: T_CHAOS_S: seconds; 4 if not set.  T_CHAOS_JSON: a file for what was done and how available the cache was.
  */
 #include "chaos.h"
 #include <poll.h>
@@ -19,7 +19,13 @@
 #include <unistd.h>
 #include "hc_i.h"
 
-enum { SECONDS = 4, GAP_MS_MAX = 120, STOP_MS_MAX = 300 };
+enum {
+	SECONDS = 4,
+	GAP_MS_MAX = 120,
+	STOP_MS_MAX = 300,
+	READS_LEAST = 20, /* percent of the time: far below what is measured anywhere */
+	WRITES_LEAST = 2,
+};
 
 static const char config[] =
 	"heartbeat: 100ms\nrestart_limit: 1000\nrestart_backoff_max: 100ms\n"
@@ -37,7 +43,7 @@ struct play {
 	struct t_daemon *d;
 	struct ledger *l;
 	struct hc *hc;
-	pid_t pid[WORKERS], engine;
+	pid_t pid[WORKERS], probe[PROBES], engine;
 	uint64_t n[WHATS], end_ns;
 };
 
@@ -114,7 +120,7 @@ static void worker_kill(struct play *p, uint32_t i)
 	CHECK(kill(p->pid[i], SIGKILL) == 0);
 	int status = t_wait_child(p->pid[i], LIMIT_MS);
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-	wait_sessions(p, WORKERS); /* the others and ours */
+	wait_sessions(p, WORKERS + PROBES); /* the others and ours */
 	worker_start(p, i);
 	wait_opened(p, i);
 }
@@ -125,6 +131,18 @@ static void worker_stop(struct play *p, uint32_t i, uint32_t ms)
 	wait_ms(ms);
 	CHECK(kill(p->pid[i], SIGCONT) == 0);
 	note(&p->l->worker[i].beat_ns, t_now_ns());
+}
+
+static void probes_start(struct play *p)
+{
+	for (int i = 0; i < PROBES; i++) {
+		p->probe[i] = fork();
+		CHECK(p->probe[i] >= 0);
+		if (p->probe[i] == 0)
+			probe_run(p->d, p->l, i == WRITES);
+		for (uint64_t end_ns = limit_ns(); !look(&p->l->probe[i].opened); wait_ms(1))
+			CHECK(t_now_ns() < end_ns);
+	}
 }
 
 /* ------------------------------------------------------------------ the schedule */
@@ -213,6 +231,47 @@ static void check_memory(const struct t_daemon *d)
 	free(out);
 }
 
+static double available(const struct probe *p)
+{
+	return p->slices ? 100.0 * (double)p->good / (double)p->slices : 0;
+}
+
+static void report_json(const struct play *p, double seconds, const struct worker *sum)
+{
+	const struct probe *r = &p->l->probe[READS], *w = &p->l->probe[WRITES];
+	const char *path = getenv("T_CHAOS_JSON");
+	FILE *to = path ? fopen(path, "we") : NULL;
+
+	CHECK(!path || to);
+	if (!to)
+		return;
+	fprintf(to,
+		"{\"seconds\":%.1f,\"killed_workers\":%llu,\"killed_engines\":%llu,"
+		"\"stopped_workers\":%llu,\"stopped_engines\":%llu,\"reads\":%llu,\"writes\":%llu,"
+		"\"reads_available_percent\":%.2f,\"reads_longest_gap_ms\":%.1f,"
+		"\"writes_available_percent\":%.2f,\"writes_longest_gap_ms\":%.1f}\n",
+		seconds, (unsigned long long)p->n[KILL_WORKER],
+		(unsigned long long)p->n[KILL_ENGINE], (unsigned long long)p->n[STOP_WORKER],
+		(unsigned long long)p->n[STOP_ENGINE], (unsigned long long)sum->reads,
+		(unsigned long long)sum->writes, available(r), (double)r->gap_ns / 1e6,
+		available(w), (double)w->gap_ns / 1e6);
+	CHECK_EQ(fclose(to), 0);
+}
+
+/* The cache as one process saw it that nobody kills. */
+static void report_available(const struct play *p)
+{
+	const struct probe *r = &p->l->probe[READS], *w = &p->l->probe[WRITES];
+
+	fprintf(stderr,
+		"  available to reads %.2f %% of the time, the longest gap %.1f ms; "
+		"to writes %.2f %%, %.1f ms\n",
+		available(r), (double)r->gap_ns / 1e6, available(w), (double)w->gap_ns / 1e6);
+	CHECK_EQ(r->failed, 0);
+	CHECK_EQ(w->failed, 0);
+	CHECK(available(r) >= READS_LEAST && available(w) >= WRITES_LEAST);
+}
+
 static void report(const struct play *p, double seconds)
 {
 	struct worker sum = {0};
@@ -240,6 +299,8 @@ static void report(const struct play *p, double seconds)
 		(unsigned long long)sum.writes, (double)sum.write_max_ns / 1e6,
 		(unsigned long long)sum.refused, (unsigned long long)sum.leases,
 		(unsigned long long)sum.waits);
+	report_json(p, seconds, &sum);
+	report_available(p);
 	CHECK(sum.hits > 0 && sum.views > 0 && sum.writes > 0 && sum.leases > 0 && sum.waits > 0);
 }
 
@@ -260,6 +321,7 @@ TEST_LIMIT(everything_is_right_whoever_dies, 150)
 		worker_start(&p, i);
 	for (uint32_t i = 0; i < WORKERS; i++)
 		wait_opened(&p, i);
+	probes_start(&p);
 	uint64_t from_ns = t_now_ns();
 	while (t_now_ns() - from_ns < seconds * 1000000000) {
 		struct event e = event_next();
@@ -268,6 +330,8 @@ TEST_LIMIT(everything_is_right_whoever_dies, 150)
 	note(&p.l->order, END);
 	for (uint32_t i = 0; i < WORKERS; i++)
 		CHECK_EQ(t_wait_child(p.pid[i], LIMIT_MS), 0);
+	for (int i = 0; i < PROBES; i++)
+		CHECK_EQ(t_wait_child(p.probe[i], LIMIT_MS), 0);
 	wait_sessions(&p, 1);
 	check_all(&p, &c);
 	check_memory(p.d);
