@@ -11,6 +11,7 @@
  *   eng_config.c   a new configuration, taken over whole; the directory of stores
  *   eng_store.c    stores and pools, the policies' bookkeeping
  *   eng_apply.c    what comes from disk (eng_apply.h)
+ *   eng_load.c     a checkpoint (eng_load.h)
  *   eng_hint.c     the clients' touch rings
  *   eng_purge.c    what cleared stores have left
  *   eng_recent.c   what was counted lately

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <string.h>
+#include "checkpoint.h"
 #include "config_source.h"
 #include "heritage.h"
 #include "limit_table.h"
@@ -81,6 +83,10 @@ int main(int argc, char **argv)
 	int what = 0, opt, state_fd = -1;
 
 	step_from_env();
+	if (argc > 1 && strcmp(argv[1], CHECKPOINT_WORD) == 0) {
+		(void)prctl(PR_SET_NAME, "hypercached-ckp");
+		return checkpoint_main(argc, argv);
+	}
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (opt == '?')
 			return fputs("hypercached: see --help\n", stderr), STATUS_USAGE;

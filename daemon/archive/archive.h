@@ -144,6 +144,9 @@ int archive_next(struct archive_reader *r, struct archive_entry *ret);
 const struct archive_end *archive_end_of(const struct archive_reader *r);
 /* Bytes read up to now, as they are stored: for progress. */
 uint64_t archive_reader_bytes(const struct archive_reader *r);
+/* Header and end alone, of a file that can be read at any place: is it finished, and of what?  What is between is not looked at.
+ * 0 and both (each may be NULL); ARCHIVE_FOREIGN, _NEWER, _CUT, _DAMAGED; -errno. */
+int archive_peek(int fd, struct archive_head *ret_head, struct archive_end *ret_end);
 /* What was wrong and where, one line: "byte 4711, block 3: its checksum is wrong".  "" if nothing was.  Lives as the reader. */
 const char *archive_fault(const struct archive_reader *r);
 void archive_reader_free(struct archive_reader *r); /* NULL is allowed */

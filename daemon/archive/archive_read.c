@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "archive_i.h"
 #include "base/err.h"
@@ -173,6 +174,25 @@ static int unpack(struct archive_reader *r, size_t stored, size_t n)
 
 /* ------------------------------------------------------------ header and stores */
 
+static void head_decode(const uint8_t *b, struct archive_head *ret)
+{
+	ret->flags = get32(b + 12);
+	memcpy(ret->id, b + 16, sizeof ret->id);
+	memcpy(ret->log_id, b + 32, sizeof ret->log_id);
+	ret->begin_lsn = get64(b + 48);
+	ret->begun_ns = get64(b + 56);
+}
+
+static void end_decode(const uint8_t *b, struct archive_end *ret)
+{
+	*ret = (struct archive_end){.end_lsn = get64(b),
+		.n_entries = get64(b + 8),
+		.key_bytes = get64(b + 16),
+		.value_bytes = get64(b + 24),
+		.n_blocks = get64(b + 32),
+		.ended_ns = get64(b + 40)};
+}
+
 static int head_read(struct archive_reader *r)
 {
 	uint8_t b[ARCHIVE_HEAD_BYTES];
@@ -194,17 +214,12 @@ static int head_read(struct archive_reader *r)
 	r->head_crc = shm_crc_bytes(0, b, ARCHIVE_HEAD_CRC);
 	if (r->head_crc != get32(b + ARCHIVE_HEAD_CRC) || get32(b + 8) == 0)
 		return fault(r, ARCHIVE_DAMAGED, "its checksum is wrong");
-	struct archive_head *h = &r->head;
-	h->flags = get32(b + 12);
-	memcpy(h->id, b + 16, sizeof h->id);
-	memcpy(h->log_id, b + 32, sizeof h->log_id);
-	h->begin_lsn = get64(b + 48);
-	h->begun_ns = get64(b + 56);
+	head_decode(b, &r->head);
 	for (size_t i = 64; i < ARCHIVE_HEAD_CRC; i++)
 		if (b[i])
 			return fault(r, ARCHIVE_DAMAGED, "byte %zu is not zero", i);
-	if (h->flags & ~(uint32_t)ARCHIVE_CHECKPOINT)
-		return fault(r, ARCHIVE_DAMAGED, "flags %#x", h->flags);
+	if (r->head.flags & ~(uint32_t)ARCHIVE_CHECKPOINT)
+		return fault(r, ARCHIVE_DAMAGED, "flags %#x", r->head.flags);
 	return 0;
 }
 
@@ -281,12 +296,7 @@ static int end_take(struct archive_reader *r, uint32_t all_crc)
 	uint8_t more;
 	size_t n;
 
-	*e = (struct archive_end){.end_lsn = get64(b),
-		.n_entries = get64(b + 8),
-		.key_bytes = get64(b + 16),
-		.value_bytes = get64(b + 24),
-		.n_blocks = get64(b + 32),
-		.ended_ns = get64(b + 40)};
+	end_decode(b, e);
 	if (e->end_lsn != s->end_lsn || e->n_entries != s->n_entries ||
 		e->key_bytes != s->key_bytes || e->value_bytes != s->value_bytes ||
 		e->n_blocks != s->n_blocks || get32(b + 48) != all_crc || get32(b + 52))
@@ -364,6 +374,40 @@ int archive_reader_new(struct archive_reader **ret, int fd)
 	r->at = r->behind;
 	*ret = r;
 	return e;
+}
+
+int archive_peek(int fd, struct archive_head *ret_head, struct archive_end *ret_end)
+{
+	uint8_t h[ARCHIVE_HEAD_BYTES], b[ARCHIVE_BLOCK_HEAD_BYTES + ARCHIVE_END_BYTES];
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_new(-errno);
+	ssize_t n = pread(fd, h, sizeof h, 0);
+	if (n < 0)
+		return err_new(-errno);
+	if (n < ARCHIVE_MAGIC_BYTES || memcmp(h, ARCHIVE_MAGIC, ARCHIVE_MAGIC_BYTES) != 0)
+		return ARCHIVE_FOREIGN;
+	if (n < (ssize_t)sizeof h || st.st_size < (off_t)(sizeof h + sizeof b))
+		return ARCHIVE_CUT;
+	if (get32(h + 8) != ARCHIVE_VERSION)
+		return ARCHIVE_NEWER;
+	uint32_t crc = shm_crc_bytes(0, h, ARCHIVE_HEAD_CRC);
+	if (crc != get32(h + ARCHIVE_HEAD_CRC))
+		return ARCHIVE_DAMAGED;
+	n = pread(fd, b, sizeof b, st.st_size - (off_t)sizeof b);
+	if (n != (ssize_t)sizeof b)
+		return n < 0 ? err_new(-errno) : ARCHIVE_CUT;
+	crc = shm_crc_bytes(crc, b, ARCHIVE_BLOCK_CRC);
+	if (get32(b) != ARCHIVE_BLOCK_MAGIC || b[4] != ARCHIVE_KIND_END ||
+		shm_crc_bytes(crc, b + ARCHIVE_BLOCK_HEAD_BYTES, ARCHIVE_END_BYTES) !=
+			get32(b + ARCHIVE_BLOCK_CRC))
+		return ARCHIVE_CUT;
+	if (ret_head)
+		head_decode(h, ret_head);
+	if (ret_end)
+		end_decode(b + ARCHIVE_BLOCK_HEAD_BYTES, ret_end);
+	return 0;
 }
 
 const struct archive_head *archive_head_of(const struct archive_reader *r) { return &r->head; }
