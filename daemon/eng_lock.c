@@ -60,8 +60,8 @@ int eng_lock_rights(bool all)
 	/* descriptors, and the segments of sessions */ \
 	X(close) X(fcntl) X(fstat) X(newfstatat) X(statx) X(flock) X(memfd_create) X(fchmod) \
 	X(ftruncate) X(fallocate) X(pread64) X(pwrite64) X(pidfd_open) \
-	/* the log and last words */ \
-	X(read) X(readv) X(write) X(writev) X(lseek) \
+	/* the log and last words; what durable stores write, where io_uring does not */ \
+	X(read) X(readv) X(write) X(writev) X(lseek) X(pwritev2) \
 	/* memory */ \
 	X(brk) X(munmap) X(mremap) X(madvise) \
 	/* readers: barriers before reuse, waking who waits */ \
@@ -163,6 +163,8 @@ const char *eng_lock_calls(char to[ENG_LOCK_TEXT_BYTES])
 		/* Both are older kernels' and libraries' to refuse. */
 		(void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_LOG, 1);
 		(void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+		/* The epoll loop may have a thread that writes (eng_loop_writer.c). */
+		(void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
 		r = seccomp_load(filter);
 	}
 	if (filter)

@@ -59,6 +59,18 @@ void eng_loop_send(struct eng_loop *l, int fd, const void *buf, size_t n, struct
 	l->ops->send(l, fd, buf, n, w);
 }
 
+void eng_loop_write(
+	struct eng_loop *l, int fd, const void *buf, size_t n, uint64_t off, struct eng_wait *w)
+{
+	arm(w, ENG_WAIT_WRITE, fd);
+	l->ops->write(l, fd, buf, n, off, w);
+}
+
+int eng_loop_writes(struct eng_loop *l, void *base, size_t bytes, const char **ret_how)
+{
+	return err_fwd(l->ops->writes(l, base, bytes, ret_how));
+}
+
 void eng_loop_readable(struct eng_loop *l, int fd, struct eng_wait *w)
 {
 	arm(w, ENG_WAIT_READABLE, fd);

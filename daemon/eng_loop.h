@@ -16,7 +16,7 @@
  *  4. Nothing here blocks but eng_loop_wait(wait = true), and that until something
  *     is done: a timer bounds it.
  *  5. Of one descriptor at most one send is under way, and at most one of the
- *     others.  A descriptor that was ever used here is closed by eng_loop_close().
+ *     others (of writes: any number).  A descriptor that was ever used here is closed by eng_loop_close().
  *
  * Threads: one.  Fork: the child must not touch it.
  */
@@ -42,6 +42,7 @@ struct eng_wait {
 			const void *from;
 		} buf;
 		size_t bytes;
+		uint64_t off;
 		struct {
 			long long s, ns;
 		} time;
@@ -76,6 +77,10 @@ void eng_loop_accept(struct eng_loop *l, int fd, struct eng_wait *w);
 void eng_loop_recv(struct eng_loop *l, int fd, void *buf, size_t n, struct eng_wait *w);
 /* Some or all of n bytes: done(bytes). */
 void eng_loop_send(struct eng_loop *l, int fd, const void *buf, size_t n, struct eng_wait *w);
+/* n bytes at off of a file, durable when it is done (RWF_DSYNC): done(bytes); fewer, or -errno: nothing is known of any of
+ * them.  Of several that are under way none waits for another.  eng_loop_writes() was called. */
+void eng_loop_write(
+	struct eng_loop *l, int fd, const void *buf, size_t n, uint64_t off, struct eng_wait *w);
 /* Once, when fd can be read or has ended: done(poll events). */
 void eng_loop_readable(struct eng_loop *l, int fd, struct eng_wait *w);
 /* Once, after ns: done(0). */
@@ -84,6 +89,11 @@ void eng_loop_timer(struct eng_loop *l, uint64_t ns, struct eng_wait *w);
 void eng_loop_cancel(struct eng_loop *l, struct eng_wait *w);
 /* close(2); nothing of fd is under way. */
 void eng_loop_close(struct eng_loop *l, int fd);
+
+/* There will be writes, from this memory: io_uring has it registered, if `ulimit -l` lets it; epoll starts a thread, which makes
+ * one write after the other.  Called once, before the engine is locked down (eng_lock.h).  0, with a line on how it is done
+ * in *ret_how (static); -errno: no thread can be had. */
+int eng_loop_writes(struct eng_loop *l, void *base, size_t bytes, const char **ret_how);
 
 /* Hands over what was started; wait: until something is done.  0 or -errno (fatal). */
 int eng_loop_wait(struct eng_loop *l, bool wait);

@@ -27,6 +27,7 @@
 #include <unistd.h>
 #include "base/err.h"
 #include "eng_loop_i.h"
+#include "eng_loop_writer.h"
 #include "step.h"
 
 enum {
@@ -60,7 +61,9 @@ struct epoll {
 	struct waits *of; /* [n_of], by descriptor */
 	uint32_t n_of;
 	struct queue started, due;
-	struct eng_wait *timers; /* in no order: there are two */
+	struct eng_wait *timers;   /* in no order: there are two */
+	struct eng_writer *writer; /* NULL: nobody writes to files */
+	int writer_fd;             /* can be read when it has done some; -1: there is none */
 };
 
 static struct epoll *epoll_of(struct eng_loop *l) { return (struct epoll *)l; }
@@ -194,10 +197,22 @@ static void on_out(struct epoll *e, struct waits *f)
 	finish(e, w, result);
 }
 
+static void on_written(struct epoll *e)
+{
+	for (struct eng_wait *w = eng_writer_take(e->writer), *next; w; w = next) {
+		next = w->own.next;
+		finish(e, w, w->own.result);
+	}
+}
+
 static void on_event(struct epoll *e, const struct epoll_event *ev)
 {
 	enum { IN = EPOLLIN | EPOLLERR | EPOLLHUP, OUT = EPOLLOUT | EPOLLERR | EPOLLHUP };
 	int fd = ev->data.fd;
+	if (fd == e->writer_fd) {
+		on_written(e);
+		return;
+	}
 	struct waits *f = &e->of[fd];
 	bool unwanted = ((ev->events & IN) && !f->in) || ((ev->events & EPOLLOUT) && !f->out);
 
@@ -290,6 +305,34 @@ static void epoll_send(struct eng_loop *l, int fd, const void *buf, size_t n, st
 	w->own.bytes = n;
 	w->own.state = STARTED;
 	queue_put(&e->started, w);
+}
+
+static void epoll_write(
+	struct eng_loop *l, int fd, const void *buf, size_t n, uint64_t off, struct eng_wait *w)
+{
+	(void)fd;
+	w->own.buf.from = buf;
+	w->own.bytes = n;
+	w->own.off = off;
+	w->own.state = DUE; /* cannot be cancelled */
+	eng_writer_put(epoll_of(l)->writer, w);
+}
+
+static int epoll_writes(struct eng_loop *l, void *base, size_t bytes, const char **ret_how)
+{
+	struct epoll *e = epoll_of(l);
+	struct epoll_event ev = {.events = EPOLLIN};
+
+	(void)base, (void)bytes;
+	*ret_how =
+		"a thread with pwritev2 and RWF_DSYNC, one write at a time: io_uring is not used";
+	if (e->writer)
+		return 0;
+	int r = eng_writer_new(&e->writer, &e->writer_fd);
+	if (r < 0)
+		return err_fwd(r);
+	ev.data.fd = e->writer_fd;
+	return epoll_ctl(e->fd, EPOLL_CTL_ADD, e->writer_fd, &ev) == 0 ? 0 : err_new(-errno);
 }
 
 static void epoll_timer(struct eng_loop *l, uint64_t ns, struct eng_wait *w)
@@ -402,6 +445,7 @@ static void epoll_free(struct eng_loop *l)
 {
 	struct epoll *e = epoll_of(l);
 
+	eng_writer_free(e->writer);
 	(void)close(e->fd);
 	free(e->of);
 	free(e);
@@ -412,6 +456,8 @@ static const struct eng_loop_ops ops = {
 	.accept = epoll_accept,
 	.recv = epoll_recv,
 	.send = epoll_send,
+	.write = epoll_write,
+	.writes = epoll_writes,
 	.readable = epoll_readable,
 	.timer = epoll_timer,
 	.cancel = epoll_cancel,
@@ -429,6 +475,7 @@ int eng_loop_epoll_new(struct eng_loop **ret, const char **ret_why)
 		return err_new(-ENOMEM);
 	e->loop = (struct eng_loop){
 		.ops = &ops, .kind = ENG_LOOP_EPOLL, .how = "epoll and plain system calls"};
+	e->writer_fd = -1;
 	e->fd = epoll_create1(EPOLL_CLOEXEC);
 	if (e->fd < 0) {
 		int r = err_new(-errno);

@@ -3,6 +3,7 @@
  *   eng_loop.c         chooses, and forwards each call to the one that was chosen
  *   eng_loop_uring.c   io_uring: the kernel does the operation and says so
  *   eng_loop_epoll.c   epoll says when the operation would succeed; then it is done
+ *   eng_loop_writer.c  its thread for writes to files, which epoll knows nothing of
  *
  * An implementation begins its own struct with struct eng_loop.
  */
@@ -19,6 +20,9 @@ struct eng_loop_ops {
 	void (*accept)(struct eng_loop *l, int fd, struct eng_wait *w);
 	void (*recv)(struct eng_loop *l, int fd, void *buf, size_t n, struct eng_wait *w);
 	void (*send)(struct eng_loop *l, int fd, const void *buf, size_t n, struct eng_wait *w);
+	void (*write)(struct eng_loop *l, int fd, const void *buf, size_t n, uint64_t off,
+		struct eng_wait *w);
+	int (*writes)(struct eng_loop *l, void *base, size_t bytes, const char **ret_how);
 	void (*readable)(struct eng_loop *l, int fd, struct eng_wait *w);
 	void (*timer)(struct eng_loop *l, uint64_t ns, struct eng_wait *w);
 	void (*cancel)(struct eng_loop *l, struct eng_wait *w); /* armed */
@@ -40,6 +44,7 @@ enum {
 	ENG_WAIT_SEND,
 	ENG_WAIT_READABLE,
 	ENG_WAIT_TIMER,
+	ENG_WAIT_WRITE,
 };
 
 /* deferred: with completions deferred to the loop, if the kernel has that. */

@@ -12,6 +12,7 @@
 #include <liburing.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/uio.h>
 #include "base/err.h"
 #include "eng_loop_i.h"
 
@@ -23,6 +24,8 @@ _Static_assert(sizeof(((struct eng_wait *)0)->own.time) == sizeof(struct __kerne
 struct uring {
 	struct eng_loop loop;
 	struct io_uring ring;
+	const uint8_t *registered; /* memory that writes come from, and is registered; or NULL */
+	size_t registered_bytes;
 };
 
 static struct uring *uring_of(struct eng_loop *l) { return (struct uring *)l; }
@@ -80,6 +83,35 @@ static void uring_send(struct eng_loop *l, int fd, const void *buf, size_t n, st
 
 	io_uring_prep_send(sqe, fd, buf, n, MSG_NOSIGNAL);
 	io_uring_sqe_set_data(sqe, w);
+}
+
+static void uring_write(
+	struct eng_loop *l, int fd, const void *buf, size_t n, uint64_t off, struct eng_wait *w)
+{
+	const struct uring *u = uring_of(l);
+	struct io_uring_sqe *sqe = entry_of(l);
+	uintptr_t at = (uintptr_t)buf - (uintptr_t)u->registered;
+
+	if (u->registered && at < u->registered_bytes && n <= u->registered_bytes - at)
+		io_uring_prep_write_fixed(sqe, fd, buf, (unsigned)n, off, 0);
+	else
+		io_uring_prep_write(sqe, fd, buf, (unsigned)n, off);
+	sqe->rw_flags = RWF_DSYNC;
+	io_uring_sqe_set_data(sqe, w);
+}
+
+static int uring_writes(struct eng_loop *l, void *base, size_t bytes, const char **ret_how)
+{
+	struct uring *u = uring_of(l);
+	struct iovec v = {.iov_base = base, .iov_len = bytes};
+
+	*ret_how = "io_uring with RWF_DSYNC; buffers are not registered: see ulimit -l";
+	if (io_uring_register_buffers(&u->ring, &v, 1) == 0) {
+		u->registered = base;
+		u->registered_bytes = bytes;
+		*ret_how = "io_uring with RWF_DSYNC, from registered buffers";
+	}
+	return 0;
 }
 
 static void uring_readable(struct eng_loop *l, int fd, struct eng_wait *w)
@@ -154,13 +186,17 @@ static void uring_free(struct eng_loop *l)
 static int restrict_to_ours(struct io_uring *ring)
 {
 	static const uint8_t ours[] = {IORING_OP_ACCEPT, IORING_OP_RECV, IORING_OP_SEND,
-		IORING_OP_POLL_ADD, IORING_OP_TIMEOUT, IORING_OP_ASYNC_CANCEL};
-	struct io_uring_restriction r[sizeof ours + 1] = {{.opcode = IORING_RESTRICTION_REGISTER_OP,
-		.register_op = IORING_REGISTER_ENABLE_RINGS}};
+		IORING_OP_POLL_ADD, IORING_OP_TIMEOUT, IORING_OP_ASYNC_CANCEL, IORING_OP_WRITE,
+		IORING_OP_WRITE_FIXED};
+	/* Registering is a system call of its own, which ends with the lockdown. */
+	struct io_uring_restriction r[sizeof ours + 2] = {
+		{.opcode = IORING_RESTRICTION_REGISTER_OP,
+			.register_op = IORING_REGISTER_ENABLE_RINGS},
+		{.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_BUFFERS}};
 
 	for (size_t i = 0; i < sizeof ours; i++) {
-		r[i + 1].opcode = IORING_RESTRICTION_SQE_OP;
-		r[i + 1].sqe_op = ours[i];
+		r[i + 2].opcode = IORING_RESTRICTION_SQE_OP;
+		r[i + 2].sqe_op = ours[i];
 	}
 	/* Debian's liburing 2.3 declares calls of these two names, and lacks them. */
 	int ret = io_uring_register(
@@ -176,6 +212,8 @@ static const struct eng_loop_ops ops = {
 	.accept = uring_accept,
 	.recv = uring_recv,
 	.send = uring_send,
+	.write = uring_write,
+	.writes = uring_writes,
 	.readable = uring_readable,
 	.timer = uring_timer,
 	.cancel = uring_cancel,

@@ -3,6 +3,8 @@
  *   wal_io_write(io, fd, off, from, bytes, &w)  ...  w.done(w.arg, bytes, or fewer, or -errno)
  *
  * Implementations:
+ *   wal_io_loop.c         the engine's own loop (eng_loop_write): io_uring with RWF_DSYNC from registered buffers; on the
+ *                         epoll loop a thread with pwritev2.  O_DIRECT is the descriptor's
  *   tests/kit/t_disk.c    a seeded simulator: delays, reorders, tears, drops, lies
  *
  * Rules.
@@ -41,5 +43,14 @@ static inline void wal_io_write(struct wal_io *io, int fd, uint64_t off, const v
 {
 	io->write(io, fd, off, from, bytes, w);
 }
+
+struct eng_loop;
+
+/* The log's writes through a loop (eng_loop.h).  stage: what it will write from, which is registered with the ring if
+ * it may be (RLIMIT_MEMLOCK).  Call it before the engine is locked down: the epoll loop starts its thread here.
+ * 0, -errno.  io->how then says which way it is: name it in the log.
+ * Lifetime: until wal_io_loop_free(), before the loop is freed, when nothing is under way. */
+int wal_io_loop_new(struct eng_loop *l, void *stage, size_t stage_bytes, struct wal_io **ret);
+void wal_io_loop_free(struct wal_io *io); /* NULL is allowed */
 
 #endif

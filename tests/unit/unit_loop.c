@@ -493,6 +493,44 @@ static void many_are_all_served(struct eng_loop *l)
 	}
 }
 
+static void writes_to_files_are_done_each_for_itself(struct eng_loop *l)
+{
+	enum { N = 4, BYTES = 8192 };
+	static uint8_t from[N][BYTES] __attribute__((aligned(4096))), back[BYTES];
+	struct calls w[N], bad;
+	const char *how = NULL;
+	int fd = open(t_path("written"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	CHECK_EQ(eng_loop_writes(l, from, sizeof from, &how), 0);
+	CHECK(how && strstr(how, "RWF_DSYNC"));
+	for (int turn = 0; turn < 3; turn++)
+		for (int i = 0; i < N; i++) {
+			if (turn == 0)
+				calls_init(&w[i]);
+			memset(from[i], 16 * turn + i, BYTES);
+			eng_loop_write(l, fd, from[i], BYTES, (uint64_t)(N - i) * BYTES, &w[i].w);
+			CHECK(w[i].w.armed);
+			if (i == N - 1)
+				for (int k = 0; k < N; k++) {
+					until(l, &w[k], turn + 1);
+					CHECK_EQ(w[k].result[turn], BYTES);
+					CHECK(!w[k].armed);
+				}
+		}
+	for (int i = 0; i < N; i++) {
+		CHECK_EQ(pread(fd, back, BYTES, (N - i) * BYTES), BYTES);
+		CHECK(memcmp(back, from[i], BYTES) == 0);
+	}
+	CHECK_EQ(close(fd), 0);
+	fd = open(t_path("written"), O_RDONLY | O_CLOEXEC);
+	calls_init(&bad);
+	eng_loop_write(l, fd, back, 100, 0,
+		&bad.w); /* not of what was announced, and not to be written to */
+	until(l, &bad, 1);
+	CHECK_EQ(bad.result[0], -EBADF);
+	CHECK_EQ(close(fd), 0);
+}
+
 /* ------------------------------------------------------------------- each of them */
 
 #define PROMISES(X) \
@@ -507,7 +545,8 @@ static void many_are_all_served(struct eng_loop *l)
 	X(a_death_is_told_once_and_closing_is_the_end_of_it) \
 	X(what_nobody_waits_for_wakes_nobody) \
 	X(what_is_cancelled_ends_and_may_begin_again) \
-	X(many_are_all_served)
+	X(many_are_all_served) \
+	X(writes_to_files_are_done_each_for_itself)
 
 static void nothing_came(void *arg, int result)
 {
