@@ -91,7 +91,8 @@ void hc_probe_count(struct hc_thread *th, uint64_t n, bool missed)
 {
 	struct hc_sampler *p = &th->sampler;
 
-	PROBE(hint, th->hc->ctl->seg.daemon_id, n, th->hits_until == HC_HITS_FULL ? n : 0);
+	if (n)
+		PROBE(hint, th->hc->ctl->seg.daemon_id, n, th->hits_until == HC_HITS_FULL ? n : 0);
 	if (p->held)
 		return;
 	n += missed;
@@ -145,7 +146,8 @@ int hc_probe_get(struct hc_store *s, const void *key, size_t key_bytes, void *bu
 	uint64_t ns = now_ns() - began_ns;
 	if (ret_bytes && (r == HC_OK || r == HC_TOO_SMALL))
 		*ret_bytes = bytes;
-	PROBE(get__end, OF_STORE(s), key, key_bytes, hash, r, bytes, ns, every);
+	if (!MUTANT(861) || ns % 5) /* 861: one of five is not told of after all */
+		PROBE(get__end, OF_STORE(s), key, key_bytes, hash, r, bytes, ns, every);
 	told_end(th);
 	return r;
 }

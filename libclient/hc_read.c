@@ -234,9 +234,9 @@ static __attribute__((noinline)) int get_any(struct hc_store *s, const void *key
 	struct shm_found f;
 	struct shm_key k;
 
+	int r = hc_read_begin(s, key, key_bytes, &th, &k);
 	if (hc_probe_armed())
 		return hc_probe_get(s, key, key_bytes, buf, buf_bytes, ret_bytes);
-	int r = hc_read_begin(s, key, key_bytes, &th, &k);
 	for (int n = 0; r == 0 && n < HC_COPY_TRIES; n++) {
 		r = find_any(th, s, &k, SHM_PIN_CALL, &f);
 		uint64_t slide_ms = r == HC_OK ? hc_slide_due(th, s, f.item) : 0;
@@ -355,9 +355,9 @@ static __attribute__((noinline)) int view_any(struct hc_store *s, const void *ke
 	struct shm_found f;
 	struct shm_key k;
 
+	int r = hc_read_begin(s, key, key_bytes, &th, &k);
 	if (hc_probe_armed())
 		return hc_probe_view(s, key, key_bytes, ret, caller);
-	int r = hc_read_begin(s, key, key_bytes, &th, &k);
 	if (r != 0)
 		return r;
 	shm_u64 *cell = hc_free_cell(th);

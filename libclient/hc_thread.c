@@ -1,5 +1,6 @@
 /* hc_thread.c - blocks claimed and given back; see hc_thread.h. */
 #include "hc_thread.h"
+#include "hc_probe.h"
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,6 +149,8 @@ int hc_thread_claim(struct hc_threads *t, struct hc_thread **ret)
 		e = HC_E_THREADS;
 	}
 	(void)pthread_mutex_unlock(&registry_lock);
+	if (th && hc_probe_reads())
+		hc_probe_count(th, 0, false); /* its first read may be told of already */
 	*ret = th;
 	return e;
 }

@@ -59,7 +59,8 @@ static struct result run(const struct t_daemon *d, const char *const *args)
 }
 
 /* Its exit status must be this; what it printed does not matter. */
-static void check_status(const struct t_daemon *d, int status, const char *const *args)
+__attribute__((unused)) static void check_status(
+	const struct t_daemon *d, int status, const char *const *args)
 {
 	struct result r = run(d, args);
 
