@@ -33,7 +33,6 @@ enum {
 };
 #define SYNC_BYTES (UINT64_C(32) << 20) /* so that the last sync, and others' between, are short */
 
-DEFINE_CLEANUP(struct hc *, hc_close)
 DEFINE_CLEANUP(struct archive_writer *, archive_writer_free)
 
 static int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -218,11 +217,11 @@ int checkpoint_main(int argc, char **argv)
 	be_nice();
 	j->head.flags = ARCHIVE_CHECKPOINT;
 	int status = session_begin(j, argv[ARG_SOCKET]);
-	_cleanup_(hc_closep) struct hc *hc = j->hc;
 	for (int i = ARG_STORES; status == 0 && i < argc; i++)
 		status = store_add(j, argv[i]) ? 0 : EXIT_FAILURE;
 	if (status == 0)
 		status = file_write(j);
+	hc_close(j->hc);
 	if (status)
 		return status;
 	j->done.begin_lsn = j->head.begin_lsn;

@@ -251,10 +251,9 @@ int cli_dump(const struct cli *c)
 	struct archive_file file = {.fd = STDOUT_FILENO};
 	bool piped = strcmp(c->arg[0], "-") == 0;
 	struct archive_end end;
-	struct dump *d = calloc(1, sizeof *d);
+	_cleanup_free_ struct dump *d = calloc(1, sizeof *d);
 	uint64_t bytes = 0;
 
-	_cleanup_free_ struct dump *mine = d;
 	if (!d)
 		return cli_fail(c, CLI_FAILED, "no memory");
 	if (piped && isatty(STDOUT_FILENO))

@@ -77,8 +77,10 @@ static inline void room_begin(struct room *w)
 static inline void room_stop(struct room *w)
 {
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++) {
-		if (w->e->store[i].pol)
+		if (w->e->store[i].pol) {
 			w->e->store[i].pol->ops->free(w->e->store[i].pol);
+			wheel_fini(&w->e->store[i].wheel);
+		}
 		pol_ghost_fini(&w->e->store[i].ghost);
 	}
 	memset(w->e->store, 0, sizeof w->e->store);
