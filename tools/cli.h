@@ -16,6 +16,7 @@
  *   cli_replay.c      policies, replay: traces, simulated or through the daemon (replay.h)
  *   cli_dump.c        dump: entries into an archive
  *   cli_restore.c     restore: and out of one
+ *   cli_wal.c         wal: a log on the disk, without a daemon
  *   cli_keys.c        big, prefixes
  *   cli_hot.c         hot: the keys that are read most (hot_keys.h)
  *   cli_mrc.c         mrc: what a store, or a trace, would miss with other memory
@@ -119,6 +120,7 @@ int cli_mrc(const struct cli *c);
 int cli_hot(const struct cli *c);
 int cli_dump(const struct cli *c);
 int cli_restore(const struct cli *c);
+int cli_wal(const struct cli *c);
 int cli_big(const struct cli *c);
 int cli_prefixes(const struct cli *c);
 

@@ -191,6 +191,18 @@ static const struct cli_verb verbs[] = {
 		"and\n"
 		"asks no daemon.  Exit status 5 if some are too large, or find no room.\n",
 		1, INT_MAX, BIT(STORE) | BIT(ADD) | BIT(CREATE) | BIT(VERIFY), cli_restore},
+	{"wal", "list FOLDER | verify FOLDER|FILE | dump FOLDER|FILE", "look at a log on the disk",
+		"Asks no daemon and changes nothing.  FOLDER holds the segments, or is a data "
+		"folder\n"
+		"with \"wal\" in it; FILE is one segment.\n"
+		"list: which files are the log, which are void or not used yet.\n"
+		"verify: reads all, and says of each damage where it is, which LSNs are good "
+		"before\n"
+		"and behind it, and what would be lost.  Exit status 1 if there is one.  A torn "
+		"tail\n"
+		"is none: what was being written when the power went, and never acknowledged.\n"
+		"dump: each record, a line; with --json an object a line.\n",
+		2, 2, 0, cli_wal},
 	{"ping", "", "ask the engine for a sign of life", "Prints how long the round trip took.\n",
 		0, 0, 0, cli_ping},
 	{"stat", "", "show the daemon, its pools and stores",

@@ -93,10 +93,10 @@ static void timers_end_in_their_order_and_not_early(struct eng_loop *l)
 	CHECK(t_now_ns() - begun_ns >= 20 * MS);
 	CHECK_EQ(soon.result[0], 0);
 	CHECK(!soon.armed);
-	CHECK_EQ(late.n, 0);
+	CHECK(late.n == 0 || t_now_ns() - begun_ns >= 60 * MS);
 	eng_loop_timer(l, 1, &soon.w); /* the same wait, again */
 	until(l, &soon, 2);
-	CHECK_EQ(late.n, 0);
+	CHECK(late.n == 0 || t_now_ns() - begun_ns >= 60 * MS);
 	until(l, &late, 1);
 	CHECK(t_now_ns() - begun_ns >= 60 * MS);
 	CHECK_EQ(late.result[0], 0);

@@ -62,7 +62,7 @@ _hypercache()
 	'2 store drop' | '2 store clear' | [2-9]' dump '* | [2-9]' restore '*)
 		[[ $cur == -* ]] || words=$(_hypercache_stores "$cmd" "${where[@]}")
 		;;
-	'2 config check' | '2 config diff' | '1 upgrade' | '1 dump' | '1 restore')
+	'2 config check' | '2 config diff' | '1 upgrade' | '1 dump' | '1 restore' | '2 wal '*)
 		if [[ $cur != -* ]]; then
 			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 			return
