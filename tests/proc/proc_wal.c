@@ -74,7 +74,7 @@ TEST(damage_is_said_with_its_place_and_what_it_costs)
 	ask(ARGS("wal", "verify", folder), 1, "damaged: 000000000001.wal, byte 4096: contents", "");
 	ask(ARGS("wal", "verify", folder), 1, "good behind it: LSN 104 to 112, 9 records", "");
 	ask(ARGS("wal", "verify", folder, "--json"), 1, "\"kind\":\"contents\"", "");
-	ask(ARGS("wal", "dump", folder), 1, "104 clear", "byte 4096: contents");
+	ask(ARGS("wal", "dump", folder), 1, "104 drop", "byte 4096: contents");
 	spoil("wal/000000000001.wal", 4096 + 520);
 	ask(ARGS("wal", "verify", folder), 0, "good", "");
 	CHECK_EQ(unlink(t_path("wal/000000000001.wal")), 0);
