@@ -124,7 +124,7 @@ enum admin_engine {
 
 /* What the i-th descriptor of a packet is. */
 struct admin_fd {
-	uint32_t kind;   /* enum shm_kind: CONTROL, POOL or CLIENT */
+	uint32_t kind;   /* enum shm_kind: CONTROL, JOURNAL, POOL or CLIENT */
 	uint32_t index;  /* POOL: of the pool; CLIENT: the session's slot */
 	uint32_t region; /* POOL: of the region */
 	uint32_t uid, gid;

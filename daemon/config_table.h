@@ -144,6 +144,9 @@
 		"What they may take together. An image that alone may need more is not kept.") \
 	ROOT(log_level, enum, "", CONFIG_WORDS(log_level), "", "info", LIVE, \
 		"The least important kind of message that is written to the log.") \
+	ROOT(slowlog_threshold, duration, "", "0", "1h", "10ms", LIVE, \
+		"Requests that take the engine longer, with the time that they wait in it, come into the slow log: " \
+		"`hypercache slowlog`. It keeps the last 256 of them, with the first 48 bytes of their keys. 0: none does.") \
 	ROOT(metrics_listen, string, "", "2", "107", "none", LIVE, \
 		"Where metrics and health are answered over HTTP, by a process of its own that sees no keys or values: " \
 		"127.0.0.1:PORT, [::1]:PORT, or the path of a Unix socket; any user of this host may ask there. There " \

@@ -9,6 +9,7 @@
  *   eng_fold.c     what ended sessions have counted
  *   eng_sup.c      the channel to the supervisor
  *   eng_config.c   a new configuration, taken over whole; the directory of stores
+ *   eng_slow.c     the slow log
  *   eng_store.c    stores and pools, the policies' bookkeeping
  *   eng_apply.c    what comes from disk (eng_apply.h)
  *   eng_load.c     a checkpoint (eng_load.h)
@@ -87,6 +88,7 @@ enum {
 		1024,          /* of pins, looked at by one tick for how long they have been held */
 	ENG_FEED_WATCHES = 16, /* connections of one session that wait for a feed */
 	ENG_FEED_TELLS = 64,   /* of them, told by one turn, of each pool */
+	ENG_MARKED_BYTES = 64 << 10, /* a frame from which on the slow log tells all stages apart */
 };
 #define ENG_VOID_BYTES (64ull << 20) /* of removed entries, before a scan of the pins */
 #define ENG_IN_TOTAL_BYTES \
@@ -281,6 +283,10 @@ struct eng {
 	struct eng_wait accept_wait, sup_wait, tick_wait, quit_wait;
 	uint64_t now_ns;  /* CLOCK_MONOTONIC at the beginning of this round of callbacks */
 	uint64_t mark_ns; /* the last time of this round that the clock was read for a histogram */
+	struct shm_slow *slow; /* in the journal; NULL: there is none */
+	uint32_t n_slow;
+	uint64_t slow_last;           /* number of its last entry */
+	uint64_t room_ns, room_of_ns; /* spent on room for the request that began then */
 
 	struct eng_pool pool[SHM_POOLS_MAX];
 	struct eng_store store[SHM_STORES_MAX];
@@ -625,6 +631,16 @@ bool eng_resize_possible(
 	struct eng *e, const struct config *next, uint32_t *ret_pool, uint64_t *ret_bytes);
 bool eng_resize_turn(struct eng *e); /* steps towards the wanted size; true: there are more */
 void eng_resize_tick(struct eng *e); /* the system's pressure; holes that somebody has touched */
+
+/* eng_slow.c: requests that took long. */
+struct eng_marks {
+	uint64_t begun_ns, ended_ns;
+	uint64_t decoded_ns, done_ns; /* of a large frame; else 0 */
+};
+void eng_slow_start(struct eng *e);
+void eng_slow_room(struct eng *e, uint64_t ns);
+void eng_slow_note(struct eng_conn *c, const struct wire_request *r, const struct wire_answer *a,
+	const struct eng_marks *m);
 
 /* eng_pressure.c: the thresholds of a pool and the limits of a store (README.md, "Pressure"). */
 /* Bytes that entries may still take before eviction begins. */

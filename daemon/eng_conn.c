@@ -148,6 +148,8 @@ static uint32_t conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
 	struct eng *e = c->e;
 	struct wire_request req;
 	struct wire_answer a;
+	struct eng_marks m = {.begun_ns = e->mark_ns};
+	uint64_t limit_ns = e->config->slowlog_threshold_ns;
 
 	req.verb = 0;
 	req.request = 0;
@@ -158,6 +160,8 @@ static uint32_t conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
 	eng_count(e, SHM_DC_requests, 1);
 	PROBE(request__decoded, e->ctl->seg.daemon_id, conn_session(c), req.request, req.verb,
 		req.n_items ? req.n_items : 1, n);
+	if (n >= ENG_MARKED_BYTES)
+		m.decoded_ns = eng_clock_ns();
 	op_fn *op = req.verb < WIRE_VERB_END ? op_table[req.verb] : NULL;
 	if (!op || (c->session == NULL) != (req.verb == WIRE_HELLO)) {
 		eng_conn_protocol_error(c, req.verb, req.request);
@@ -170,7 +174,10 @@ static uint32_t conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
 	a.status = 0;
 	a.lsn = a.value = 0;
 	a.n_fds = a.n_items = 0;
-	switch (op(e, c, &req, &a)) {
+	int done = op(e, c, &req, &a);
+	if (m.decoded_ns)
+		m.done_ns = eng_clock_ns();
+	switch (done) {
 	case 0:
 		conn_answer(c, &a);
 		break;
@@ -189,7 +196,10 @@ static uint32_t conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
 	eng_at_none(e);
 	/* From the end of the one before, or of the turn's other work: one look at the clock for each. */
 	/* 329: verbs are not told apart */
-	e->mark_ns = eng_timed(e, hist_of[MUTANT(329) ? WIRE_SET : req.verb], e->mark_ns);
+	m.ended_ns = eng_timed(e, hist_of[MUTANT(329) ? WIRE_SET : req.verb], e->mark_ns);
+	e->mark_ns = m.ended_ns;
+	if (limit_ns && m.ended_ns - c->in_ns >= limit_ns)
+		eng_slow_note(c, &req, &a, &m);
 	return req.n_items ? req.n_items : 1;
 }
 

@@ -166,7 +166,10 @@ static int map_control(struct eng *e)
 	if (r < 0)
 		return err_fwd(r);
 	e->journal = m;
-	return journal_ok(e) ? 0 : err_new(-EBADMSG);
+	if (!journal_ok(e))
+		return err_new(-EBADMSG);
+	eng_slow_start(e);
+	return 0;
 }
 
 static int map_pools(struct eng *e)

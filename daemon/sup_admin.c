@@ -62,12 +62,17 @@ static int answer_send(int fd, const struct admin_answer *a, const int *fds)
 	return sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof *a ? 0 : -errno;
 }
 
-/* The descriptor at position `at` of the list: control, pools, sessions.  -1: none there. */
+/* The descriptor at position `at` of the list: control, journal, pools, sessions.  -1: none there. */
 static int list_fd(const struct sup *sup, bool no_pools, uint32_t at, struct admin_fd *ret)
 {
 	*ret = (struct admin_fd){.kind = SHM_KIND_CONTROL};
 	if (at == 0)
 		return sup->control.fd;
+	at -= 1;
+	if (at == 0) { /* for its slow log, which has beginnings of keys */
+		ret->kind = SHM_KIND_JOURNAL;
+		return no_pools ? -1 : sup->journal.fd;
+	}
 	at -= 1;
 	if (at < sup->config.n_pools * SHM_REGIONS_MAX) {
 		uint32_t idx = at / SHM_REGIONS_MAX, r = at % SHM_REGIONS_MAX;
@@ -94,7 +99,7 @@ static int list_fd(const struct sup *sup, bool no_pools, uint32_t at, struct adm
 static int answer_fill(
 	const struct sup *sup, bool no_pools, struct admin_answer *a, int *fds, uint32_t *next)
 {
-	uint32_t n = 1 + sup->config.n_pools * SHM_REGIONS_MAX + sup->config.max_clients;
+	uint32_t n = 2 + sup->config.n_pools * SHM_REGIONS_MAX + sup->config.max_clients;
 
 	for (; *next < n && a->n_fds < ADMIN_FDS_MAX; (*next)++) {
 		int fd = list_fd(sup, no_pools, *next, &a->fd[a->n_fds]);

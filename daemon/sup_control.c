@@ -188,6 +188,8 @@ void sup_control_journal_format(
 	j->n_sessions = c->n_sessions;
 	j->leases_off = shm_journal_bytes(c->n_sessions);
 	j->n_leases = SHM_LEASES;
+	j->slow_off = shm_journal_slow_off(c->n_sessions);
+	j->n_slow = SHM_SLOWS;
 	header_publish(&j->seg);
 }
 
@@ -255,20 +257,28 @@ uint64_t sup_control_journal_mend(
 	struct shm_journal *j, const struct shm_control *c, const struct sup_segment *s)
 {
 	uint64_t n = header_mend(&j->seg, SHM_KIND_JOURNAL, 0, c, s);
-	/* One that was made before there were leases has no room for them. */
-	bool room = s->bytes >= shm_journal_bytes_all(c->n_sessions);
-	uint64_t leases_off = room ? shm_journal_bytes(c->n_sessions) : 0;
-	uint32_t n_leases = room ? SHM_LEASES : 0;
+	/* One that was made before there were leases, or the slow log, has no room for them. */
+	bool room = s->bytes >= shm_journal_slow_off(c->n_sessions);
+	bool slow = s->bytes >= shm_journal_bytes_all(c->n_sessions);
+	struct shm_journal is = {.n_sessions = c->n_sessions,
+		.leases_off = room ? shm_journal_bytes(c->n_sessions) : 0,
+		.n_leases = room ? SHM_LEASES : 0,
+		.slow_off = slow ? shm_journal_slow_off(c->n_sessions) : 0,
+		.n_slow = slow ? SHM_SLOWS : 0};
 
-	if (j->n_sessions != c->n_sessions)
+	if (j->n_sessions != is.n_sessions)
 		n += sizeof j->n_sessions;
-	j->n_sessions = c->n_sessions;
+	j->n_sessions = is.n_sessions;
 	if (MUTANT(770)) /* 770: where leases stand is left as it is */
 		return n;
-	if (j->leases_off != leases_off || j->n_leases != n_leases)
+	if (j->leases_off != is.leases_off || j->n_leases != is.n_leases)
 		n += sizeof j->leases_off + sizeof j->n_leases;
-	j->leases_off = leases_off;
-	j->n_leases = n_leases;
+	if (j->slow_off != is.slow_off || j->n_slow != is.n_slow)
+		n += sizeof j->slow_off + sizeof j->n_slow;
+	j->leases_off = is.leases_off;
+	j->n_leases = is.n_leases;
+	j->slow_off = is.slow_off;
+	j->n_slow = is.n_slow;
 	return n;
 }
 

@@ -25,6 +25,7 @@
  *   lease.word      the word seen changed -> what was waited for is there
  *   client.blocks   a block counted -> its pins are looked at (the barrier makes both visible)
  *   pool.accounts   the number of changes seen -> the gauges are not older than it
+ *   slow.number     number seen -> the entry of the slow log is whole; compared again behind the copy
  *   feed.head       head seen -> the entries before it are whole (P28)
  *   feed.tail       a word of a later entry seen -> tail is seen to be past it (P28)
  *   feed.oldest     tail seen -> head is seen to be past it (P28)

@@ -16,6 +16,11 @@ uint64_t shm_journal_bytes(uint32_t n_sessions)
 
 uint64_t shm_journal_bytes_all(uint32_t n_sessions)
 {
+	return shm_journal_slow_off(n_sessions) + SHM_SLOWS * sizeof(struct shm_slow);
+}
+
+uint64_t shm_journal_slow_off(uint32_t n_sessions)
+{
 	return shm_journal_bytes(n_sessions) + SHM_LEASES * sizeof(struct shm_lease);
 }
 

@@ -14,10 +14,21 @@ struct shm_req {
 };
 #define SHM_REQ_ENGINE SHM_INTENT_ENGINE
 
-uint64_t shm_journal_bytes(uint32_t n_sessions); /* without leases */
+uint64_t shm_journal_bytes(uint32_t n_sessions); /* without leases and slow log */
 uint64_t shm_journal_bytes_all(uint32_t n_sessions);
 /* The leases, *ret_n of them; NULL and 0: the journal has none. */
 struct shm_lease *shm_journal_leases(struct shm_journal *j, uint32_t *ret_n);
+
+/* Where the slow log of a journal begins that has leases. */
+uint64_t shm_journal_slow_off(uint32_t n_sessions);
+/* The slow log of a journal of so many bytes; NULL: it has none, or says nonsense of it. */
+const struct shm_slow *shm_journal_slow(
+	const struct shm_journal *j, uint64_t bytes, uint32_t *ret_n);
+/* Entry n of it, from 1 on.  The engine alone. */
+void shm_slow_put(
+	struct shm_slow *log, uint32_t n_slow, uint64_t n, const struct shm_slow_rec *rec);
+/* What stands at place i.  Its number; 0: nothing, or it is being written. */
+uint64_t shm_slow_get(const struct shm_slow *log, uint32_t i, struct shm_slow_rec *ret);
 
 /* The recorded result of a request, or NULL: it has not been applied. */
 const struct shm_result *shm_journal_find(

@@ -8,6 +8,7 @@
  *   cli_look.c        exists, meta, scan: the same, without a byte of a value
  *   cli_monitor.c     monitor: the change feed
  *   cli_stat.c        stat       \    (--latency: cli_latency.c; -w: cli_watch.c)
+ *   cli_slowlog.c     slowlog    |
  *   cli_clients.c     clients     > through the admin socket and shared memory alone
  *   cli_fsck.c        fsck       /
  *   cli_config.c      config, reload: what the supervisor says of its configuration
@@ -106,6 +107,7 @@ int cli_meta(const struct cli *c);
 int cli_scan(const struct cli *c);
 int cli_monitor(const struct cli *c);
 int cli_stat(const struct cli *c);
+int cli_slowlog(const struct cli *c);
 int cli_clients(const struct cli *c);
 int cli_client(const struct cli *c);
 int cli_fsck(const struct cli *c);

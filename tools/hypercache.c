@@ -217,6 +217,21 @@ static const struct cli_verb verbs[] = {
 		"--verbose shows all counters and what they mean.  A pool adds up:\n"
 		"limit = live + overhead + free + limbo + unusable.\n",
 		0, 0, BIT(STORE) | BIT(VERBOSE) | BIT(LATENCY) | BIT(WATCH) | BIT(COUNT), cli_stat},
+	{"slowlog", "", "requests that took long, and where the time went",
+		"Those that took the engine longer than slowlog_threshold of the configuration, "
+		"with\n"
+		"the time that they waited in it; the last 256 are kept, also across engines.  "
+		"The\n"
+		"newest comes last; --limit, or -n: only so many.  Read from shared memory: it "
+		"works\n"
+		"while the engine hangs or is dead.  Keys are shown up to their 48th byte: "
+		"whoever\n"
+		"may ask the admin socket may read everything.\n"
+		"Stages: wait (others were at work), decode, room (evictions), log (on disk), "
+		"work\n"
+		"(looked up, copied, published), answer.  Those of a frame below 64 KiB are not\n"
+		"all told apart: decode and answer are part of work.\n",
+		0, 0, BIT(LIMIT), cli_slowlog},
 	{"clients", "", "show who is connected",
 		"Read from shared memory.  Process and user are what the kernel says,\n"
 		"name and numbers the client's own words.  --verbose: also by store.\n",

@@ -184,6 +184,18 @@ static int control_map(struct hypercache_admin *a, int fd)
 	return 0;
 }
 
+static int journal_map(struct hypercache_admin *a, int fd)
+{
+	const void *p;
+
+	if (a->journal)
+		return err_new(-EPROTO);
+	int r = file_map(fd, sizeof *a->journal, &p, &a->journal_bytes);
+	if (r == 0)
+		a->journal = p;
+	return err_fwd(r);
+}
+
 static int session_map(struct hypercache_admin *a, int fd, const struct admin_fd *what)
 {
 	struct hypercache_admin_session *more, *s;
@@ -223,6 +235,8 @@ static int fd_take(struct hypercache_admin *a, const struct admin_fd *what, int 
 			return err_new(-EBADMSG);
 		a->ctl_fd = steal_fd(*fd);
 		return 0;
+	case SHM_KIND_JOURNAL:
+		return err_fwd(journal_map(a, *fd));
 	case SHM_KIND_CLIENT:
 		return err_fwd(session_map(a, *fd, what));
 	case SHM_KIND_POOL:
@@ -438,6 +452,8 @@ void hypercache_admin_close(struct hypercache_admin *a)
 			cleanup_closep_(&a->pool_fd[p][r]);
 	}
 	cleanup_closep_(&a->ctl_fd);
+	if (a->journal)
+		(void)munmap((void *)(uintptr_t)a->journal, a->journal_bytes);
 	if (a->ctl)
 		(void)munmap((void *)(uintptr_t)a->ctl, a->ctl_bytes);
 	*a = (struct hypercache_admin){0};

@@ -19,6 +19,7 @@
 #include "../daemon/admin.h"
 #include "layout/l_client.h"
 #include "layout/l_control.h"
+#include "layout/l_journal.h"
 
 enum {
 	HYPERCACHE_ADMIN_WHY_BYTES = 512,
@@ -49,6 +50,8 @@ struct hypercache_admin {
 	const struct shm_control *ctl;
 	uint64_t ctl_bytes;
 	int ctl_fd;
+	const struct shm_journal *journal; /* for its slow log; NULL: the daemon hands none out */
+	uint64_t journal_bytes;
 	int pool_fd[SHM_POOLS_MAX][SHM_REGIONS_MAX]; /* -1: none */
 	struct hypercache_admin_pool pool[SHM_POOLS_MAX];
 	struct hypercache_admin_session *session;

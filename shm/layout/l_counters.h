@@ -51,7 +51,8 @@
 	X(leases_granted, "leases", C, "leases given") \
 	X(leases_waited, "requests", C, "requests told to wait for another's lease") \
 	X(leases_passed, "leases", C, "leases that ended by their holder's death, silence or time") \
-	X(leases_lost, "requests", C, "writes refused: their lease was over")
+	X(leases_lost, "requests", C, "writes refused: their lease was over") \
+	X(slow, "requests", C, "requests that came into the slow log")
 
 /* [W: eng, relaxed; R: all] in shm_pool_entry.counter[].  limit = live + overhead + free +
  * limbo + unusable, each counted on its own. */

@@ -1,8 +1,9 @@
-/* l_journal.h - the journal: what makes a mutation happen exactly once.
+/* l_journal.h - the journal: what makes a mutation happen exactly once; and which requests took long.
  *
  *   0      header: intent, fold
  *   4096   sessions[n], 4096 each: the last SHM_RESULTS results
  *   then   leases[n_leases], 64 each: who computes a missing value
+ *   then   slow[n_slow], 256 each: requests that took long
  *   then   room for WAL frames (none yet: frames_bytes = 0)
  *
  * Engine-only; the supervisor keeps the descriptor, so that the next engine
@@ -39,6 +40,11 @@
  * two keys that share one wait for each other, no more).  Its token is an LSN that was taken
  * for it, so an entry of a higher version was written since, and the lease is over.  It outlives the engine, and not its
  * session.  The token is stored last (release) when it begins, cleared first when it is over.
+ *
+ * The slow log: request n of it (from 1 on, also across engines) stands at slow[(n - 1) % n_slow].  Its number is 0 while
+ * it is written, and stored last (release); who copies it compares the number behind that, and takes it only if
+ * it is still the same.  An engine that dies while it writes one leaves a 0: that one is lost.  It holds the beginnings of
+ * keys, so only tools of the admin socket are handed the journal, read-only: their users may read everything anyway.
  *
  * Invariants:
  *   I15  intent.state is NONE or SET; when SET its slot lies in a TABLE run, or is a store's epoch or id, or an item's expiry
@@ -168,8 +174,69 @@ SHM_AT(shm_lease, epoch, 48);
 SHM_AT(shm_lease, lease_ms, 52);
 SHM_AT(shm_lease, session, 56);
 
+#define SHM_SLOWS 256
+#define SHM_SLOW_KEY_BYTES 48
+#define SHM_SLOW_WORDS 31
+
+/* Where a request was, X(name, meaning).  They add up to the whole; a new one is appended. */
+#define SHM_SLOW_STAGES(X) \
+	X(wait, "in the engine's buffer: others were at work") \
+	X(decode, "its frame was decoded; 0 for a frame below 64 KiB: part of work") \
+	X(room, "room was made for it: evictions, sweeps, compaction") \
+	X(log, "it waited for the log on disk") \
+	X(work, "looked up, copied, published") \
+	X(answer, "its answer was put together; 0 for a frame below 64 KiB: part of work")
+#define X_SLOW_(name, meaning) SHM_SLOW_##name,
+enum shm_slow_stage { SHM_SLOW_STAGES(X_SLOW_) SHM_SLOW_N };
+#undef X_SLOW_
+
+/* What the words of a struct shm_slow are: in memory of one's own. */
+struct shm_slow_rec {
+	uint64_t time_ns;    /* [W: eng; R: eng, tools] CLOCK_REALTIME of its end */
+	uint64_t session_id; /* [W: eng; R: eng, tools] whose it was */
+	uint64_t store_id;   /* [W: eng; R: eng, tools] shm_store_entry.id; 0: of no store */
+	uint64_t hash;       /* [W: eng; R: eng, tools] of the key, with the daemon's seed; 0: it has none */
+	uint64_t lsn;        /* [W: eng; R: eng, tools] of the mutation; 0: it changed nothing */
+	uint64_t key_bytes;   /* [W: eng; R: eng, tools] bytes */
+	uint64_t value_bytes; /* [W: eng; R: eng, tools] bytes */
+	uint64_t stage_ns[8]; /* [W: eng; R: eng, tools] enum shm_slow_stage */
+	uint32_t verb;       /* [W: eng; R: eng, tools] enum hc_verb */
+	int32_t status;      /* [W: eng; R: eng, tools] as it was answered; 0 too if there is no answer yet */
+	uint32_t n_items;    /* [W: eng; R: eng, tools] of a batch, else 0 */
+	uint32_t pid;        /* [W: eng; R: eng, tools] of the session's process; 0: unknown */
+	uint32_t uid;        /* [W: eng; R: eng, tools] of the process that connected */
+	uint32_t session;    /* [W: eng; R: eng, tools] its slot */
+	uint8_t pad0[56];    /* [W: none] zero */
+	uint8_t key[SHM_SLOW_KEY_BYTES]; /* [W: eng; R: eng, tools] the first ones of the key; what it does not have is zero */
+};
+SHM_SIZE(shm_slow_rec, 248);
+SHM_AT(shm_slow_rec, time_ns, 0);
+SHM_AT(shm_slow_rec, session_id, 8);
+SHM_AT(shm_slow_rec, store_id, 16);
+SHM_AT(shm_slow_rec, hash, 24);
+SHM_AT(shm_slow_rec, lsn, 32);
+SHM_AT(shm_slow_rec, key_bytes, 40);
+SHM_AT(shm_slow_rec, value_bytes, 48);
+SHM_AT(shm_slow_rec, stage_ns, 56);
+SHM_AT(shm_slow_rec, verb, 120);
+SHM_AT(shm_slow_rec, status, 124);
+SHM_AT(shm_slow_rec, n_items, 128);
+SHM_AT(shm_slow_rec, pid, 132);
+SHM_AT(shm_slow_rec, uid, 136);
+SHM_AT(shm_slow_rec, session, 140);
+SHM_AT(shm_slow_rec, pad0, 144);
+SHM_AT(shm_slow_rec, key, 200);
+
+struct shm_slow {
+	shm_u64 number;               /* [W: eng, last; R: eng, tools] counts; 0: none, or not whole */
+	shm_u64 word[SHM_SLOW_WORDS]; /* [W: eng; R: eng, tools] a struct shm_slow_rec */
+};
+SHM_SIZE(shm_slow, 256);
+SHM_AT(shm_slow, number, 0);
+SHM_AT(shm_slow, word, 8);
+
 struct shm_journal {
-	struct shm_segment seg;   /* [W: sup at create; R: eng] kind JOURNAL */
+	struct shm_segment seg;   /* [W: sup at create; R: eng, tools] kind JOURNAL */
 	struct shm_intent intent; /* [W: eng; R: eng] the mutation that is under way */
 	uint32_t n_sessions;      /* [W: sup at create; R: eng] entries behind the header */
 	uint32_t pad0;            /* [W: none] */
@@ -178,8 +245,9 @@ struct shm_journal {
 	shm_u64 at_pool;          /* [W: eng; R: sup] 1 + index of the pool that it is at work on; 0: none */
 	uint64_t leases_off;      /* [W: sup at create; R: eng] bytes */
 	uint32_t n_leases;        /* [W: sup at create; R: eng] 0: engines keep them in memory of their own */
-	uint32_t pad3;            /* [W: none] */
-	uint64_t pad1[2];         /* [W: none] */
+	uint32_t n_slow;          /* [W: sup at create; R: eng, tools] 0: there is no slow log */
+	uint64_t slow_off;        /* [W: sup at create; R: eng, tools] bytes */
+	uint64_t pad1[1];         /* [W: none] */
 	struct shm_fold fold;     /* [W: eng; R: eng] the counts that are under way to the totals */
 	uint8_t pad2[2176];       /* [W: none] reserved: zero until a minor says otherwise */
 };
@@ -191,6 +259,8 @@ SHM_AT(shm_journal, frames_bytes, 208);
 SHM_AT(shm_journal, at_pool, 216);
 SHM_AT(shm_journal, leases_off, 224);
 SHM_AT(shm_journal, n_leases, 232);
+SHM_AT(shm_journal, n_slow, 236);
+SHM_AT(shm_journal, slow_off, 240);
 SHM_AT(shm_journal, fold, 256);
 
 #endif

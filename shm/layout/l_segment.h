@@ -34,7 +34,7 @@
 #define SHM_MAGIC 0x3130454843414348ull /* "HCACHE01" as bytes */
 #define SHM_BYTE_ORDER 0x01020304u
 #define SHM_LAYOUT_MAJOR 1u
-#define SHM_LAYOUT_MINOR 3u
+#define SHM_LAYOUT_MINOR 4u
 
 enum shm_kind {
 	SHM_KIND_CONTROL = 1,

@@ -576,9 +576,10 @@ TEST(tools_get_descriptors_that_can_only_be_read)
 	CHECK_EQ(a.a.daemon_pid, (int)d->proc->pid);
 	CHECK_EQ(a.a.engine_pid, (int)t_daemon_engine(d));
 	CHECK_STR(a.a.socket, d->socket);
-	CHECK_EQ(a.a.n_fds, 3u);
-	for (uint32_t i = 0; i < 3; i++) {
-		static const uint32_t kinds[] = {SHM_KIND_CONTROL, SHM_KIND_POOL, SHM_KIND_CLIENT};
+	CHECK_EQ(a.a.n_fds, 4u);
+	for (uint32_t i = 0; i < 4; i++) {
+		static const uint32_t kinds[] = {
+			SHM_KIND_CONTROL, SHM_KIND_JOURNAL, SHM_KIND_POOL, SHM_KIND_CLIENT};
 		CHECK_EQ(a.a.fd[i].kind, kinds[i]);
 		CHECK_EQ(fcntl(a.fd[i], F_GETFL) & O_ACCMODE, O_RDONLY);
 		CHECK(mmap(NULL, 4096, PROT_WRITE, MAP_SHARED, a.fd[i], 0) == MAP_FAILED);
@@ -588,8 +589,8 @@ TEST(tools_get_descriptors_that_can_only_be_read)
 		CHECK_EQ(((const struct shm_segment *)p)->kind, kinds[i]);
 		CHECK_EQ(munmap(p, 4096), 0);
 	}
-	CHECK_EQ(a.a.fd[2].pid, (int)getpid());
-	CHECK_EQ(a.a.fd[2].uid, geteuid());
+	CHECK_EQ(a.a.fd[3].pid, (int)getpid());
+	CHECK_EQ(a.a.fd[3].uid, geteuid());
 	answer_close(&a);
 	hc_close(hc);
 	t_daemon_stop(d);
@@ -615,8 +616,8 @@ TEST(a_tool_does_not_keep_a_dead_clients_session)
 	}
 	CHECK_EQ(read(ready[0], &byte, 1), 1);
 	admin_ask(d, &a);
-	CHECK_EQ(a.a.n_fds, 3u);
-	void *p = mmap(NULL, 4096, PROT_READ, MAP_SHARED, a.fd[2], 0);
+	CHECK_EQ(a.a.n_fds, 4u);
+	void *p = mmap(NULL, 4096, PROT_READ, MAP_SHARED, a.fd[3], 0);
 	CHECK(p != MAP_FAILED);
 	CHECK_EQ(kill(pid, SIGKILL), 0);
 	(void)t_wait_child(pid, LIMIT_MS);
@@ -625,7 +626,7 @@ TEST(a_tool_does_not_keep_a_dead_clients_session)
 	CHECK_EQ(munmap(p, 4096), 0);
 	answer_close(&a);
 	admin_ask(d, &a);
-	CHECK_EQ(a.a.n_fds, 2u);
+	CHECK_EQ(a.a.n_fds, 3u);
 	answer_close(&a);
 	close(ready[0]);
 	close(ready[1]);
