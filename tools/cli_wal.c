@@ -264,7 +264,7 @@ static int verify(struct wal_look *w)
 			(uint64_t)r.end.block * WAL_BLOCK,
 			r.closed ? "closed in good order"
 			: r.torn ? "a torn tail, which was never acknowledged (or it is being "
-		                   "written)"
+				   "written)"
 				 : "not closed: its writer died, or goes on");
 	}
 	return cli_end(w->c, w->n_damages ? CLI_MISS : CLI_DONE);
@@ -379,5 +379,5 @@ int cli_wal(const struct cli *c)
 	}
 	return cli_fail(c, CLI_USAGE,
 		"it is `hypercache wal list FOLDER`, `wal verify FOLDER|FILE` or `wal dump "
-	        "FOLDER|FILE`");
+		"FOLDER|FILE`");
 }

@@ -107,7 +107,8 @@ int wal_record_check(const uint8_t *frame, uint32_t off, uint32_t bytes)
 
 	if (off % 8 || off > bytes || bytes - off < sizeof *r)
 		return err_new(-EBADMSG);
-	if (r->bytes % 8 || r->bytes < sizeof *r || r->bytes > bytes - off ||
+	if (r->bytes % 8 || r->bytes < sizeof *r ||
+		(r->bytes > bytes - off && !MUTANT(715)) || /* 715: the length is believed */
 		r->key_bytes > WAL_KEY_BYTES_MAX || r->value_bytes > r->bytes ||
 		wal_record_bytes(r->key_bytes, r->value_bytes) != r->bytes)
 		return err_new(-EBADMSG);
