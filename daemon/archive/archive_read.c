@@ -104,7 +104,7 @@ static int buffer_grow(struct buffer *b, size_t want)
 static int take_stored(struct archive_reader *r, size_t n)
 {
 	for (size_t have = 0; have < n;) {
-		size_t step = have < ARCHIVE_BLOCK_BYTES ? ARCHIVE_BLOCK_BYTES : have, got;
+		size_t step = have < ARCHIVE_BLOCK_BYTES ? ARCHIVE_BLOCK_BYTES : have, got = 0;
 		step = step < n - have ? step : n - have;
 		int e = buffer_grow(&r->in, have + step);
 		if (e == 0)
