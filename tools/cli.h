@@ -9,6 +9,7 @@
  *   cli_monitor.c     monitor: the change feed
  *   cli_stat.c        stat       \    (--latency: cli_latency.c; -w: cli_watch.c)
  *   cli_slowlog.c     slowlog    |
+ *   cli_top.c         top      |    (top.h)
  *   cli_clients.c     clients     > through the admin socket and shared memory alone
  *   cli_fsck.c        fsck       /
  *   cli_config.c      config, reload: what the supervisor says of its configuration
@@ -71,12 +72,14 @@ struct cli {
 	bool words;                    /* help: for a shell */
 	const char *simulate, *sizes;  /* replay: lists of words with commas between */
 	uint32_t processes;
-	uint64_t count;     /* of stat -w; 0: until it is interrupted */
-	bool repair, pause; /* fsck */
-	const char *save;   /* fsck: the image's file; NULL: none */
-	const char *prefix; /* monitor */
-	uint64_t from;      /* monitor: 0: from now on */
-	int n_args;         /* behind the verb */
+	uint64_t count;       /* of stat -w and top; 0: until it is interrupted */
+	uint64_t interval_ms; /* top */
+	bool once;            /* top */
+	bool repair, pause;   /* fsck */
+	const char *save;     /* fsck: the image's file; NULL: none */
+	const char *prefix;   /* monitor */
+	uint64_t from;        /* monitor: 0: from now on */
+	int n_args;           /* behind the verb */
 	char **arg;
 };
 
@@ -109,6 +112,7 @@ int cli_monitor(const struct cli *c);
 int cli_stat(const struct cli *c);
 int cli_slowlog(const struct cli *c);
 int cli_clients(const struct cli *c);
+int cli_top(const struct cli *c);
 int cli_client(const struct cli *c);
 int cli_fsck(const struct cli *c);
 int cli_config(const struct cli *c);

@@ -9,6 +9,7 @@
 #include "hypercache.h"
 #include "hypercache_admin.h"
 #include "step.h"
+#include "top.h"
 
 enum { TIMEOUT_MS = 5000, TIMEOUT_MAX_MS = 3600000 };
 #define TEN_YEARS_MS (UINT64_C(3650) * 86400000)
@@ -49,7 +50,9 @@ static int cli_help(const struct cli *c);
 	X(VERBOSE, "verbose", NULL, "all counters, and what they mean; clients: by store") \
 	X(LATENCY, "latency", NULL, "how long requests and the engine's own work took") \
 	X(WATCH, "watch", NULL, "or -w: rates, a second at a time") \
-	X(COUNT, "count", "N", "so many seconds; else until it is interrupted") \
+	X(COUNT, "count", "N", "so many seconds, or looks; else until it is interrupted") \
+	X(INTERVAL, "interval", "TIME", "from one look to the next, as 500ms or 2s; else 1s") \
+	X(ONCE, "once", NULL, "one look, of one interval") \
 	X(SIMULATE, "simulate", "POLICY,...", \
 		"what these policies would do, without a daemon; or all") \
 	X(SIZES, "sizes", "N,...", "of caches: objects, a part of them (10%) or memory (64MiB)") \
@@ -232,6 +235,18 @@ static const struct cli_verb verbs[] = {
 		"(looked up, copied, published), answer.  Those of a frame below 64 KiB are not\n"
 		"all told apart: decode and answer are part of work.\n",
 		0, 0, BIT(LIMIT), cli_slowlog},
+	{"top", "", "watch what happens",
+		"Stores, clients, pools, hot keys, latencies and counters, a second at a time, on "
+		"the\n"
+		"whole terminal.  Keys: 1 to 6 or tab another view; < and > another column to "
+		"sort\n"
+		"by, r the other way round; / a filter; space stops and goes on; + and - how "
+		"often;\n"
+		"h help, q the end.  Where the output is no terminal, or with --once, --count or\n"
+		"--json: a block of text, or a line of JSON, each interval.  Read from shared "
+		"memory,\n"
+		"with descriptors of the supervisor: it works while the engine hangs or is dead.\n",
+		0, 0, BIT(INTERVAL) | BIT(ONCE) | BIT(COUNT), cli_top},
 	{"clients", "", "show who is connected",
 		"Read from shared memory.  Process and user are what the kernel says,\n"
 		"name and numbers the client's own words.  --verbose: also by store.\n",
@@ -568,6 +583,8 @@ static bool flag_take(struct cli *c, int opt)
 		return c->create = true;
 	case OPT_VERIFY:
 		return c->verify = true;
+	case OPT_ONCE:
+		return c->once = true;
 	default: /* OPT_WORDS */
 		return c->words = true;
 	}
@@ -651,6 +668,9 @@ static int value_take(struct cli *c, int opt, const char *text)
 		return cli_u64(text, &c->count) && c->count > 0;
 	case OPT_CURSOR:
 		return cli_u64(text, &c->cursor);
+	case OPT_INTERVAL:
+		return duration_parse(text, TOP_INTERVAL_MAX_MS, &c->interval_ms) &&
+		       c->interval_ms >= TOP_INTERVAL_MIN_MS;
 	case OPT_FROM:
 		c->from = HC_FEED_OLDEST;
 		return strcmp(text, "oldest") == 0 ||
@@ -724,7 +744,10 @@ static const struct cli_verb *cli_parse(int argc, char **argv, struct cli *c, in
 	uint64_t given = 0;
 	int opt;
 
-	*c = (struct cli){.store = "default", .timeout_ms = TIMEOUT_MS, .processes = 2};
+	*c = (struct cli){.store = "default",
+		.timeout_ms = TIMEOUT_MS,
+		.processes = 2,
+		.interval_ms = TOP_INTERVAL_MS};
 	*ret_status = CLI_USAGE;
 	while ((opt = getopt_long(argc, argv, "wn:", options, NULL)) != -1) {
 		if (opt == 'w')

@@ -382,6 +382,8 @@ TEST(the_shell_completes_verbs_options_and_stores)
 	check_offers("incr ", ARGS(hc, "--store", "pages", "inc")); /* a store is no verb */
 	check_offers("mset meta monitor mrc ", ARGS(hc, "help", "m"));
 	check_offers("never ", ARGS(hc, "set", "--ttl", "n"));
+	check_offers("touch top ", ARGS(hc, "help", "to"));
+	check_offers("500ms 5s ", ARGS(hc, "top", "--interval", "5"));
 	check_offers("pages parts ",
 		ARGS(hc, "--socket", d->socket, "--admin", d->admin, "scan", "--store", "pa"));
 	check_offers("pages ", ARGS(hc, "--admin", d->admin, "store", "drop", "pag"));

@@ -52,7 +52,11 @@ _hypercache()
 		mapfile -t COMPREPLY < <(compgen -W 'never 10s 5m 1h 1d' -- "$cur")
 		return
 		;;
-	--timeout | --lease | --flags | --stamp | --if-version | --if-newer | --initial | --limit | --cursor)
+	--interval)
+		mapfile -t COMPREPLY < <(compgen -W '200ms 500ms 1s 2s 5s 10s' -- "$cur")
+		return
+		;;
+	--timeout | --lease | --flags | --stamp | --if-version | --if-newer | --initial | --limit | --cursor | --count)
 		return
 		;;
 	esac
