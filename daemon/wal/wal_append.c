@@ -142,7 +142,7 @@ static uint64_t bytes_of(uint64_t key_bytes, uint64_t head_bytes, uint64_t tail_
 int wal_append(struct wal *w, const struct wal_change *c)
 {
 	uint64_t bytes = bytes_of(c->key_bytes, c->head_bytes, c->tail_bytes), at = 0;
-	bool new;
+	bool new = false;
 
 	CHECK(!w->unsettled && !w->undecided);
 	if (w->failed)
