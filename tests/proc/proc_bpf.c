@@ -102,3 +102,155 @@ TEST(a_tool_refuses_what_makes_no_sense)
 	}
 	t_daemon_stop(d);
 }
+
+/* ------------------------------------------------------------------ the others */
+
+static struct hc *open_at(const struct t_daemon *d, struct hc_store **ret)
+{
+	struct hc_open_opts opts = HC_OPTS(hc_open_opts);
+	struct hc *hc;
+
+	opts.socket = d->socket;
+	opts.timeout_ms = (uint32_t)t_limit_ms(LIMIT_MS);
+	CHECK_EQ(hc_open(&hc, &opts), HC_OK);
+	CHECK_EQ(hc_store(hc, "default", ret), HC_OK);
+	return hc;
+}
+
+TEST(hcevict_counts_each_eviction_and_what_comes_back)
+{
+	enum { SETS = 12000, VALUE = 3000, AGAIN = 50 };
+	static char value[VALUE];
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct t_proc *p = tool_start(d, "hcevict",
+		(const char *const[]){
+			"--every", "1", "--interval", "60", "--file", own_file(), NULL});
+	struct hc_store *s;
+	struct hc *hc = open_at(d, &s);
+	uint32_t asked = 0;
+	char key[16];
+
+	for (uint32_t i = 0; i < SETS; i++) {
+		int k = snprintf(key, sizeof key, "%u", i);
+		CHECK_EQ(hc_set(s, key, (size_t)k, value, sizeof value, NULL), HC_OK);
+	}
+	for (uint32_t i = 0; i < AGAIN; i++) {
+		size_t n;
+		int k = snprintf(key, sizeof key, "%u", i);
+		asked += hc_get(s, key, (size_t)k, value, sizeof value, &n) == HC_MISS;
+		CHECK_EQ(hc_set(s, key, (size_t)k, value, 1, NULL), HC_OK);
+	}
+	CHECK(asked > 0);
+	struct result r = run(d, ARGS("stat", "--json"));
+	uint64_t evicted = json_number(strstr(r.out, "\"stores\":"), "evicted");
+	tool_end(p);
+	CHECK(evicted > SETS / 4);
+	CHECK_EQ(json_sum(p->out.text, "\"store\":\"default\"", "entries"), evicted);
+	CHECK_EQ(json_sum(p->out.text, "\"store\":\"default\"", "asked"), asked);
+	CHECK_EQ(json_sum(p->out.text, "\"store\":\"default\"", "written"), asked);
+	result_free(&r);
+	hc_close(hc);
+	t_proc_free(p);
+	t_daemon_stop(d);
+}
+
+static uint32_t lines_with(const char *text, const char *what)
+{
+	uint32_t n = 0;
+
+	for (; (text = strstr(text, what)) != NULL; text++)
+		n++;
+	return n;
+}
+
+TEST(hcsnoop_shows_each_operation_and_those_alone_that_are_asked_for)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct t_proc *all = tool_start(
+		d, "hcsnoop", (const char *const[]){"--file", own_file(), NULL});
+	struct t_proc *some = tool_start(d, "hcsnoop",
+		(const char *const[]){"--file", own_file(), "--op", "get,set", "--result", "bad",
+			"--key", "abs", NULL});
+	struct total want = {0};
+	struct client c[CLIENTS];
+
+	for (uint32_t i = 0; i < CLIENTS; i++)
+		c[i] = client_start(d, i);
+	order_all(c, CLIENTS, (struct order){.sets = 20, .hits = 50, .misses = 10}, &want);
+	for (uint32_t i = 0; i < CLIENTS; i++)
+		client_end(&c[i], SIGKILL);
+	tool_end(all);
+	tool_end(some);
+	CHECK_EQ(lines_with(all->out.text, "\"op\":\"get\""), want.hits + want.misses);
+	CHECK_EQ(lines_with(all->out.text, "\"op\":\"set\""), want.sets);
+	CHECK_EQ(lines_with(all->out.text, "\"op\":\"publish\""), want.sets);
+	CHECK_EQ(lines_with(all->out.text, "\"key\":\"absent\""), want.misses);
+	CHECK_EQ(lines_with(some->out.text, "\"op\":"), want.misses);
+	t_proc_free(all);
+	t_proc_free(some);
+	t_daemon_stop(d);
+}
+
+TEST(hcpins_names_who_holds_a_view_and_for_how_long)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct t_proc *p = tool_start(d, "hcpins",
+		(const char *const[]){"--every", "1", "--ms", "1", "--file", own_file(), NULL});
+	struct hc_store *s;
+	struct hc *hc = open_at(d, &s);
+	struct hc_view v;
+
+	CHECK_EQ(hc_set(s, "held", 4, "value", 5, NULL), HC_OK);
+	CHECK_EQ(hc_view(s, "held", 4, &v), HC_OK);
+	char *held = t_proc_line(p, "\"state\":\"held\"", LIMIT_MS);
+	CHECK_EQ(hc_view_release(&v), HC_OK);
+	char *released = t_proc_line(p, "\"state\":\"released\"", LIMIT_MS);
+	CHECK_EQ(json_number(held, "pid"), getpid());
+	CHECK_EQ(json_number(held, "bytes"), 5);
+	CHECK(strstr(held, "\"key\":\"held\"") != NULL);
+	/* Its caller is this test. */
+	CHECK(strstr(held, "\"places\":[\"hcpins_names_who_holds_a_view_and_for_how_long+0x") !=
+		NULL);
+	CHECK(json_number(released, "held_ns") > json_number(held, "held_ns"));
+	free(held);
+	free(released);
+	hc_close(hc);
+	tool_end(p);
+	t_proc_free(p);
+	t_daemon_stop(d);
+}
+
+TEST(hclat_has_each_call_and_the_parts_of_each_set)
+{
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct t_proc *p = tool_start(d, "hclat",
+		(const char *const[]){
+			"--every", "1", "--interval", "60", "--file", own_file(), NULL});
+	struct total want = {0};
+	struct client c[CLIENTS];
+
+	for (uint32_t i = 0; i < CLIENTS; i++)
+		c[i] = client_start(d, i);
+	order_all(c, CLIENTS, (struct order){.sets = 100, .hits = 200, .misses = 10}, &want);
+	for (uint32_t i = 0; i < CLIENTS; i++)
+		client_end(&c[i], SIGKILL);
+	tool_end(p);
+	static const char *const parts[] = {"client", "socket", "queue", "engine", "reply"};
+	const char *set = strstr(p->out.text, "\"set\":");
+	uint64_t sum = 0;
+	CHECK(set != NULL);
+	CHECK_EQ(json_number(p->out.text, "n"), want.hits + want.misses); /* get is the first */
+	CHECK_EQ(json_number(set, "n"), want.sets);
+	for (int i = 0; i < 5; i++) {
+		char name[16];
+		(void)snprintf(name, sizeof name, "\"%s\":", parts[i]);
+		const char *part = strstr(p->out.text, name);
+		CHECK(part != NULL);
+		CHECK_EQ(json_number(part, "n"), want.sets);
+		sum += json_number(part, "sum");
+	}
+	CHECK(sum > json_number(set, "sum") / 2 &&
+		sum <= json_number(set, "sum") + want.sets * 1000);
+	t_proc_free(p);
+	t_daemon_stop(d);
+}

@@ -70,6 +70,40 @@ static __always_inline bool hct_wanted(u64 daemon, u32 store)
 
 static __always_inline u32 hct_pid(void) { return (u32)(bpf_get_current_pid_tgid() >> 32); }
 
+/* The highest bit that is set; 0 of 0. */
+static __always_inline u32 hct_log2(u64 v)
+{
+	u32 r = 0;
+
+	for (u32 step = 32; step > 0; step /= 2) {
+		if (v >> step) {
+			v >>= step;
+			r += step;
+		}
+	}
+	return r;
+}
+
+static __always_inline void hct_hist_add(struct hct_hist *h, u64 v)
+{
+	u32 slot = hct_log2(v);
+
+	if (slot >= HCT_SLOTS)
+		slot = HCT_SLOTS - 1;
+	hct_add(&h->slot[slot], 1);
+	hct_add(&h->n, 1);
+	hct_add(&h->sum, v);
+}
+
+/* The first bytes of a key, the rest zero. */
+static __always_inline void hct_key_copy(char to[HCT_KEY_BYTES], const void *key, u64 bytes)
+{
+	u32 n = bytes < HCT_KEY_BYTES ? (u32)bytes : HCT_KEY_BYTES;
+
+	if (n > 0 && n <= HCT_KEY_BYTES)
+		(void)bpf_probe_read_user(to, n, key);
+}
+
 /* What the tool calls itself, to know what an event costs. */
 SEC("uprobe")
 int hct_calibrate(void *ctx)

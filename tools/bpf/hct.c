@@ -354,6 +354,20 @@ static bool wait_ms(struct ring_buffer *ring, int ms)
 	return poll(&p, 1, ring ? 0 : ms) > 0;
 }
 
+/* The supervisor that promised N is gone: the next one is asked. */
+static void probe_again(struct hct *t)
+{
+	struct pollfd p = {.fd = t->probe_fd, .events = POLLIN};
+	char why[HYPERCACHE_ADMIN_WHY_BYTES];
+
+	if (!t->about->reads || (t->probe_fd >= 0 && poll(&p, 1, 0) == 0))
+		return;
+	if (t->probe_fd >= 0)
+		(void)close(t->probe_fd);
+	t->probe_fd = -1;
+	(void)hypercache_admin_probe(t->admin_path, ADMIN_MS, t->every, &t->probe_fd, why);
+}
+
 bool hct_next(struct hct *t, struct ring_buffer *ring)
 {
 	uint64_t end_ns = t->duration_ms ? t->began_ns + t->duration_ms * 1000000 : UINT64_MAX;
@@ -376,6 +390,8 @@ bool hct_next(struct hct *t, struct ring_buffer *ring)
 		t->next_ns += t->interval_ms * 1000000;
 	if (!over)
 		(void)hct_attach_new(t);
+	if (!over)
+		probe_again(t);
 	return !over;
 }
 
@@ -415,7 +431,7 @@ int hct_end(struct hct *t)
 {
 	hct_detach(t);
 	struct hct_total sum = hct_total_now(t);
-	double s = (double)(now_ns() - t->began_ns) / 1e9;
+	double s = (double)(t->former_ns - t->began_ns) / 1e9; /* detaching takes its time */
 	uint64_t taken_ns = sum.events * t->trap_ns + run_ns(t);
 	double taken = (double)taken_ns / 1e9;
 
