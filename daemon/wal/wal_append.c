@@ -203,8 +203,8 @@ void wal_settle(struct wal *w)
 
 int wal_room(const struct wal *w, uint64_t key_bytes, uint64_t value_bytes)
 {
-	uint64_t at;
-	bool new;
+	uint64_t at = 0;
+	bool new = false;
 
 	if (w->failed)
 		return WAL_POISONED;
