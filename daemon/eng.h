@@ -88,7 +88,6 @@ enum {
 		1024,          /* of pins, looked at by one tick for how long they have been held */
 	ENG_FEED_WATCHES = 16, /* connections of one session that wait for a feed */
 	ENG_FEED_TELLS = 64,   /* of them, told by one turn, of each pool */
-	ENG_MARKED_BYTES = 64 << 10, /* a frame from which on the slow log tells all stages apart */
 };
 #define ENG_VOID_BYTES (64ull << 20) /* of removed entries, before a scan of the pins */
 #define ENG_IN_TOTAL_BYTES \

@@ -21,6 +21,8 @@
 #include "probe.h"
 #include "step.h"
 
+enum { MARKED_BYTES = 64 << 10 }; /* a frame from which on the slow log tells all stages apart */
+
 static size_t bytes_in(const struct wire_buf *b) { return b->end - b->begin; }
 
 static size_t max_frame(const struct eng_conn *c)
@@ -160,7 +162,7 @@ static uint32_t conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
 	eng_count(e, SHM_DC_requests, 1);
 	PROBE(request__decoded, e->ctl->seg.daemon_id, conn_session(c), req.request, req.verb,
 		req.n_items ? req.n_items : 1, n);
-	if (n >= ENG_MARKED_BYTES)
+	if (n >= MARKED_BYTES)
 		m.decoded_ns = eng_clock_ns();
 	op_fn *op = req.verb < WIRE_VERB_END ? op_table[req.verb] : NULL;
 	if (!op || (c->session == NULL) != (req.verb == WIRE_HELLO)) {
