@@ -198,6 +198,16 @@ static const enum shm_store_counter evicted_by[ENG_LOST_N] = {
 	[ENG_LOST_INDEX] = SHM_SC_evicted_index,
 };
 
+/* How long ago the entry at off was written; what lies in the future is now. */
+static void evicted_age(const struct eng_pool *p, uint64_t off)
+{
+	uint64_t now_ns = eng_wall_ns(), was_ns = shm_pool_item(&p->w, off)->modified_ns;
+
+	shm_hist_add(&p->e->ctl->hist[SHM_HG_evicted_age], now_ns > was_ns && !MUTANT(831)
+								   ? (now_ns - was_ns) / 1000000
+								   : 0); /* 831: none has an age */
+}
+
 void eng_store_lost(
 	struct eng_pool *p, const struct shm_changed *ch, enum eng_lost how, uint64_t now_ns)
 {
@@ -228,6 +238,7 @@ void eng_store_lost(
 		if (!MUTANT(320)) /* 320: nobody asks why */
 			shm_count(&s->entry->counter[evicted_by[how]], 1);
 		shm_count(&p->w.entry->counter[SHM_PC_evicted_entries], 1);
+		evicted_age(p, ch->old_off);
 	}
 }
 

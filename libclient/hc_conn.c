@@ -109,6 +109,8 @@ static void pending_add(struct hc_conn *c, const struct hc_pending *p)
 {
 	PROBE(request__put, c->hello.session, p->request, p->verb, p->n, p->frame_bytes);
 	*pending_at(c, c->n_pending++) = *p;
+	if (c->requests)
+		shm_count(c->requests, p->n);
 	c->n_unanswered += p->n;
 	c->next_request += numbers_of(p);
 }

@@ -71,6 +71,7 @@ struct hc_conn {
 	uint64_t attempt_ns;   /* when that may be */
 	uint64_t spin_ns;      /* an answer is looked for that long before the thread sleeps */
 	const shm_u32 *sup_word; /* the supervisor's life; NULL: nothing mapped yet */
+	shm_u64 *requests; /* how many were ever made, for tools; under the lock; NULL: likewise */
 
 	struct wire_buf out, in;
 	size_t sent_bytes, handed_bytes;          /* see above */

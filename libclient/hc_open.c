@@ -225,6 +225,8 @@ static int session_open(struct hc *hc, const struct hc_open_opts *o)
 	hc->conn.hello.session = hc->session_id;
 	hc->frame_max = hc->conn.max_frame;
 	hc->conn.sup_word = &hc->ctl->sup_word;
+	struct shm_block *first = (struct shm_block *)(void *)(hc->seg + 1);
+	hc->conn.requests = &first->counter[SHM_BC_requests];
 	hc->threads = hc_threads_new(hc);
 	return hc->threads ? 0 : err_new(-ENOMEM);
 }

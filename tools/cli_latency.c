@@ -18,17 +18,23 @@ static double mean(const struct hypercache_latency *l)
 	return l->n ? (double)l->sum / (double)l->n : 0;
 }
 
+/* A value of the histogram in words. */
+static const char *time_text(const struct shm_counter_desc *d, uint64_t v, char to[CLI_TEXT_BYTES])
+{
+	return cli_time(hypercache_latency_ns(d, v), to);
+}
+
 static void latency_print(const struct shm_counter_desc *d, const struct hypercache_latency *l)
 {
 	char name[sizeof d->name], meaning[sizeof d->meaning], text[CLI_TEXT_BYTES];
 
 	printf("%-10s %12" PRIu64, cli_text(d->name, sizeof d->name, name, sizeof name), l->n);
-	printf(" %10s", l->n ? cli_time((uint64_t)mean(l), text) : "-");
+	printf(" %10s", l->n ? time_text(d, (uint64_t)mean(l), text) : "-");
 	for (int i = 0; i < N_QUANTILES; i++)
 		printf(" %10s",
-			l->n ? cli_time(hypercache_latency_quantile(l, quantiles[i].ppm), text)
+			l->n ? time_text(d, hypercache_latency_quantile(l, quantiles[i].ppm), text)
 			     : "-");
-	printf(" %10s  %s\n", l->n ? cli_time(l->max, text) : "-",
+	printf(" %10s  %s\n", l->n ? time_text(d, l->max, text) : "-",
 		cli_text(d->meaning, sizeof d->meaning, meaning, sizeof meaning));
 }
 

@@ -1,5 +1,6 @@
 /* latency.c - see latency.h; the buckets are those of shm/hist.h. */
 #include "latency.h"
+#include <string.h>
 #include "hist.h"
 
 void hypercache_latency_read(const struct shm_hist *h, struct hypercache_latency *ret)
@@ -11,6 +12,11 @@ void hypercache_latency_read(const struct shm_hist *h, struct hypercache_latency
 		ret->bucket[i] = shm_load_rlx(&h->bucket[i]);
 		ret->n += ret->bucket[i];
 	}
+}
+
+uint64_t hypercache_latency_ns(const struct shm_counter_desc *d, uint64_t v)
+{
+	return strncmp(d->unit, "ms", sizeof d->unit) == 0 ? v * 1000000 : v;
 }
 
 void hypercache_latency_merge(struct hypercache_latency *a, const struct hypercache_latency *b)

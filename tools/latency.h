@@ -14,6 +14,9 @@ struct hypercache_latency {
 
 void hypercache_latency_read(const struct shm_hist *h, struct hypercache_latency *ret);
 
+/* A value of the histogram that is described so, in ns. */
+uint64_t hypercache_latency_ns(const struct shm_counter_desc *d, uint64_t v);
+
 /* Adds what b counted to a. */
 void hypercache_latency_merge(struct hypercache_latency *a, const struct hypercache_latency *b);
 

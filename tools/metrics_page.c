@@ -39,7 +39,9 @@ static const struct row pool_rows[] = {SHM_POOL_COUNTERS(ROW_)};
 static const struct row store_rows[] = {SHM_STORE_COUNTERS(ROW_)};
 static const struct row block_rows[] = {SHM_BLOCK_COUNTERS(ROW_)};
 #define HIST_NAME_(name, unit, kind, meaning) #name,
+#define HIST_UNIT_(name, unit, kind, meaning) unit,
 static const char *const hist_names[] = {SHM_HISTOGRAM_COUNTERS(HIST_NAME_)};
+static const char *const hist_units[] = {SHM_HISTOGRAM_COUNTERS(HIST_UNIT_)};
 
 enum scope { S_daemon, S_pool, S_store, S_client };
 static const char *const prefixes[] = {"", "pool", "store", "client"};
@@ -78,10 +80,12 @@ static bool ends_in(const char *text, size_t n, const char *end)
 
 static const char *suffix_of(const char *unit)
 {
-	return strcmp(unit, "ns") == 0 || strcmp(unit, "s") == 0 ? "seconds"
-	       : strcmp(unit, "ppm") == 0                        ? "ratio"
-	       : strcmp(unit, "bytes") == 0                      ? "bytes"
-	                                                         : NULL;
+	bool time = strcmp(unit, "ns") == 0 || strcmp(unit, "ms") == 0 || strcmp(unit, "s") == 0;
+
+	return time                         ? "seconds"
+	       : strcmp(unit, "ppm") == 0   ? "ratio"
+	       : strcmp(unit, "bytes") == 0 ? "bytes"
+	                                    : NULL;
 }
 
 /* Without _total and _info: OpenMetrics' name of the family. */
@@ -164,6 +168,8 @@ static void value_put(const struct page *p, uint64_t v)
 {
 	if (strcmp(p->unit, "ns") == 0)
 		decimal_put(p->to, v, 9);
+	else if (strcmp(p->unit, "ms") == 0)
+		decimal_put(p->to, v, 3);
 	else if (strcmp(p->unit, "ppm") == 0)
 		decimal_put(p->to, v, 6);
 	else
@@ -361,9 +367,9 @@ static void hist_put(
 		uint64_t end = UINT64_C(1) << bit;
 		for (; i < SHM_HIST_BUCKETS - 1 && shm_hist_low(i + 1) <= end; i++)
 			below = l.bucket[i] + (MUTANT(841) ? 0 : below); /* 841: each by itself */
-		/* They are whole ns, so below 2^bit is the same as at most one less. */
+		/* They are whole ns or ms, so below 2^bit is the same as at most one less. */
 		fprintf(p->to, "%s_bucket{%s=\"%s\",le=\"", p->name, label, of);
-		decimal_put(p->to, end - 1, 9);
+		decimal_put(p->to, end - 1, strcmp(p->unit, "ms") == 0 ? 3 : 9);
 		fprintf(p->to, "\"} %" PRIu64 "\n", below);
 	}
 	fprintf(p->to, "%s_bucket{%s=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", p->name, label, of, l.n);
@@ -372,18 +378,24 @@ static void hist_put(
 	fprintf(p->to, "%s_count{%s=\"%s\"} %" PRIu64 "\n", p->name, label, of, l.n);
 }
 
-#define FAMILY_ROW_(name, label, meaning) {{#name, "ns", 'H', meaning}, #label},
+#define FAMILY_ROW_(name, label, unit, meaning) {{#name, unit, 'H', meaning}, #label},
 static const struct {
 	struct row row;
 	const char *label;
 } hist_families[] = {HYPERCACHE_METRICS_HISTOGRAMS(FAMILY_ROW_)};
 
+/* Which family a histogram belongs to. */
+static int family_of(int hist)
+{
+	return is_verb(hist_names[hist]) ? 0 : strcmp(hist_units[hist], "ms") == 0 ? 2 : 1;
+}
+
 static void hists_put(struct page *p)
 {
-	for (int f = 0; f < 2; f++) {
+	for (int f = 0; f < (int)(sizeof hist_families / sizeof *hist_families); f++) {
 		family_begin(p, "", &hist_families[f].row);
 		for (int i = 0; i < SHM_HG_N; i++)
-			if (is_verb(hist_names[i]) == (f == 0))
+			if (family_of(i) == f)
 				hist_put(p, hist_families[f].label, hist_names[i],
 					&p->a->ctl->hist[i]);
 	}
@@ -529,7 +541,7 @@ void hypercache_metrics_each(hypercache_metric_each *each, void *arg)
 	for (int c = 0; c < SHM_SC_N; c++)
 		if (!is_part(&store_rows[c]))
 			each_row(each, arg, "store", &store_rows[c]);
-	for (int f = 0; f < 2; f++)
+	for (size_t f = 0; f < sizeof hist_families / sizeof *hist_families; f++)
 		each_row(each, arg, "", &hist_families[f].row);
 }
 

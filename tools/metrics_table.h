@@ -12,7 +12,7 @@
  *
  *   hypercache_ [scope_] name [_unit] [_total]
  *
- *   unit     ns becomes seconds, ppm ratio, each with its suffix; bytes stands in the name already
+ *   unit     ns and ms become seconds, ppm ratio, each with its suffix; bytes stands in the name already
  *   _total   of kind C
  */
 #ifndef HC_TOOLS_METRICS_TABLE_H
@@ -54,9 +54,10 @@
 	X(client, age, "ns", G, "since its session was opened")
 
 /* Families of histograms, one sample for each row of SHM_HISTOGRAM_COUNTERS: a verb's name (libclient/wire.h)
- * belongs to the first, all others to the second.  X(name, label, meaning) */
+ * belongs to the first, what is in ms to the third, all others to the second.  X(name, label, unit, meaning) */
 #define HYPERCACHE_METRICS_HISTOGRAMS(X) \
-	X(request_duration, verb, "how long the engine worked at requests, by verb") \
-	X(work_duration, work, "how long the engine's other work took")
+	X(request_duration, verb, "ns", "how long the engine worked at requests, by verb") \
+	X(work_duration, work, "ns", "how long the engine's other work took") \
+	X(entry_age, of, "ms", "how old entries were when something happened to them")
 
 #endif

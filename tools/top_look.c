@@ -27,7 +27,7 @@ struct top_sample {
 		uint64_t id, evicted;
 	} pool[SHM_POOLS_MAX];
 	struct {
-		uint64_t id;
+		uint64_t id, requests;
 		struct hypercache_reads reads;
 	} client[SHM_SESSIONS_MAX]; /* by slot */
 	uint64_t counter[SHM_COUNTERS_MAX];
@@ -80,6 +80,7 @@ static void sample_take(const struct hypercache_admin *a, struct top_sample *s)
 		uint32_t slot = a->session[i].slot % SHM_SESSIONS_MAX;
 		s->client[slot].id = a->session[i].id;
 		s->client[slot].reads = client_reads(&a->session[i]);
+		s->client[slot].requests = hypercache_admin_count(&a->session[i], SHM_BC_requests);
 	}
 	for (uint32_t i = 0; i < SHM_COUNTERS_MAX; i++)
 		s->counter[i] = shm_load_rlx(&a->ctl->counter[i]);
@@ -197,8 +198,9 @@ static void stores_fill(struct top *t, struct hypercache_admin *a)
 	X(C_NAME, "client", "client", 14, true) \
 	X(C_PID, "process", "pid", 8, false) \
 	X(C_READS, "reads/s", "reads_per_s", 8, false) \
-	X(C_RATIO, "ratio", "hit_ratio_lately", 9, false) \
+	X(C_RATIO, "ratio", "hit_ratio_lately", 8, false) \
 	X(C_READ, "read/s", "hit_bytes_per_s", 10, false) \
+	X(C_REQUESTS, "req/s", "requests_per_s", 7, false) \
 	X(C_PINS, "pins", "pins", 5, false) \
 	X(C_HELD, "holds", "held_bytes", 10, false) \
 	X(C_UID, "user", "uid", 6, false) \
@@ -228,6 +230,8 @@ static void client_fill(struct top *t, struct top_row *r, const struct hypercach
 	cell_count(r, C_C_READS, hits < 0 ? -1 : hits + misses);
 	cell_part(r, C_C_RATIO, hits + misses > 0 ? hits / (hits + misses) : -1);
 	cell_size(r, C_C_READ, rate(t, known, was->hit_bytes, is->hit_bytes));
+	cell_count(r, C_C_REQUESTS,
+		rate(t, known, t->was->client[slot].requests, t->is->client[slot].requests));
 	hypercache_admin_pins(a, s, &pins, &views);
 	top_cell_number(r, C_C_PINS, pins, "%u", pins);
 	cell_size(r, C_C_HELD, (double)hypercache_admin_held(a, s));
@@ -379,6 +383,13 @@ static struct hypercache_latency latency_between(
 	return l;
 }
 
+/* n: values that it is of. */
+static void latency_cell(
+	struct top_row *r, uint32_t i, const struct shm_counter_desc *d, uint64_t n, uint64_t v)
+{
+	cell_time(r, i, n > 0, hypercache_latency_ns(d, v));
+}
+
 static void latency_fill(struct top *t, struct hypercache_admin *a)
 {
 	static const struct hypercache_latency none;
@@ -396,13 +407,13 @@ static void latency_fill(struct top *t, struct hypercache_admin *a)
 			continue;
 		cell_name(r, C_L_NAME, d->name, sizeof d->name);
 		cell_count(r, C_L_COUNT, rate(t, known, 0, l.n));
-		cell_time(r, C_L_MEAN, l.n > 0, l.n ? l.sum / l.n : 0);
-		cell_time(r, C_L_P50, l.n > 0, hypercache_latency_quantile(&l, 500000));
-		cell_time(r, C_L_P99, l.n > 0, hypercache_latency_quantile(&l, 990000));
-		cell_time(r, C_L_P999, l.n > 0, hypercache_latency_quantile(&l, 999000));
-		cell_time(r, C_L_MAX, all->n > 0, all->max);
+		latency_cell(r, C_L_MEAN, d, l.n, l.n ? l.sum / l.n : 0);
+		latency_cell(r, C_L_P50, d, l.n, hypercache_latency_quantile(&l, 500000));
+		latency_cell(r, C_L_P99, d, l.n, hypercache_latency_quantile(&l, 990000));
+		latency_cell(r, C_L_P999, d, l.n, hypercache_latency_quantile(&l, 999000));
+		latency_cell(r, C_L_MAX, d, all->n, all->max);
 		cell_count(r, C_L_ALL, (double)all->n);
-		cell_time(r, C_L_P99_ALL, all->n > 0, hypercache_latency_quantile(all, 990000));
+		latency_cell(r, C_L_P99_ALL, d, all->n, hypercache_latency_quantile(all, 990000));
 		cell_name(r, C_L_MEANING, d->meaning, sizeof d->meaning);
 	}
 }

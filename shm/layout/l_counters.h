@@ -52,7 +52,8 @@
 	X(leases_waited, "requests", C, "requests told to wait for another's lease") \
 	X(leases_passed, "leases", C, "leases that ended by their holder's death, silence or time") \
 	X(leases_lost, "requests", C, "writes refused: their lease was over") \
-	X(slow, "requests", C, "requests that came into the slow log")
+	X(slow, "requests", C, "requests that came into the slow log") \
+	X(folded_requests, "requests", C, "requests of sessions that have ended")
 
 /* [W: eng, relaxed; R: all] in shm_pool_entry.counter[].  limit = live + overhead + free +
  * limbo + unusable, each counted on its own. */
@@ -144,7 +145,8 @@
 	X(views, "calls", C, "views taken") \
 	X(expired_seen, "reads", C, "misses because the entry found had expired") \
 	X(damage_seen, "times", C, "look-ups that met damage in shared memory") \
-	X(hints_left_out, "hints", C, "hits that left no hint, because the ring of hints was full")
+	X(hints_left_out, "hints", C, "hits that left no hint, because the ring of hints was full") \
+	X(requests, "requests", C, "requests made of the engine; in the session's first block alone")
 
 /* [W: eng, relaxed; R: all] in shm_control.hist[]: how long each took.  First the requests, by verb. */
 #define SHM_HISTOGRAM_COUNTERS(X) \
@@ -165,7 +167,8 @@
 	X(sweep, "ns", H, "scans of the pins, and the reuse of what nobody pins") \
 	X(expiry, "ns", H, "removals of what is over: a part of a turn") \
 	X(purge, "ns", H, "removals of what was cleared: a part of a turn") \
-	X(adopt, "ns", H, "an engine's start, until it serves")
+	X(adopt, "ns", H, "an engine's start, until it serves") \
+	X(evicted_age, "ms", H, "of entries that were evicted: since they were written")
 
 #define X_HIST_(n, u, k, m) SHM_HG_##n,
 #define X_DAEMON_(n, u, k, m) SHM_DC_##n,

@@ -59,13 +59,40 @@ TEST(clients_says_what_each_has_read_of_each_store)
 	check_says(&r, "\"reads\":17,\"hits\":12,\"hit_bytes\":120,",
 		"\"stores\":[{\"name\":\"default\",\"hits\":12,\"misses\":5,\"hit_bytes\":120}]",
 		"\"reads\":4,\"hits\":4,\"hit_bytes\":12,",
-		"\"stores\":[{\"name\":\"other\",\"hits\":4,\"misses\":0,\"hit_bytes\":12}]", NULL);
+		"\"stores\":[{\"name\":\"other\",\"hits\":4,\"misses\":0,\"hit_bytes\":12}]",
+		"\"requests\":1}", NULL);
 	result_free(&r);
 	r = run(d, ARGS("clients", "--verbose"));
 	check_says(&r, "of store default", "of store other", " 120 B", " second\n", NULL);
 	result_free(&r);
+	client_order(&c, (struct order){.sets = 6, .end = true});
 	hc_close(hc);
 	client_end(&c, 0);
+	wait_sessions(d, 0);
+	r = run(d, ARGS("stat", "--json"));
+	CHECK_EQ(json_number(r.out, "folded_requests"), 10); /* and two that say goodbye */
+	result_free(&r);
+	t_daemon_stop(d);
+}
+
+/* A store of two entries, the first of which were there while a program ran. */
+TEST(what_is_evicted_is_told_with_its_age)
+{
+	struct t_daemon *d = t_daemon_start("stores: { default: { max_entries: 2 } }\n", NULL);
+
+	for (int i = 0; i < 3; i++) {
+		char key[2] = {(char)('a' + i), 0};
+		check_status(d, 0, ARGS("set", key, "v"));
+		check_status(d, 0, ARGS("stat"));
+	}
+	struct result r = run(d, ARGS("stat", "--json", "--latency"));
+	const char *age = strstr(r.out, "\"evicted_age\":{\"unit\":\"ms\",\"count\":");
+	CHECK(age != NULL);
+	CHECK(json_number(age, "count") >= 1 && json_number(age, "max") >= 1);
+	result_free(&r);
+	r = run(d, ARGS("stat", "--latency"));
+	check_says(&r, "evicted_age", NULL);
+	result_free(&r);
 	t_daemon_stop(d);
 }
 
