@@ -117,7 +117,8 @@ int wal_segment_give(struct wal *w, const struct wal_segment *s);
 enum { WAL_SEGMENTS_HELD = 8 };
 /* Segments of this number and above stay as they are, even if a checkpoint is newer than all their records: the log's end
  * is there until the next begin is durable.  Below it, one that a checkpoint covers may be recycled (a rename to a number
- * that was not used) or removed.  0: there is none yet. */
+ * that was not used) or removed, the oldest first: one that is missing in the middle looks as damage does to who has no
+ * checkpoint (`hypercache wal verify`).  0: there is none yet. */
 uint64_t wal_keep_from(const struct wal *w);
 
 /* ------------------------------------------------------------------- records */
