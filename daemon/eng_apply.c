@@ -207,6 +207,15 @@ int eng_apply(struct eng *e, const struct eng_after *a, struct eng_applied *to)
 	return r;
 }
 
+void eng_apply_ask(struct eng *e, const struct eng_after *a, struct eng_applied *to)
+{
+	const struct eng_store *s = store_of(e, to, a->store_id);
+
+	if (s && a->key_bytes)
+		shm_pool_ask(&e->pool[s->pool_idx].w,
+			shm_key_hash(a->key, a->key_bytes, e->ctl->hash_seed, s->id));
+}
+
 static void end_store(struct eng *e, struct eng_store *s, uint64_t version, struct eng_applied *to)
 {
 	struct eng_pool *p = &e->pool[s->pool_idx];

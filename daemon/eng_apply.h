@@ -53,6 +53,8 @@ void eng_apply_begin(struct eng *e, struct eng_applied *to);
  * over, nothing is there now; APPLY_NO_STORE; APPLY_NO_ROOM: it does not fit, and what it replaced is gone; -ENOMEM.
  * CLEAR at lsn c: what has a version below c is as gone from now on, in eng_apply_end also from memory. */
 int eng_apply(struct eng *e, const struct eng_after *a, struct eng_applied *to);
+/* It comes soon: its memory is asked for, so that the waits of several overlap.  A hint. */
+void eng_apply_ask(struct eng *e, const struct eng_after *a, struct eng_applied *to);
 /* Takes out what clears voided, and makes max_lsn the LSN in force if it is above. */
 void eng_apply_end(struct eng *e, struct eng_applied *to);
 

@@ -11,7 +11,7 @@
 #include "base/err.h"
 #include "checkpoint.h"
 
-enum { LOAD_BEAT_ENTRIES = 4096 };
+enum { LOAD_ENTRIES = 32, LOAD_BEAT = 128 };
 
 DEFINE_CLEANUP(struct archive_reader *, archive_reader_free)
 
@@ -40,26 +40,62 @@ static void after_of(const struct archive_entry *a, uint64_t store_id, struct en
 		to->marks |= SHM_LENS_FRESH;
 }
 
+static int load_some(struct eng *e, const struct archive_entry *entry, uint32_t n,
+	const uint64_t *store_id, struct eng_applied *to)
+{
+	struct eng_after after[LOAD_ENTRIES];
+
+	for (uint32_t i = 0; i < n; i++) {
+		after_of(&entry[i], store_id[entry[i].store], &after[i]);
+		eng_apply_ask(e, &after[i], to);
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		int r = eng_apply(e, &after[i], to);
+		if (r < 0)
+			return err_fwd(r);
+	}
+	return 0;
+}
+
 static int load_entries(struct eng *e, struct archive_reader *r, uint64_t of,
 	const uint64_t *store_id, struct eng_load *load, struct eng_applied *to)
 {
-	struct archive_entry entry;
-	struct eng_after after;
+	struct archive_entry entry[LOAD_ENTRIES];
+	uint32_t n;
 	int c;
 
-	for (uint64_t n = 0; (c = archive_next(r, &entry)) == 0; n++) {
-		after_of(&entry, store_id[entry.store], &after);
-		c = eng_apply(e, &after, to);
+	for (uint64_t i = 0; (c = archive_next_some(r, entry, LOAD_ENTRIES, &n)) == 0; i++) {
+		c = load_some(e, entry, n, store_id, to);
 		if (c < 0)
 			return err_fwd(c);
-		if (load->beat && n % LOAD_BEAT_ENTRIES == 0)
+		if (load->beat && i % LOAD_BEAT == 0)
 			load->beat(load->arg, archive_reader_bytes(r), of);
 	}
 	return err_fwd(c);
 }
 
-static int load_from(struct eng *e, struct archive_reader *r, uint64_t of, struct eng_load *load,
-	struct eng_applied *to)
+/* The index of the pool, if all of it goes into one: no larger than for as many of its entries as fit. */
+static void expect(struct eng *e, int fd, const uint64_t *store_id, uint32_t n)
+{
+	struct eng_pool *p = NULL;
+	struct archive_end end;
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct eng_store *s = eng_store_by_id(e, store_id[i]);
+		if (s && p && p != &e->pool[s->pool_idx])
+			return;
+		p = s ? &e->pool[s->pool_idx] : p;
+	}
+	if (!p || archive_peek(fd, NULL, &end) != 0 || end.n_entries == 0)
+		return;
+	uint64_t each = (end.key_bytes + end.value_bytes) / end.n_entries + sizeof(struct shm_item);
+	uint64_t fit = p->bytes / each;
+	shm_pool_expect(&p->w, end.n_entries < fit ? end.n_entries : fit);
+	(void)eng_room_sweep(e); /* smaller tables */
+}
+
+static int load_from(struct eng *e, int fd, struct archive_reader *r, uint64_t of,
+	struct eng_load *load, struct eng_applied *to)
 {
 	uint64_t store_id[ARCHIVE_STORES_MAX];
 	const struct archive_store *s;
@@ -74,6 +110,7 @@ static int load_from(struct eng *e, struct archive_reader *r, uint64_t of, struc
 	s = archive_stores_of(r, &n);
 	for (uint32_t i = 0; i < n; i++)
 		store_id[i] = load->resolve ? load->resolve(load->arg, &s[i]) : s[i].id;
+	expect(e, fd, store_id, n);
 	int c = load_entries(e, r, of, store_id, load, to);
 	if (c != ARCHIVE_END)
 		return err_fwd(c);
@@ -91,7 +128,7 @@ int eng_load(struct eng *e, int fd, struct eng_load *load, struct eng_applied *t
 	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 	int c = archive_reader_new(&r, fd);
 	if (c == 0)
-		c = load_from(e, r, of, load, to);
+		c = load_from(e, fd, r, of, load, to);
 	if (c <= 0)
 		return err_fwd(c);
 	if (!load->why[0])

@@ -303,9 +303,10 @@ static bool growth_is_wise(const struct shm_wpool *w)
 static bool growth_is_due(const struct shm_wpool *w)
 {
 	uint64_t per_bucket = w->grow_failed ? STAYS_PER_BUCKET : ENTRIES_PER_BUCKET;
+	uint64_t n = w->n_expected > w->n_entries ? w->n_expected : w->n_entries;
 
 	return w->cur.log2_buckets < SHM_LOG2_BUCKETS_MAX &&
-	       (w->n_entries > per_bucket * n_buckets(&w->cur) || growth_is_wise(w) ||
+	       (n > per_bucket * n_buckets(&w->cur) || growth_is_wise(w) ||
 		       (w->tight && w->n_entries > TIGHT_PER_BUCKET * n_buckets(&w->cur)));
 }
 
@@ -389,6 +390,14 @@ static int seek_key(struct shm_wpool *w, const struct shm_key *key, struct shm_r
 	struct want want = {.key = key, .hash = key->hash};
 
 	return seek_chain(w, t, &want, true, w->next.t ? w->cur.overflow_used : 0, ret);
+}
+
+void shm_index_ask(const struct shm_wpool *w, uint64_t hash)
+{
+	__builtin_prefetch(bucket_at(&w->cur, shm_hash_bucket(hash, w->cur.log2_buckets)), 1);
+	if (w->next.t)
+		__builtin_prefetch(
+			bucket_at(&w->next, shm_hash_bucket(hash, w->next.log2_buckets)), 1);
 }
 
 int shm_index_seek(struct shm_wpool *w, const struct shm_key *key, struct shm_ref *ret)

@@ -47,6 +47,9 @@ void shm_index_clear(struct shm_wpool *w, const struct shm_ref *ref, uint64_t ha
  * room again only now and then, or `now`. */
 bool shm_index_grow(struct shm_wpool *w, uint32_t chains, bool now);
 
+/* Asks for the memory in which a key of this hash will be sought, so that the waits for several overlap. */
+void shm_index_ask(const struct shm_wpool *w, uint64_t hash);
+
 /* After an engine's death.  check: are the links sound (rule I10), how many overflow buckets are
  * used?  Clears what is no slot word at all (rule I12).  0, -EBADMSG, -ENOMEM.  finish: completes
  * half-moved chains; the items that slots name must have been checked.  0, -EBADMSG: the next table

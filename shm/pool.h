@@ -56,6 +56,7 @@ struct shm_wpool {
 	uint32_t grow_failed;        /* changes since there was no room for a larger table */
 	bool tight;                  /* the overflow buckets did not suffice: growth is due early */
 	uint64_t n_entries;          /* live entries */
+	uint64_t n_expected;         /* for which shm_pool_expect makes the index; else 0 */
 	uint64_t live_bytes;         /* keys and values of live entries */
 	uint64_t waste_bytes;        /* their places, less that: headers and rounding */
 	uint64_t index_bytes;        /* the runs of cur and next */
@@ -171,6 +172,12 @@ struct shm_after {
 int shm_pool_apply(struct shm_wpool *w, const struct shm_after *after, struct shm_changed *ret);
 /* The same for its time alone: the entry at off, which shm_pool_find gave. */
 void shm_pool_apply_expiry(struct shm_wpool *w, uint64_t off, uint64_t expiry_ns);
+
+/* So many entries are to come: the index is made as large as it will be, while that moves little.  As far as there
+ * is room; what fewer of them there are then costs their part of it. */
+void shm_pool_expect(struct shm_wpool *w, uint64_t n_entries);
+/* One of this hash comes soon. */
+void shm_pool_ask(const struct shm_wpool *w, uint64_t hash);
 
 /* As shm_pool_find_void, of the entries of a store that have a version below `version`. */
 uint32_t shm_pool_find_below(struct shm_wpool *w, uint64_t *cursor, uint32_t chains,

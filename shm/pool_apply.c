@@ -8,6 +8,8 @@
 #include "pool_i.h"
 #include "step.h"
 
+enum { EXPECT_CHAINS = 4096 };
+
 static int apply_in_change(
 	struct shm_wpool *w, const struct shm_after *after, struct shm_changed *ret)
 {
@@ -66,3 +68,18 @@ void shm_pool_apply_expiry(struct shm_wpool *w, uint64_t off, uint64_t expiry_ns
 	shm_store_rlx(&shm_pool_item(w, off)->expiry_ns, expiry_ns);
 	shm_pool_change(w);
 }
+
+void shm_pool_expect(struct shm_wpool *w, uint64_t n_entries)
+{
+	w->n_expected = n_entries;
+	for (uint32_t i = INDEX_LOG2_MIN; i <= SHM_LOG2_BUCKETS_MAX; i++) {
+		uint32_t was = w->cur.log2_buckets;
+		while (shm_pool_grow_step(w, EXPECT_CHAINS))
+			;
+		if (w->cur.log2_buckets == was)
+			break; /* large enough, or there is no room */
+	}
+	w->n_expected = 0;
+}
+
+void shm_pool_ask(const struct shm_wpool *w, uint64_t hash) { shm_index_ask(w, hash); }

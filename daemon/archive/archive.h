@@ -140,6 +140,10 @@ const struct archive_store *archive_stores_of(const struct archive_reader *r, ui
 /* The next entry.  0 and *ret, valid until the next call; a condition; -errno.  Every block's checksum was right
  * before its first entry is given, but only ARCHIVE_END says that the whole file is. */
 int archive_next(struct archive_reader *r, struct archive_entry *ret);
+/* The same for up to max (1 ..) of them, *ret_n at least one with 0 returned: those that the present block still has, so all of
+ * them are valid until the next call. */
+int archive_next_some(
+	struct archive_reader *r, struct archive_entry *ret, uint32_t max, uint32_t *ret_n);
 /* After ARCHIVE_END. */
 const struct archive_end *archive_end_of(const struct archive_reader *r);
 /* Bytes read up to now, as they are stored: for progress. */

@@ -450,17 +450,8 @@ static bool entry_decode(struct archive_reader *r, struct archive_entry *ret)
 	return true;
 }
 
-int archive_next(struct archive_reader *r, struct archive_entry *ret)
+static int entry_take(struct archive_reader *r, struct archive_entry *ret)
 {
-	uint8_t kind;
-
-	if (r->over)
-		return r->over;
-	if (r->n_left == 0) {
-		int e = block_read(r, &kind, &r->n_left);
-		if (e)
-			return err_fwd(e);
-	}
 	if (!entry_decode(r, ret) || (r->n_left == 1 && r->at != r->behind)) {
 		r->sum.n_blocks--;
 		return fault(r, ARCHIVE_DAMAGED, "an entry in it makes no sense");
@@ -472,6 +463,30 @@ int archive_next(struct archive_reader *r, struct archive_entry *ret)
 	if (ret->version > r->sum.end_lsn)
 		r->sum.end_lsn = ret->version;
 	return 0;
+}
+
+int archive_next_some(
+	struct archive_reader *r, struct archive_entry *ret, uint32_t max, uint32_t *ret_n)
+{
+	uint8_t kind;
+	uint32_t n = 0;
+	int e = r->over;
+
+	if (e == 0 && r->n_left == 0)
+		e = block_read(r, &kind, &r->n_left);
+	while (e == 0 && n < max && r->n_left) {
+		e = entry_take(r, &ret[n]);
+		n += e == 0;
+	}
+	*ret_n = n;
+	return n ? 0 : err_fwd(e); /* a fault behind the first of them is told by the next call */
+}
+
+int archive_next(struct archive_reader *r, struct archive_entry *ret)
+{
+	uint32_t n;
+
+	return err_fwd(archive_next_some(r, ret, 1, &n));
 }
 
 const struct archive_end *archive_end_of(const struct archive_reader *r) { return &r->end; }

@@ -160,6 +160,25 @@ TEST(pool_that_is_too_small_evicts_and_adds_up)
 	end();
 }
 
+/* The index is made for them at once: it does not grow any more on the way. */
+TEST(index_of_what_is_expected_does_not_grow_again)
+{
+	const shm_u64 *grows;
+
+	begin(16 * ROOM_MIB);
+	grows = &w.p->w.entry->counter[SHM_PC_index_grows];
+	shm_pool_expect(&w.p->w, 20000);
+	room_check(&w);
+	uint64_t before = shm_load_rlx(grows);
+	CHECK(before >= 5);
+	for (uint64_t i = 1; i <= 20000; i++)
+		CHECK_EQ(apply(ENG_APPLY_SET, 0, i, i, 64), 0);
+	CHECK_EQ(shm_load_rlx(grows), before);
+	shm_pool_expect(&w.p->w, UINT64_MAX); /* as far as there is room */
+	CHECK_EQ(apply(ENG_APPLY_SET, 0, 1, 30000, 64), 0);
+	end();
+}
+
 /* ------------------------------------------------------------ a history */
 
 struct state {
