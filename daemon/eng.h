@@ -83,7 +83,10 @@ enum {
 	ENG_LEASES_SESSION = 256,     /* leases that one session holds */
 	ENG_LEASE_LOOKS =
 		64, /* of them, looked at for one whose time is over when there is none left */
-	ENG_LEASE_WAKES = 64, /* waiters woken by one turn, of each word */
+	ENG_LEASE_WAKES = 64,     /* waiters woken by one turn, of each word */
+	ENG_ACCEPT_US = 1000,     /* between two connections, in the long run */
+	ENG_ACCEPT_BURST = 256,   /* that may come without */
+	ENG_ACCEPT_PAUSE_MS = 10, /* then nobody is let in for so long */
 	ENG_HELD_BLOCKS =
 		1024,          /* of pins, looked at by one tick for how long they have been held */
 	ENG_FEED_WATCHES = 16, /* connections of one session that wait for a feed */
@@ -279,7 +282,7 @@ struct eng {
 	int lock_fd; /* our own description, locked */
 
 	struct eng_loop *loop;
-	struct eng_wait accept_wait, sup_wait, tick_wait, quit_wait;
+	struct eng_wait accept_wait, accept_pause, sup_wait, tick_wait, quit_wait;
 	uint64_t now_ns;  /* CLOCK_MONOTONIC at the beginning of this round of callbacks */
 	uint64_t mark_ns; /* the last time of this round that the clock was read for a histogram */
 	struct shm_slow *slow; /* in the journal; NULL: there is none */
@@ -319,8 +322,9 @@ struct eng {
 
 	struct eng_conn **conn;
 	uint32_t n_conns,
-		max_conns;  /* [3/2 max_conns]: those that wait for a feed are not counted */
-	uint32_t n_watches; /* of n_conns */
+		max_conns;     /* [3/2 max_conns]: those that wait for a feed are not counted */
+	uint32_t n_watches;    /* of n_conns */
+	uint64_t accept_at_ns; /* when the last connection would have come, at their rate */
 	struct eng_conn *ready, *ready_last;
 	uint64_t in_bytes; /* capacity of all `in` above ENG_READ_BYTES each */
 	uint64_t in_max_bytes;

@@ -431,6 +431,32 @@ static struct eng_conn *conn_new(struct eng *e, int fd, uint32_t uid)
 	return c;
 }
 
+static void accept_again(void *arg, int result)
+{
+	struct eng *e = arg;
+
+	if (result == 0 && !e->quit && !e->accept_wait.armed)
+		eng_loop_accept(e->loop, e->h->listen_fd, &e->accept_wait);
+}
+
+/* A connection takes as long as ten requests: who opens one after the other would have the engine to himself.  So they
+ * are let in at a rate, of which a number may come at once; the others wait at the door (its queue is the
+ * listening socket's). */
+static void accept_count(struct eng *e)
+{
+	const uint64_t each_ns = ENG_ACCEPT_US * 1000ull, burst_ns = ENG_ACCEPT_BURST * each_ns;
+
+	if (e->accept_at_ns + burst_ns < e->now_ns)
+		e->accept_at_ns = e->now_ns - burst_ns;
+	e->accept_at_ns += each_ns;
+	if (e->accept_at_ns <= e->now_ns || e->accept_pause.armed ||
+		MUTANT(807)) /* 807: all at once */
+		return;
+	eng_loop_cancel(e->loop, &e->accept_wait);
+	e->accept_pause = (struct eng_wait){.done = accept_again, .arg = e};
+	eng_loop_timer(e->loop, ENG_ACCEPT_PAUSE_MS * 1000000ull, &e->accept_pause);
+}
+
 static void conn_accepted(void *arg, int fd)
 {
 	struct eng *e = arg;
@@ -440,6 +466,7 @@ static void conn_accepted(void *arg, int fd)
 			log_warn("accept: %s; tried again at the next tick", strerror(-fd));
 		return;
 	}
+	accept_count(e);
 	struct eng_conn *c = NULL;
 	uint32_t uid;
 	if (!e->quit &&
@@ -499,7 +526,7 @@ void eng_conn_tick(struct eng *e)
 		eng_count(e, SHM_DC_connections_refused, 1);
 		eng_conn_drop(c);
 	}
-	if (!e->quit && !e->accept_wait.armed)
+	if (!e->quit && !e->accept_wait.armed && !e->accept_pause.armed)
 		eng_loop_accept(e->loop, e->h->listen_fd, &e->accept_wait);
 }
 

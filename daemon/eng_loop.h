@@ -70,7 +70,7 @@ enum eng_loop_kind eng_loop_kind(const struct eng_loop *l);
 const char *eng_loop_how(const struct eng_loop *l);
 
 /* Each connection that comes to fd, a listening socket: done(descriptor), close-on-exec, blocking
- * mode.  Here alone `armed` is still true in `done`.  After done(-errno) it is no longer armed; the
+ * mode.  Here alone `armed` is still true in `done`, which may cancel it: then nobody more comes.  After done(-errno) it is no longer armed; the
  * caller decides when to call again.  Sets O_NONBLOCK of fd as the implementation needs it. */
 void eng_loop_accept(struct eng_loop *l, int fd, struct eng_wait *w);
 /* At least one byte of n into buf: done(bytes), 0 at the end of the stream. */

@@ -65,7 +65,8 @@ static void uring_accept(struct eng_loop *l, int fd, struct eng_wait *w)
 	struct io_uring_sqe *sqe = entry_of(l);
 
 	eng_loop_nonblock(fd, false); /* else io_uring reports EAGAIN instead of waiting */
-	io_uring_prep_multishot_accept(sqe, fd, NULL, NULL, SOCK_CLOEXEC);
+	/* One at a time: many would be taken by the kernel before anybody could say that it is enough. */
+	io_uring_prep_accept(sqe, fd, NULL, NULL, SOCK_CLOEXEC);
 	io_uring_sqe_set_data(sqe, w);
 }
 
@@ -132,25 +133,48 @@ static void uring_timer(struct eng_loop *l, uint64_t ns, struct eng_wait *w)
 	io_uring_sqe_set_data(sqe, w);
 }
 
+enum { COMES = 1, ENOUGH = 2 }; /* of an accept, in its `done`: goes on; was cancelled */
+
 static void uring_cancel(struct eng_loop *l, struct eng_wait *w)
 {
+	if (w->own.kind == ENG_WAIT_ACCEPT && w->own.state == COMES) {
+		w->own.state = ENOUGH;
+		return;
+	}
 	struct io_uring_sqe *sqe = entry_of(l);
 
 	io_uring_prep_cancel(sqe, w, 0);
 	io_uring_sqe_set_data(sqe, NULL);
 }
 
-static void finish(struct eng_loop *l, struct eng_wait *w, int result, bool more)
+/* Somebody has come; then the next one, unless `done` has cancelled it. */
+static void accepted(struct eng_loop *l, struct eng_wait *w, int fd)
+{
+	w->own.state = COMES;
+	w->done(w->arg, fd);
+	bool enough = w->own.state == ENOUGH;
+	w->own.state = 0;
+	if (!enough) {
+		uring_accept(l, w->own.fd, w);
+		return;
+	}
+	w->armed = false;
+	w->done(w->arg, -ECANCELED);
+}
+
+static void finish(struct eng_loop *l, struct eng_wait *w, int result)
 {
 	if (!w)
 		return; /* a cancellation's own completion */
 	CHECK(w->armed);
-	w->armed = more;
+	if (w->own.kind == ENG_WAIT_ACCEPT && result >= 0) {
+		accepted(l, w, result);
+		return;
+	}
+	w->armed = false;
 	if (result == -ETIME)
 		result = 0; /* how io_uring says that a timer is over */
 	w->done(w->arg, result);
-	if (w->own.kind == ENG_WAIT_ACCEPT && !more && result >= 0 && !w->armed)
-		eng_loop_accept(l, w->own.fd, w);
 }
 
 static int uring_wait(struct eng_loop *l, bool wait)
@@ -170,8 +194,7 @@ static void uring_dispatch(struct eng_loop *l)
 	unsigned n = io_uring_peek_batch_cqe(ring, cqe, ENG_LOOP_BATCH);
 
 	for (unsigned i = 0; i < n; i++)
-		finish(l, io_uring_cqe_get_data(cqe[i]), cqe[i]->res,
-			(cqe[i]->flags & IORING_CQE_F_MORE) != 0);
+		finish(l, io_uring_cqe_get_data(cqe[i]), cqe[i]->res);
 	io_uring_cq_advance(ring, n);
 }
 

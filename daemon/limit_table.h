@@ -35,6 +35,15 @@
 	FIXED("blocks of pins whose age is looked at by one tick", ENG_HELD_BLOCKS, "of all clients", \
 		"the others are looked at by the next ones; what is shown is too short by that", \
 		"proc_cli.clients_shows_since_when_something_is_held") \
+	FIXED("new connections of all users", ENG_ACCEPT_US, "us between two in the long run", \
+		"they wait in the queue of the socket, up to 512; who comes then waits in connect(2)", \
+		"proc_hostile.connections_come_at_a_bounded_rate") \
+	FIXED("of them, at once", ENG_ACCEPT_BURST, "connections", \
+		"as above", \
+		"proc_hostile.connections_come_at_a_bounded_rate") \
+	FIXED("a pause when more have come", ENG_ACCEPT_PAUSE_MS, "ms", \
+		"as above", \
+		"proc_hostile.connections_come_at_a_bounded_rate") \
 	KEY("a connection without a session", "hello_timeout", "", \
 		"closed", \
 		"proc_frames.beyond_the_limits_clients_are_refused_by_name") \

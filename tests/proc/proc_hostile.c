@@ -141,6 +141,31 @@ TEST_LIMIT(thousands_of_connections_are_refused_and_hinder_nobody_who_has_one, 1
 	t_daemon_stop(d);
 }
 
+/* Who opens one after the other does not have the engine to himself: they wait at the door.  That they do not come
+ * later than that is not looked at. */
+TEST(connections_come_at_a_bounded_rate)
+{
+	enum { N = 256 + 500 };
+	static struct raw r[N];
+	struct t_daemon *d = t_daemon_start("max_clients: 500\nmax_clients_per_user: 500\n", NULL);
+	uint64_t from_ns = t_now_ns(), end_ns = from_ns + (uint64_t)t_limit_ms(WAIT_MS) * 1000000;
+	struct good g;
+
+	good_open(&g, d);
+	for (int i = 0; i < N; i++)
+		r[i] = raw_open(d);
+	const shm_u64 *n = &g.hc->ctl->counter[SHM_DC_connections];
+	while (shm_load_rlx(n) < N + 1) {
+		CHECK(t_now_ns() < end_ns);
+		good_turn(&g);
+	}
+	CHECK(t_now_ns() - from_ns >= 450000000);
+	for (int i = 0; i < N; i++)
+		raw_close(&r[i]);
+	good_end(&g, d);
+	t_daemon_stop(d);
+}
+
 /* ------------------------------------------------------------------ memory that changes */
 
 struct scribbler {
