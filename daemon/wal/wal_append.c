@@ -80,6 +80,8 @@ static void open_frame(struct wal *w, uint64_t at)
 {
 	struct wal_stage_frame *f = wal_stage_at(w->s, w->tail);
 
+	if (MUTANT(716)) /* 716: a frame is there before its length and place are */
+		shm_store_rel(&w->s->tail, w->tail + 1); /* rel:wal.tail */
 	shm_store_rlx(&f->bytes, WAL_SECTOR);
 	f->at = at;
 	w->count[w->tail % WAL_STAGE_FRAMES] = (struct wal_count){.opened_ns = w->opts.now_ns()};
