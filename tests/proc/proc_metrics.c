@@ -436,3 +436,21 @@ TEST(scraping_goes_on_while_engines_die)
 	(void)t_wait_child(scraper, LIMIT_MS);
 	t_daemon_stop(s.d);
 }
+
+/* Another program takes the supervisor's place; it listens where the last one did, and what came meanwhile waits there. */
+TEST(it_goes_on_behind_an_upgrade_at_the_same_port)
+{
+	struct served s = served_start(NULL);
+	uint16_t port = s.port;
+	struct total want = {0};
+	struct client c = client_start(s.d, 0);
+
+	order_all(&c, 1, (struct order){.sets = 2, .hits = 40, .misses = 3}, &want);
+	check_status(s.d, 0, ARGS("upgrade"));
+	wait_http(&s, "/readyz", 200, "ready\n");
+	CHECK_EQ(s.port, port);
+	check_counts(&s, &want);
+	pages_judge(&s);
+	client_end(&c, SIGKILL);
+	t_daemon_stop(s.d);
+}
