@@ -242,11 +242,17 @@ static int store_check(const struct config *c, uint32_t i, struct config_fault *
 
 int config_check(const struct config *c, struct config_fault *ret)
 {
+	char have[CONFIG_NUMBER_BYTES], want[CONFIG_NUMBER_BYTES];
 	int r = 0;
 
 	if (strcmp(c->socket, "auto") != 0 && strcmp(c->socket, c->admin_socket) == 0)
 		return config_fault_set(ret, CONFIG_KEY_admin_socket, 0,
 			"it is the same as socket; use another path, or auto");
+	if (c->wal_segment_bytes < c->wal_staging_bytes)
+		return config_fault_set(ret, CONFIG_KEY_wal_segment, 0,
+			"%s is less than wal_staging, which has to fit into one; use %s or more",
+			config_bytes_format(c->wal_segment_bytes, have),
+			config_bytes_format(c->wal_staging_bytes, want));
 	r = config_listen_check(c, ret);
 	if (r == 0)
 		r = config_modules_check(c, ret);

@@ -24,12 +24,19 @@ const char *config_store_policy(const struct config_store *s)
 	return types[MUTANT(298) ? CONFIG_TYPE_GENERAL : s->type].policy; /* 298: one for all */
 }
 
-/* The largest value: the pool's, and half of what the store may take. */
+/* Key, head and frame of a record of the log. */
+#define RECORD_OVERHEAD_BYTES (UINT64_C(128) << 10)
+
+/* The largest value: the pool's, and half of what the store may take; of a durable one also what the log takes. */
 static uint64_t value_most(const struct config *c, const struct config_store *s)
 {
+	uint64_t log = c->wal_staging_bytes / 4 - RECORD_OVERHEAD_BYTES;
 	uint64_t pool = c->pool[config_pool_find(c, s->pool)].max_value_bytes;
 	uint64_t own = s->limit_bytes == CONFIG_AUTO ? CONFIG_AUTO : s->limit_bytes / 2;
 
+	if (s->durability != CONFIG_DURABILITY_NONE && log < own &&
+		!MUTANT(747)) /* 747: any value */
+		own = log;
 	return pool < own ? pool : own;
 }
 
@@ -55,8 +62,10 @@ int config_store_check(const struct config *c, uint32_t i, struct config_fault *
 	if (s->max_value_bytes == CONFIG_AUTO || s->max_value_bytes <= most)
 		return 0;
 	return config_fault_set(ret, CONFIG_KEY_store_max_value, i,
-		"%s is more than its pool accepts, or half of its limit; use at most %s",
-		config_bytes_format(s->max_value_bytes, have), config_bytes_format(most, want));
+		"%s is more than its pool accepts, or half of its limit%s; use at most %s",
+		config_bytes_format(s->max_value_bytes, have),
+		s->durability ? ", or a quarter of wal_staging" : "",
+		config_bytes_format(most, want));
 }
 
 void config_store_fill(const struct config *c, struct config_store *s)

@@ -47,6 +47,8 @@
 #define CONFIG_CHOICES_type(X)           X(CONFIG_TYPE_GENERAL, "general") X(CONFIG_TYPE_SESSION, "session") \
                                          X(CONFIG_TYPE_TTL, "ttl")
 #define CONFIG_CHOICES_hardening(X)      X(CONFIG_HARDENING_NONE, "none") X(CONFIG_HARDENING_STRICT, "strict")
+#define CONFIG_CHOICES_durability(X)     X(CONFIG_DURABILITY_NONE, "none") X(CONFIG_DURABILITY_ASYNC, "async") \
+                                         X(CONFIG_DURABILITY_SYNC, "sync")
 #define CONFIG_CHOICES_lockdown(X)       X(CONFIG_LOCKDOWN_AUTO, "auto") X(CONFIG_LOCKDOWN_OFF, "off")
 
 #define CONFIG_WORD_(constant, word)     word "|"
@@ -64,7 +66,8 @@
 		"Users, besides root and the user of the daemon, who may use the admin socket and so " \
 		"read everything. User ids, as a list or with commas between them.") \
 	ROOT(data_dir, path, "", "2", "255", "auto", START, \
-		"The folder of the lock: one daemon at a time uses it. " \
+		"The folder of the lock, and of the log of durable stores: one daemon at a time " \
+		"uses it. " \
 		"auto: /var/lib/hypercache for root; for others hypercache in XDG_STATE_HOME, or in " \
 		".local/state of the home folder.") \
 	ROOT(max_clients, u32, "clients", "1", "4096", "256", START, \
@@ -142,6 +145,11 @@
 		"How many of them are kept; the oldest goes for a new one. 0: none.") \
 	ROOT(crash_images_size, bytes, "", "1MiB", "16TiB", "4GiB", LIVE, \
 		"What they may take together. An image that alone may need more is not kept.") \
+	ROOT(wal_segment, bytes, "", "1MiB", "1GiB", "64MiB", START, \
+		"Size of one file of the log of durable stores. Two of them are kept ready beside the one that is written.") \
+	ROOT(wal_staging, bytes, "", "1MiB", "1GiB", "8MiB", START, \
+		"Memory where changes of durable stores wait for the disk. An entry of such a store may be as large as a " \
+		"quarter of it, less 128KiB. When it is full, who writes to such a store waits.") \
 	ROOT(log_level, enum, "", CONFIG_WORDS(log_level), "", "info", LIVE, \
 		"The least important kind of message that is written to the log.") \
 	ROOT(slowlog_threshold, duration, "", "0", "1h", "10ms", LIVE, \
@@ -218,6 +226,13 @@
 		"evicts its own entries. auto: as the pool has.") \
 	STORE(max_entries, u32, "entries", "1", "4294967294", "auto", LIVE, \
 		"The most entries of the store; above it the store evicts its own. auto: as many as fit.") \
+	STORE(durability, enum, "", CONFIG_WORDS(durability), "", "none", START, \
+		"What a change that was answered survives. none: the death of any engine, but neither the end of the " \
+		"daemon nor a loss of power. sync: those too, because it is answered when it is on the disk. async: those " \
+		"too, but for the changes of the last moments (loss_window).") \
+	STORE(loss_window, duration, "", "10ms", "1h", "1s", LIVE, \
+		"Of a store with durability async: how old an answered change may be that a loss of power takes. When the " \
+		"disk is that far behind, writes to the store wait for it.") \
 	STORE(what_if, flag, "", "", "", "true", LIVE, \
 		"Keep the curve of `hypercache mrc`: what the store would miss with less memory and with more. It costs " \
 		"the engine up to 4MiB, and a part of each look at hints.") \

@@ -21,6 +21,8 @@
  *   eng_hot.c      the keys that are read most
  *   eng_room.c     eviction, compaction, limbo, revocation
  *   eng_expiry.c   takes away what is over
+ *   eng_log.c      the log of durable stores
+ *   eng_recover.c  what is on disk comes into fresh memory
  *   eng_lease.c    who computes a missing value
  *   eng_feed.c     the change feed: its time, its readers, dropped stores
  *   eng_resize.c   how large a pool is
@@ -91,12 +93,15 @@ enum {
 		1024,          /* of pins, looked at by one tick for how long they have been held */
 	ENG_FEED_WATCHES = 16, /* connections of one session that wait for a feed */
 	ENG_FEED_TELLS = 64,   /* of them, told by one turn, of each pool */
+	ENG_LATE_MARKS =
+		64, /* groups of answers of one connection that wait for the log each for itself */
 };
 #define ENG_VOID_BYTES (64ull << 20) /* of removed entries, before a scan of the pins */
 #define ENG_IN_TOTAL_BYTES \
 	(64ull << 20) /* all buffers of half frames: this, or two of the longest */
 
 struct eng;
+struct eng_log;
 struct eng_conn;
 struct eng_curve;
 struct topk;
@@ -150,6 +155,12 @@ struct eng_session {
 
 /* ------------------------------------------------------------- connections */
 
+/* Answers up to that byte of `late` wait for the log to be durable up to that number. */
+struct eng_late {
+	uint64_t lsn;
+	size_t end;
+};
+
 struct eng_conn {
 	struct eng *e;
 	int fd;
@@ -159,10 +170,15 @@ struct eng_conn {
 	struct wire_buf in;      /* what came; not touched while in_wait is armed */
 	struct wire_buf out;     /* answers that wait */
 	struct wire_buf sending; /* answers that the loop sends */
-	size_t in_need;          /* bytes of the frame that has begun; 0: unknown or none */
-	size_t in_counted;       /* of eng.in_bytes */
+	struct wire_buf late;    /* answers that wait for the log, and those behind them */
+	struct eng_late mark[ENG_LATE_MARKS]; /* ascending in both */
+	uint32_t n_marks;
+	size_t in_need;    /* bytes of the frame that has begun; 0: unknown or none */
+	size_t in_counted; /* of eng.in_bytes */
 	struct eng_wait in_wait, out_wait;
 	bool held;    /* a request waits for the supervisor: nothing is decoded */
+	bool stalled; /* held because the log cannot take a record now */
+	bool is_late; /* in eng.n_late */
 	bool closing; /* closed as soon as all answers are out */
 	bool dead;    /* closed as soon as nothing is armed */
 	bool ready;   /* in eng.ready: has whole frames */
@@ -196,6 +212,10 @@ struct eng_store {
 	bool what_if;       /* as configured: it has a curve */
 	struct eng_curve *curve; /* NULL: none yet */
 	struct topk *hot;        /* what is read most; NULL: nothing yet */
+
+	enum config_durability durability; /* as configured */
+	uint64_t log_id;                   /* what the log calls it: eng_log_id() of its name */
+	uint64_t loss_window_ns;           /* ASYNC */
 };
 
 struct eng_pool {
@@ -328,9 +348,14 @@ struct eng {
 	struct eng_conn *ready, *ready_last;
 	uint64_t in_bytes; /* capacity of all `in` above ENG_READ_BYTES each */
 	uint64_t in_max_bytes;
-	bool reap; /* some of conn[] are dead */
+	bool reap;       /* some of conn[] are dead */
+	uint32_t n_late; /* of conn[], those with answers that wait for the log */
+	uint64_t
+		answer_lsn; /* the answer to the request that is carried out waits for it; 0: for nothing */
 
 	struct eng_leases leases;
+	struct eng_log *log; /* NULL: there are no durable stores */
+	bool data_refused;   /* what is on disk cannot just be taken: the operator has to choose */
 
 	uint64_t pause_end_ns; /* nothing is changed before; 0: no pause */
 	bool quit;             /* told to end, or the supervisor is gone */
@@ -381,6 +406,13 @@ void eng_conn_close_all(struct eng *e);   /* after what is buffered was sent */
 void eng_conn_drop(struct eng_conn *c);   /* at once; frees nothing yet */
 void eng_conn_resume(struct eng_conn *c); /* a held request was answered */
 void eng_conn_say(struct eng_conn *c, const struct wire_answer *a); /* an answer that comes later */
+
+/* The log takes records again. */
+void eng_conn_resume_stalled(struct eng *e);
+/* The log is durable up to there: answers that waited for it go. */
+void eng_conn_durable(struct eng *e, uint64_t lsn);
+/* The log has failed: who waits for it loses his connection, repeats his requests, and is told then. */
+void eng_conn_not_durable(struct eng *e);
 /* Answers what cannot be understood, and closes. */
 void eng_conn_protocol_error(struct eng_conn *c, uint32_t verb, uint64_t request);
 
@@ -593,6 +625,31 @@ void eng_feed_drop(struct eng *e, uint32_t i, void (*empty)(struct eng *e, uint3
 void eng_expiry_set(struct eng_pool *p, struct eng_store *s, uint64_t off, uint32_t note);
 void eng_expiry_tick(struct eng *e); /* after the touch rings were drained */
 bool eng_expiry_turn(struct eng *e); /* a part of the work; true: there is more */
+
+/* eng_log.c: the log of durable stores, from the engine's side. */
+/* What the log calls a store: its name's hash, so that it is the same in the next daemon. */
+uint64_t eng_log_id(const char *store_name);
+/* Before the journal's intent is decided: the staging of a dead engine, if this memory is one that it left.  The
+ * intent's record counts if the intent happened.  0 or -errno. */
+int eng_log_adopt(struct eng *e);
+/* Behind the pools: if the memory is fresh, what is on disk comes into it (eng_recover.c).  0; -errno (logged). */
+int eng_log_recover(struct eng *e);
+void eng_log_close(struct eng *e);
+/* May this mutation of a durable store begin?  0: yes, and the log is in *req; a status of hypercache.h; ENG_LOG_LATER:
+ * not now. */
+int32_t eng_log_admit(struct eng *e, const struct eng_store *s, const struct wire_request *r,
+	struct shm_req *req);
+enum { ENG_LOG_LATER = 1000 };
+/* The answer to a request was taken from the journal: it waits for its record, or says that there is none on disk. */
+void eng_log_replayed(struct eng *e, const struct wire_request *r, const struct shm_result *was,
+	struct wire_answer *a);
+/* An entry was evicted: nobody waits for it, and if there is no room for it the log does not hear of it (README.md). */
+void eng_log_evicted(struct eng *e, const struct eng_store *s, const struct shm_item *it);
+void eng_log_dropped(struct eng *e, const struct eng_store *s);       /* the store is gone */
+void eng_log_segment(struct eng *e, const struct sup_msg *m, int fd); /* LOG_SEGMENT; fd is ours */
+bool eng_log_turn(struct eng *e); /* the end of one: writes begin.  True: there is more to do */
+void eng_log_tick(struct eng *e);
+bool eng_log_is_idle(const struct eng *e); /* all is durable, or cannot be */
 
 /* eng_lease.c */
 int eng_lease_open(

@@ -227,6 +227,9 @@ void eng_config_stores(struct eng *e)
 		s->max_value_bytes = is->max_value_bytes;
 		s->jitter_ppm = is->ttl_jitter_ppm;
 		s->what_if = is->what_if;
+		s->durability = e->log ? is->durability : CONFIG_DURABILITY_NONE;
+		s->loss_window_ns = is->loss_window_ns;
+		s->log_id = eng_log_id(is->name);
 	}
 }
 

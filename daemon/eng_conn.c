@@ -7,6 +7,9 @@
  * frame: so nobody moves a buffer under the kernel.  Answers gather in `out`
  * while `sending` is on its way; then the two change places.
  *
+ * An answer whose record is not yet durable gathers in `late`, and so do those behind it: in the order of the
+ * requests they go over to `out` as the log goes on (eng_conn_durable).  Other connections do not notice.
+ *
  * Fairness: ENG_REQUESTS_PER_TURN requests, then the others' turn (list `ready`).
  * Back-pressure: a client that does not take its answers is not read, then dropped.
  */
@@ -52,12 +55,14 @@ static void conn_free(struct eng_conn *c)
 	struct eng *e = c->e;
 
 	e->in_bytes -= c->in_counted;
+	e->n_late -= c->is_late;
 	e->n_conns--;
 	e->conn[c->idx] = e->conn[e->n_conns];
 	e->conn[c->idx]->idx = c->idx;
 	wire_buf_fini(&c->in);
 	wire_buf_fini(&c->out);
 	wire_buf_fini(&c->sending);
+	wire_buf_fini(&c->late);
 	eng_loop_close(e->loop, c->fd);
 	free(c);
 	eng_gauge(e, SHM_DC_connections, e->n_conns);
@@ -87,7 +92,7 @@ static void conn_flush(struct eng_conn *c)
 		c->out = empty;
 		c->out.begin = c->out.end = 0;
 		if (bytes_in(&c->sending) == 0) {
-			if (c->closing)
+			if (c->closing && bytes_in(&c->late) == 0)
 				eng_conn_drop(c);
 			return;
 		}
@@ -106,12 +111,87 @@ static void conn_close_when_sent(struct eng_conn *c)
 /* Its id; 0: none yet. */
 static uint64_t conn_session(const struct eng_conn *c) { return c->session ? c->session->id : 0; }
 
+/* What was just appended to `late` waits for the log to be durable up to lsn.  When there are too many of
+ * them the last ones wait for each other. */
+static void conn_mark(struct eng_conn *c, uint64_t lsn)
+{
+	uint32_t i = c->n_marks;
+	uint64_t before = i ? c->mark[i - 1].lsn : 0;
+
+	if (i == ENG_LATE_MARKS || lsn <= before)
+		i--;
+	else
+		c->n_marks++;
+	c->mark[i] = (struct eng_late){
+		.lsn = lsn > before ? lsn : before, .end = bytes_in(&c->late)};
+}
+
 static void conn_answer(struct eng_conn *c, const struct wire_answer *a)
 {
-	PROBE(request__answered, c->e->ctl->seg.daemon_id, conn_session(c), a->request, a->verb,
+	struct eng *e = c->e;
+	bool late = e->answer_lsn || bytes_in(&c->late);
+
+	PROBE(request__answered, e->ctl->seg.daemon_id, conn_session(c), a->request, a->verb,
 		a->status);
-	if (wire_put_answer(&c->out, a) < 0) {
+	if (wire_put_answer(late ? &c->late : &c->out, a) < 0) {
 		log_warn("no memory for an answer: connection dropped");
+		eng_conn_drop(c);
+	} else if (late) {
+		conn_mark(c, e->answer_lsn);
+		e->n_late += !c->is_late;
+		c->is_late = true;
+	}
+}
+
+/* The answers that waited for no more than lsn may go. */
+static void conn_release(struct eng_conn *c, uint64_t lsn)
+{
+	uint32_t n = 0;
+
+	while (n < c->n_marks && c->mark[n].lsn <= lsn)
+		n++;
+	if (n == 0)
+		return;
+	size_t bytes = c->mark[n - 1].end;
+	if (wire_buf_reserve(&c->out, bytes) < 0) {
+		log_warn("no memory for an answer: connection dropped");
+		eng_conn_drop(c);
+		return;
+	}
+	memcpy(c->out.bytes + c->out.end, c->late.bytes + c->late.begin, bytes);
+	c->out.end += bytes;
+	c->late.begin += bytes;
+	c->n_marks -= n;
+	memmove(c->mark, c->mark + n, c->n_marks * sizeof *c->mark);
+	for (uint32_t i = 0; i < c->n_marks; i++)
+		c->mark[i].end -= bytes;
+	STEP("conn:released");
+	conn_flush(c);
+}
+
+void eng_conn_durable(struct eng *e, uint64_t lsn)
+{
+	for (uint32_t i = 0; i < e->n_conns && e->n_late; i++) {
+		struct eng_conn *c = e->conn[i];
+		if (!c->is_late)
+			continue;
+		if (!c->dead)
+			conn_release(c, lsn);
+		if (bytes_in(&c->late) == 0 || c->dead) {
+			c->is_late = false;
+			e->n_late--;
+		}
+	}
+}
+
+void eng_conn_not_durable(struct eng *e)
+{
+	for (uint32_t i = 0; i < e->n_conns && e->n_late; i++) {
+		struct eng_conn *c = e->conn[i];
+		if (!c->is_late)
+			continue;
+		c->is_late = false;
+		e->n_late--;
 		eng_conn_drop(c);
 	}
 }
@@ -144,7 +224,7 @@ static const enum shm_histogram hist_of[WIRE_VERB_END] = {
 };
 _Static_assert(WIRE_VERB_END == WIRE_LEASE_DROP + 1, "each verb has its histogram");
 
-/* Returns how many requests it was. */
+/* Returns how many requests it was; 0: it is to be carried out again when the connection goes on. */
 static uint32_t conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
 {
 	struct eng *e = c->e;
@@ -176,6 +256,7 @@ static uint32_t conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
 	a.status = 0;
 	a.lsn = a.value = 0;
 	a.n_fds = a.n_items = 0;
+	e->answer_lsn = 0;
 	int done = op(e, c, &req, &a);
 	if (m.decoded_ns)
 		m.done_ns = eng_clock_ns();
@@ -188,6 +269,10 @@ static uint32_t conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
 		break;
 	case OP_WATCHES:
 		break;
+	case OP_AGAIN:
+		c->held = c->stalled = true;
+		e->answer_lsn = 0;
+		return 0;
 	case OP_CLOSE:
 		conn_answer(c, &a);
 		conn_close_when_sent(c);
@@ -195,6 +280,7 @@ static uint32_t conn_frame(struct eng_conn *c, const uint8_t *body, size_t n)
 	default:
 		eng_conn_protocol_error(c, req.verb, req.request);
 	}
+	e->answer_lsn = 0;
 	eng_at_none(e);
 	/* From the end of the one before, or of the turn's other work: one look at the clock for each. */
 	/* 329: verbs are not told apart */
@@ -263,7 +349,7 @@ static bool conn_make_room(struct eng_conn *c)
 static bool conn_may_decode(const struct eng_conn *c)
 {
 	return !c->dead && !c->closing && !c->held &&
-	       (bytes_in(&c->out) < c->e->config->max_unread_bytes ||
+	       (bytes_in(&c->out) + bytes_in(&c->late) < c->e->config->max_unread_bytes ||
 		       MUTANT(54)); /* 54: answers gather without end */
 }
 
@@ -298,8 +384,9 @@ static void conn_run(struct eng_conn *c)
 			eng_conn_protocol_error(c, 0, 0);
 			break;
 		}
-		requests += conn_frame(c, body, n);
-		c->in.begin += 4 + n;
+		uint32_t did = conn_frame(c, body, n);
+		requests += did;
+		c->in.begin += did ? 4 + n : 0;
 		more = false;
 	}
 	conn_flush(c);
@@ -365,6 +452,17 @@ void eng_conn_say(struct eng_conn *c, const struct wire_answer *a)
 	conn_answer(c, a);
 	conn_flush(c);
 	c->opened_ns = c->e->now_ns; /* so long it may be silent */
+}
+
+void eng_conn_resume_stalled(struct eng *e)
+{
+	for (uint32_t i = 0; i < e->n_conns; i++) {
+		struct eng_conn *c = e->conn[i];
+		if (!c->stalled)
+			continue;
+		c->stalled = false;
+		eng_conn_resume(c);
+	}
 }
 
 void eng_conn_run_ready(struct eng *e)

@@ -340,6 +340,9 @@ static int adopt_all(struct eng *e)
 
 	if (r < 0)
 		return err_fwd(r);
+	r = eng_log_adopt(e);
+	if (r < 0)
+		return err_fwd(r);
 	decide_intent(e);
 	eng_fold_adopt(e);
 	e->may_barrier = e->config->membarrier != CONFIG_MEMBARRIER_OFF && shm_barrier_is_allowed();
@@ -354,6 +357,8 @@ static int adopt_all(struct eng *e)
 		if (r == 0)
 			eng_at_none(e);
 	}
+	if (r == 0)
+		r = eng_log_recover(e);
 	if (r == 0)
 		r = eng_lease_open(e);
 	if (r == 0)
@@ -406,6 +411,7 @@ static void main_tick(void *arg, int result)
 	eng_held_tick(e);
 	eng_config_tick(e);
 	eng_conn_tick(e);
+	eng_log_tick(e);
 	for (uint32_t i = 0; i < e->config->n_pools; i++) {
 		eng_at(e, i);
 		(void)shm_pool_grow_step(&e->pool[i].w, ENG_GROW_CHAINS);
@@ -441,6 +447,8 @@ static bool main_turn_end(struct eng *e, bool purging)
 		eng_store_forget(e);
 	more |= late_step();
 	more |= eng_feed_turn(e);
+	if (e->log)
+		more |= eng_log_turn(e);
 	eng_conn_reap(e);
 	main_account(e);
 	return more || e->purging || e->ready;
@@ -448,7 +456,8 @@ static bool main_turn_end(struct eng *e, bool purging)
 
 static bool main_over(struct eng *e)
 {
-	return e->quit && (e->n_conns == 0 || e->now_ns - e->quit_ns >= ENG_QUIT_S * ENG_NS_PER_S);
+	return e->quit && ((e->n_conns == 0 && eng_log_is_idle(e)) ||
+				  e->now_ns - e->quit_ns >= ENG_QUIT_S * ENG_NS_PER_S);
 }
 
 /* A turn that answered requests and had nothing else to do ended with the last of them, whose time is
@@ -523,6 +532,7 @@ static void main_free(struct eng *e)
 		if (e->pool[i].w.alloc)
 			shm_pool_close(&e->pool[i].w);
 	eng_lease_close(e);
+	eng_log_close(e);
 	eng_loop_free(e->loop);
 	shm_pinset_fini(&e->pins);
 	for (uint32_t i = 0; i < e->n_sessions; i++)
@@ -624,7 +634,9 @@ int eng_main(int heritage_fd)
 	else if (!MUTANT(61)) /* 61: a clean end looks like a crash */
 		shm_store_rlx(&e->ctl->state, SHM_ENGINE_ENDED);
 	STEP("engine:ended");
-	bool failed = r < 0 && r != -ECANCELED;
+	int status = e->data_refused            ? ENGINE_STATUS_DATA
+	             : r < 0 && r != -ECANCELED ? MAIN_STATUS_FAILED
+	                                        : 0;
 	main_free(e);
-	return failed ? MAIN_STATUS_FAILED : 0;
+	return status;
 }

@@ -100,6 +100,8 @@ struct eng_store *eng_store_by_id(struct eng *e, uint64_t id)
 
 void eng_store_drop(struct eng *e, struct eng_store *s)
 {
+	if (s->durability)
+		eng_log_dropped(e, s);
 	s->dropped = true;
 	e->dropping = true;
 	shm_count(&s->entry->epoch, 1);
@@ -234,6 +236,8 @@ void eng_store_lost(
 	} else if (how >= ENG_LOST_LIMIT) {
 		if (how != ENG_LOST_LIMIT) /* more of the pool would not have helped */
 			eng_worth_evicted(s, shm_pool_item(&p->w, ch->old_off)->hash);
+		if (s->durability)
+			eng_log_evicted(p->e, s, shm_pool_item(&p->w, ch->old_off));
 		shm_count(&s->entry->counter[SHM_SC_evicted], 1);
 		if (!MUTANT(320)) /* 320: nobody asks why */
 			shm_count(&s->entry->counter[evicted_by[how]], 1);

@@ -71,6 +71,9 @@ static void sup_message(struct eng *e, const struct sup_config_msg *all, int fd)
 	case SUP_MSG_QUIT:
 		eng_quit(e);
 		return;
+	case SUP_MSG_LOG_SEGMENT:
+		eng_log_segment(e, m, fd);
+		return;
 	case SUP_MSG_REGION:
 		eng_resize_region(e, m->slot, m->id, fd);
 		return;

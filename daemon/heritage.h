@@ -18,12 +18,15 @@
  *     CONFIG_DONE id                it holds
  *     CONFIG_REFUSED id,refusal,store_id,n    it cannot be had, and nothing was changed
  *     ERRAND_DONE id,refusal        it is done, or cannot be
+ *     LOG_WANT n                    so many segments for the log
  *   supervisor -> engine
  *     SESSION_KEPT slot,id          it is kept: now the client may have its descriptor (rule P16)
  *     CONFIG id,force + struct config    the configuration that is to hold from now on
  *     REGION slot: pool, id: region  + memfd                    it is in the directory: map it; or it is
  *                                   of a pool that the next CONFIG brings
  *     ERRAND slot: enum admin_ask, id, n     what a tool asks for (sup_errand.c)
+ *     LOG_SEGMENT id: number  + file    the next one, under a description that nobody else has (rule P24); or
+ *                 refusal: errno        there is none, for now
  *     QUIT                          finish what was acknowledged, say ENDED in the control segment, exit 0
  *
  * The supervisor never reads a client's byte.  It replies to SESSION_PUT at once.
@@ -54,6 +57,9 @@
 #define HERITAGE_MAGIC 0x31544948u /* "HIT1" */
 #define PANIC_BYTES 16384
 
+/* Exit status of an engine that must not begin with the data it found: nor would another. */
+#define ENGINE_STATUS_DATA 4
+
 struct heritage_session {
 	uint64_t id; /* 0: unused */
 	uint32_t uid, gid;
@@ -77,6 +83,10 @@ struct heritage {
 	int32_t lock_fd;     /* rule P22 */
 	int32_t panic_fd;
 	int32_t pressure_fd; /* the file of memory_pressure, -1: none */
+	int32_t wal_dir_fd;  /* folder of the log, -1: no durable stores; until the lockdown */
+	int32_t data_dir_fd; /* that of the checkpoints */
+	uint8_t log_id[16];  /* which log it is */
+	uint32_t recover;    /* enum sup_recover */
 	int32_t log_fd;      /* where log lines go: standard error */
 	int32_t region_fd[SHM_POOLS_MAX][SHM_REGIONS_MAX]; /* -1: none */
 	uint32_t n_sessions;                               /* used in session[] */
@@ -97,6 +107,17 @@ enum sup_msg_kind {
 	SUP_MSG_ERRAND = 11,
 	SUP_MSG_ERRAND_DONE = 12,
 	SUP_MSG_SESSION_RIGHTS = 13,
+	SUP_MSG_LOG_WANT = 14,
+	SUP_MSG_LOG_SEGMENT = 15,
+};
+
+/* What an operator chooses when data cannot just be taken (hypercached --recover). */
+enum sup_recover {
+	SUP_RECOVER_ASK = 0, /* nothing: whatever is odd is refused, and says what can be chosen */
+	SUP_RECOVER_COPY,    /* the folder may be a copy of a living one */
+	SUP_RECOVER_CUT,     /* the log ends before its damage */
+	SUP_RECOVER_SKIP,    /* what is damaged is left out */
+	SUP_RECOVER_N
 };
 
 enum {
@@ -130,7 +151,7 @@ struct config_source;
 struct config_places;
 /* config is what was read from `source` just now; *source lives as long as the process. */
 int sup_main(const struct config *config, const struct config_places *places,
-	const struct config_source *source);
+	const struct config_source *source, enum sup_recover recover);
 /* sup_take.c: is another binary's answer to a daemon that asks whether it could go on where that one is; the exit status,
  * and a line on standard output. */
 int sup_check_upgrade(int state_fd);

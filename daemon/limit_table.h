@@ -189,7 +189,8 @@
 	BOUND("such looks by an attempt to make room", ENG_VOID_STEPS, "") \
 	BOUND("bytes of private memory of a store that is gone, given back in a turn", LATE_STEP_BYTES, "bytes") \
 	BOUND("leases looked at for one whose time is over, when there is none left", ENG_LEASE_LOOKS, "") \
-	BOUND("waiters for a lease woken in a turn, of each word", ENG_LEASE_WAKES, "")
+	BOUND("waiters for a lease woken in a turn, of each word", ENG_LEASE_WAKES, "") \
+	BOUND("groups of answers of one connection that wait for the log each for itself", ENG_LATE_MARKS, "")
 
 /* clang-format on */
 

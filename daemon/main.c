@@ -3,6 +3,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <string.h>
 #include "checkpoint.h"
@@ -16,6 +17,7 @@ enum { STATUS_FAILED = 1, STATUS_USAGE = 2 };
 enum {
 	OPT_CONFIG = 256,
 	OPT_SET,
+	OPT_RECOVER,
 	OPT_CHECK,
 	OPT_PRINT,
 	OPT_HELP_CONFIG,
@@ -32,6 +34,7 @@ enum {
 static const struct option options[] = {
 	{"config", required_argument, NULL, OPT_CONFIG},
 	{"set", required_argument, NULL, OPT_SET},
+	{"recover", required_argument, NULL, OPT_RECOVER},
 	{"check-config", no_argument, NULL, OPT_CHECK},
 	{"print-config", no_argument, NULL, OPT_PRINT},
 	{"help-config", no_argument, NULL, OPT_HELP_CONFIG},
@@ -55,6 +58,11 @@ static const char usage[] =
 	"  --config FILE    the configuration; without it the defaults hold\n"
 	"  --set KEY=VALUE  a value that counts instead of the file's, as log_level=debug,\n"
 	"                   pools.main.size=1GiB or stores.pages.ttl=10m; may be repeated\n"
+	"  --recover=WHAT   how to begin with data that are not just taken; the log of a\n"
+	"                   start that was refused says which of these would help:\n"
+	"                   copy  the folder may be a copy of one that was in use\n"
+	"                   cut   the log ends before the place that is damaged\n"
+	"                   skip  what is damaged is left out, what is behind it counts\n"
 	"  --check-config   only look whether it is right\n"
 	"  --print-config   print the values that would hold, as a configuration\n"
 	"  --help-config    print all keys, their values and meanings\n"
@@ -66,6 +74,19 @@ static const char usage[] =
 	"It prints \"hypercached: ready on SOCKET\" when it serves; its log goes to\n"
 	"standard error.  Exit status: 0 stopped as asked, 1 could not start, 2 wrong\n"
 	"options or configuration, 3 the engine crashed too often.\n";
+
+/* 0: no such word. */
+static enum sup_recover recover_of(const char *word)
+{
+	static const char *const words[SUP_RECOVER_N] = {[SUP_RECOVER_COPY] = "copy",
+		[SUP_RECOVER_CUT] = "cut",
+		[SUP_RECOVER_SKIP] = "skip"};
+
+	for (int i = 1; i < SUP_RECOVER_N; i++)
+		if (strcmp(word, words[i]) == 0)
+			return (enum sup_recover)i;
+	return SUP_RECOVER_ASK;
+}
 
 /* Ends output to stdout; the exit status. */
 static int printed(void)
@@ -80,6 +101,7 @@ int main(int argc, char **argv)
 	char why[CONFIG_ERROR_BYTES + 4096];
 	static struct config_source source;
 	const char *taken_back = NULL;
+	enum sup_recover recover = SUP_RECOVER_ASK;
 	int what = 0, opt, state_fd = -1;
 
 	step_from_env();
@@ -94,6 +116,13 @@ int main(int argc, char **argv)
 			(void)prctl(PR_SET_NAME, "hypercached-eng"); /* it would be "exe" */
 			return eng_main(atoi(optarg));
 		}
+		if (opt == OPT_RECOVER && (recover = recover_of(optarg)) == SUP_RECOVER_ASK) {
+			fprintf(stderr, "hypercached: --recover=%s: use copy, cut or skip\n",
+				optarg);
+			return STATUS_USAGE;
+		}
+		if (opt == OPT_RECOVER)
+			continue;
 		if (opt == OPT_CHECK_UPGRADE)
 			return sup_check_upgrade(atoi(optarg));
 		if (opt == OPT_TAKE_OVER)
@@ -133,5 +162,5 @@ int main(int argc, char **argv)
 		return printf("%s: right\n", source.file ? source.file : "the defaults"), printed();
 	if (what == OPT_PRINT)
 		return config_print(&config, stdout), printed();
-	return sup_main(&config, &places, &source);
+	return sup_main(&config, &places, &source, recover);
 }

@@ -29,6 +29,8 @@ static int op_replay(
 	a->lsn = was->lsn;
 	a->value = was->value;
 	eng_count(e, SHM_DC_requests_replayed, 1);
+	if (e->log)
+		eng_log_replayed(e, r, was, a);
 	return 1;
 }
 
@@ -44,8 +46,14 @@ int op_begin_store(struct eng *e, struct eng_conn *c, const struct wire_request 
 		return done;
 	*ret_req = (struct shm_req){
 		.session = s->slot, .verb = r->verb, .session_id = s->id, .request = r->request};
-	s->last_request = r->request;
 	struct eng_store *store = eng_store_of(e, r->store_idx, r->store_id);
+	int32_t status = 0;
+	if (store && store->durability) {
+		status = eng_log_admit(e, store, r, ret_req);
+		if (status == ENG_LOG_LATER)
+			return OP_AGAIN;
+	}
+	s->last_request = r->request;
 	if (!store) {
 		op_refuse(e, ret_req, a, HC_E_NO_STORE);
 		return 1;
@@ -53,6 +61,10 @@ int op_begin_store(struct eng *e, struct eng_conn *c, const struct wire_request 
 	if (!(s->peer.write_pools >> store->pool_idx & 1) && !MUTANT(81)) { /* 81: anybody may */
 		eng_count(e, SHM_DC_requests_denied, 1);
 		op_refuse(e, ret_req, a, HC_E_DENIED);
+		return 1;
+	}
+	if (status) {
+		op_refuse(e, ret_req, a, status);
 		return 1;
 	}
 	eng_at(e, store->pool_idx);

@@ -17,10 +17,12 @@
  *     until eng_conn_resume().
  * OP_WATCHES: no answer yet; the connection goes on (eng_feed_watch).
  * OP_CLOSE: *a is the answer, and the last.
+ * OP_AGAIN: the log cannot take it now, and nothing was changed but by items of a batch that the journal
+ *     knows: the connection is held, and the request carried out again later.
  * OP_BAD: not allowed here; the connection ends with HC_E_PROTOCOL. */
 typedef int op_fn(
 	struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a);
-enum { OP_HELD = 1, OP_CLOSE = 2, OP_BAD = 3, OP_WATCHES = 4 };
+enum { OP_HELD = 1, OP_CLOSE = 2, OP_BAD = 3, OP_WATCHES = 4, OP_AGAIN = 5 };
 /* A status that no client sees: under pressure a new key was not worth what it would have cost.  The
  * answer is that of a set whose entry was evicted at once. */
 enum { OP_NOT_KEPT = 1000 };
@@ -57,9 +59,11 @@ void op_hello_fed(struct eng_conn *c);
 /* What all mutations have in common: is this a request to carry out?
  * 0: yes; *ret_req, *ret_store and *ret_key are set.
  * 1: no; a->status is the answer (or that of the journal: it was applied before).
- * OP_BAD: a request number that this session cannot have. */
+ * OP_BAD: a request number that this session cannot have.  OP_AGAIN. */
 int op_begin(struct eng *e, struct eng_conn *c, const struct wire_request *r, struct wire_answer *a,
 	struct shm_req *ret_req, struct eng_store **ret_store, struct shm_key *ret_key);
+/* What the request's function returns when that was not 0. */
+static inline int op_begun(int r0) { return r0 == 1 ? 0 : r0; }
 /* The same of a request that names no key. */
 int op_begin_store(struct eng *e, struct eng_conn *c, const struct wire_request *r,
 	struct wire_answer *a, struct shm_req *ret_req, struct eng_store **ret_store);

@@ -69,8 +69,9 @@ static int batch_run(
 			place_ahead(e, &r->item[i + OP_PLACES_AHEAD], OP_PLACES_AHEAD);
 		one.status = 0;
 		one.lsn = one.value = 0;
-		if (op_table[r->item[i].verb](e, c, &r->item[i], &one) != 0)
-			return OP_BAD; /* a number that this session cannot have */
+		int r0 = op_table[r->item[i].verb](e, c, &r->item[i], &one);
+		if (r0)
+			return r0; /* a number that this session cannot have, or no room in the log */
 		STEP("batch:item");
 		if (one.lsn > a->lsn)
 			a->lsn = one.lsn;

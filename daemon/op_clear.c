@@ -14,7 +14,7 @@ int op_clear(struct eng *e, struct eng_conn *c, const struct wire_request *r, st
 	int r0 = op_begin_store(e, c, r, a, &req, &store);
 
 	if (r0)
-		return r0 == OP_BAD ? OP_BAD : 0;
+		return op_begun(r0);
 	struct eng_pool *p = &e->pool[store->pool_idx];
 	eng_lease_over_store(e, store->id);
 	uint64_t entries = shm_load_rlx(&store->entry->counter[SHM_SC_entries]);

@@ -13,7 +13,7 @@ int op_delete(
 	int r0 = op_begin(e, c, r, a, &req, &store, &key);
 
 	if (r0)
-		return r0 == OP_BAD ? OP_BAD : 0;
+		return op_begun(r0);
 	struct eng_pool *p = &e->pool[store->pool_idx];
 	uint64_t now_ns = eng_clock_ns();
 	/* Before: what somebody computes now may be from before whatever this delete is about. */

@@ -12,7 +12,7 @@ int op_incr(struct eng *e, struct eng_conn *c, const struct wire_request *r, str
 	int r0 = op_begin(e, c, r, a, &req, &store, &in.set.key);
 
 	if (r0)
-		return r0 == OP_BAD ? OP_BAD : 0;
+		return op_begun(r0);
 	struct eng_pool *p = &e->pool[store->pool_idx];
 	uint64_t now_ns = eng_clock_ns();
 	int32_t status = r->how > (WIRE_WRAP | WIRE_MUST_EXIST) ? HC_E_INVAL : 0;

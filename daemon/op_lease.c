@@ -16,7 +16,7 @@ int op_lease(struct eng *e, struct eng_conn *c, const struct wire_request *r, st
 	int r0 = op_begin(e, c, r, a, &req, &store, &key);
 
 	if (r0)
-		return r0 == OP_BAD ? OP_BAD : 0;
+		return op_begun(r0);
 	struct shm_wpool *w = &e->pool[store->pool_idx].w;
 	uint64_t version = shm_pool_version(w, &key, eng_clock_ns());
 	if (r->ttl_ms == 0 || r->ttl_ms > WIRE_LEASE_MS_MAX) {

@@ -13,7 +13,7 @@ int op_lease_drop(
 	int r0 = op_begin(e, c, r, a, &req, &store, &key);
 
 	if (r0)
-		return r0 == OP_BAD ? OP_BAD : 0;
+		return op_begun(r0);
 	uint64_t version = shm_pool_version(&e->pool[store->pool_idx].w, &key, eng_clock_ns());
 	if (!eng_lease_holds(e, c->session, &key, r->lease, version, &took_ms)) {
 		op_refuse(e, &req, a, HC_LEASE_LOST);

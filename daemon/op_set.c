@@ -175,12 +175,14 @@ int op_set(struct eng *e, struct eng_conn *c, const struct wire_request *r, stru
 	int r0 = op_begin(e, c, r, a, &req, &store, &set.key);
 
 	if (r0)
-		return r0 == OP_BAD ? OP_BAD : 0;
+		return op_begun(r0);
 	struct eng_pool *p = &e->pool[store->pool_idx];
 	uint64_t now_ns = eng_clock_ns();
 	int32_t status = set_check(store, r);
 	set.mode = status ? SHM_SET : modes[r->mode];
-	set.old_only = set.mode == SHM_SET && !eng_pressure_admits(p, store, set.key.hash);
+	/* What a log says is kept is kept: else what the disk has of the key from before would come back. */
+	set.old_only = set.mode == SHM_SET && !store->durability &&
+	               !eng_pressure_admits(p, store, set.key.hash);
 	set.version = r->version;
 	set.stamp = r->stamp;
 	set.value = r->value;

@@ -16,7 +16,7 @@ int op_touch(struct eng *e, struct eng_conn *c, const struct wire_request *r, st
 	int r0 = op_begin(e, c, r, a, &req, &store, &key);
 
 	if (r0)
-		return r0 == OP_BAD ? OP_BAD : 0;
+		return op_begun(r0);
 	struct eng_pool *p = &e->pool[store->pool_idx];
 	uint64_t now_ns = eng_clock_ns();
 	if (r->ttl_ms == WIRE_TTL_KEEP) {

@@ -13,6 +13,8 @@
  *   sup_probe    how many reads tracers hear of
  *   sup_upgrade  another binary goes on      sup_take     we are that binary
  *   sup_state    what it is told             sup_keeper   who says meanwhile that we live
+ *   sup_data     what makes the folder the data of one log
+ *   sup_log      the log's files: made, recycled, handed to the engine
  *   sup_ask      what tools ask for           sup_change   a new configuration, on its way to the engine
  *
  * One thread, one poll(2), no timer when nothing is due: an idle supervisor does not
@@ -44,7 +46,7 @@ enum {
 	SUP_STATUS_CRASHES = 3, /* exit status: the engine crashed restart_limit times in a row */
 	SUP_FDS_SPARE = 256,    /* descriptors that are not a client's */
 	SUP_FDS_CLIENT = 3,     /* socket, memfd, pidfd */
-	SUP_POLL_FDS = 8 + ADMIN_CONNECTIONS,
+	SUP_POLL_FDS = 9 + ADMIN_CONNECTIONS,
 	SUP_EXE_BYTES = 1024,         /* of a binary's path */
 	SUP_UPGRADE_TEXT_BYTES = 640, /* of an answer */
 	SUP_UPGRADE_TELL_MS = 60000,  /* a tool waits so long for the end of an upgrade */
@@ -182,6 +184,24 @@ struct sup_upgrade {
 		[SUP_UPGRADE_TEXT_BYTES]; /* TAKEN: not an upgrade, but its end: why; "": it is one */
 };
 
+/* The folder as the place of a log. */
+struct sup_data {
+	int dir, wal;    /* the folder, and the log's in it; -1: there are no durable stores */
+	uint8_t log[16]; /* which log it is */
+};
+
+/* Segments of the log: a child makes one at a time. */
+struct sup_log {
+	pid_t pid; /* 0: none */
+	int pidfd;
+	uint64_t number;   /* that it makes */
+	uint64_t ready;    /* is made, and nobody has it yet; 0: none */
+	uint64_t next;     /* number of the next one */
+	uint32_t wanted;   /* by the engine */
+	uint64_t retry_ns; /* after a failure, not before */
+	int told;          /* -errno that the log of this process has told of; 0: none */
+};
+
 struct sup {
 	struct config config;               /* that holds */
 	const struct config_source *source; /* what it is read from */
@@ -206,6 +226,9 @@ struct sup {
 	uint64_t jrn_bytes;
 	struct sup_blame blame[SHM_POOLS_MAX];
 	struct sup_image image;
+	enum sup_recover recover; /* what the operator has chosen (main.c) */
+	struct sup_data data;
+	struct sup_log log;
 	int lock_fd;     /* heritage.lock_fd */
 	int panic_fd;    /* heritage.panic_fd */
 	int pressure_fd; /* heritage.pressure_fd */
@@ -237,6 +260,21 @@ void sup_folder_of(const char *path, char ret_dir[CONFIG_TEXT_BYTES]);
 int sup_folder_socket(const char *socket_path);
 /* The folder of images, created if there is none.  Its descriptor, or -errno. */
 int sup_folder_images(const char *dir);
+
+/* sup_data.c: Has any store of the configuration a log? */
+bool sup_data_wanted(const struct config *c);
+/* Whose data is in the folder, if there are durable stores: refused if it is not surely ours.  0 or -errno. */
+int sup_data_open(struct sup *sup);
+void sup_data_close(struct sup *sup); /* a good end is written down */
+
+/* sup_log.c */
+int sup_log_open(struct sup *sup); /* behind sup_data_open; 0 or -errno */
+void sup_log_close(struct sup *sup);
+int sup_log_on_message(struct sup *sup, const struct sup_msg *m); /* LOG_WANT: 0 or -EBADMSG */
+void sup_log_on_child(struct sup *sup);                           /* its pidfd is readable */
+void sup_log_on_due(struct sup *sup, uint64_t now_ns);
+uint64_t sup_log_due(const struct sup *sup); /* UINT64_MAX: never */
+void sup_log_on_death(struct sup *sup);      /* of the engine */
 
 /* sup_socket.c: binds and listens.  type: SOCK_STREAM or SOCK_SEQPACKET; mode: of the path.  What a
  * dead daemon has left at the path is removed; a living one's is not: -EADDRINUSE. */

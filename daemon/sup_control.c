@@ -181,6 +181,16 @@ void sup_control_take(struct shm_control *c)
 			c->desc[i] = descs[i];
 }
 
+/* What of the journal's memory is behind all else belongs to the log. */
+static void frames_of(const struct shm_control *c, const struct sup_segment *s, uint64_t *ret_off,
+	uint64_t *ret_bytes)
+{
+	uint64_t off = shm_journal_bytes_staged(c->n_sessions, 0);
+
+	*ret_off = off;
+	*ret_bytes = s->bytes > off ? s->bytes - off : 0;
+}
+
 void sup_control_journal_format(
 	struct shm_journal *j, const struct shm_control *c, const struct sup_segment *s)
 {
@@ -190,6 +200,7 @@ void sup_control_journal_format(
 	j->n_leases = SHM_LEASES;
 	j->slow_off = shm_journal_slow_off(c->n_sessions);
 	j->n_slow = SHM_SLOWS;
+	frames_of(c, s, &j->frames_off, &j->frames_bytes);
 	header_publish(&j->seg);
 }
 
@@ -279,6 +290,12 @@ uint64_t sup_control_journal_mend(
 	j->n_leases = is.n_leases;
 	j->slow_off = is.slow_off;
 	j->n_slow = is.n_slow;
+	uint64_t off, bytes;
+	frames_of(c, s, &off, &bytes);
+	if (j->frames_off != off || j->frames_bytes != bytes)
+		n += sizeof j->frames_off + sizeof j->frames_bytes;
+	j->frames_off = off;
+	j->frames_bytes = bytes;
 	return n;
 }
 

@@ -38,6 +38,10 @@ static void heritage_fill(const struct sup *sup, struct heritage *h, int channel
 	h->panic_fd = sup->panic_fd;
 	h->pressure_fd = sup->pressure_fd;
 	h->log_fd = STDERR_FILENO;
+	h->wal_dir_fd = sup->data.wal;
+	h->data_dir_fd = sup->data.dir;
+	memcpy(h->log_id, sup->data.log, sizeof h->log_id);
+	h->recover = sup->recover;
 	for (uint32_t p = 0; p < SHM_POOLS_MAX; p++)
 		for (uint32_t r = 0; r < SHM_REGIONS_MAX; r++)
 			h->region_fd[p][r] = -1;
@@ -96,8 +100,10 @@ static _Noreturn void child_exec(const struct heritage *h, int heritage_fd)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
 		(void)fcntl(fds[i], F_SETFD, 0);
-	if (h->pressure_fd >= 0)
-		(void)fcntl(h->pressure_fd, F_SETFD, 0);
+	const int may_be[] = {h->pressure_fd, h->wal_dir_fd, h->data_dir_fd};
+	for (size_t i = 0; i < sizeof may_be / sizeof *may_be; i++)
+		if (may_be[i] >= 0)
+			(void)fcntl(may_be[i], F_SETFD, 0);
 	for (uint32_t p = 0; p < SHM_POOLS_MAX; p++)
 		for (uint32_t r = 0; r < SHM_REGIONS_MAX; r++)
 			if (h->region_fd[p][r] >= 0)
@@ -268,6 +274,9 @@ static int on_message(struct sup *sup, const struct sup_msg *m, int *fds, uint32
 	case SUP_MSG_SESSION_RIGHTS:
 		r = sup_session_rights(sup, m);
 		break;
+	case SUP_MSG_LOG_WANT:
+		r = sup_log_on_message(sup, m);
+		break;
 	case SUP_MSG_ERRAND_DONE:
 		r = sup_errand_on_message(sup, m);
 		break;
@@ -374,9 +383,15 @@ void sup_engine_on_death(struct sup *sup)
 	e->pidfd = -1;
 	e->pid = 0;
 	e->state = ADMIN_ENGINE_WAITING;
+	sup_log_on_death(sup);
 	sup_change_on_death(sup);
 	sup_errand_on_death(sup);
 	if (sup->stop_ns) {
+		sup->over = true;
+		return;
+	}
+	if (how.si_code == CLD_EXITED && how.si_status == ENGINE_STATUS_DATA) {
+		sup->status = SUP_STATUS_FAILED;
 		sup->over = true;
 		return;
 	}

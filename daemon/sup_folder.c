@@ -5,12 +5,15 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include "base/cleanup.h"
 #include "base/err.h"
 #include "log.h"
 #include "step.h"
 #include "sup.h"
+
+enum { LOCK_TRIES = 40, LOCK_NS = 5000000 };
 
 /* Creates a folder and those above it; one that exists is left as it is. */
 static int folder_make(const char *path, mode_t mode)
@@ -89,6 +92,21 @@ int sup_folder_images(const char *dir)
 	return fd >= 0 ? fd : err_new(-errno);
 }
 
+/* A child of a supervisor that was just killed may hold it for a moment more.  0, or -1 and errno. */
+static int lock(int fd)
+{
+	const struct timespec pause = {.tv_nsec = LOCK_NS};
+
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK)
+			return -1;
+		(void)nanosleep(&pause, NULL);
+	}
+	return -1;
+}
+
 int sup_folder_lock(const char *dir)
 {
 	char path[CONFIG_TEXT_BYTES + 8], pid[24] = "";
@@ -104,7 +122,7 @@ int sup_folder_lock(const char *dir)
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return log_fail(err_new(-errno), "cannot open %s: is data_dir right?", path);
-	if (flock(fd, LOCK_EX | LOCK_NB) != 0 && !MUTANT(79)) { /* 79: two in one folder */
+	if (lock(fd) != 0 && !MUTANT(79)) { /* 79: two in one folder */
 		r = err_new(errno == EWOULDBLOCK ? -EBUSY : -errno);
 		if (pread(fd, pid, sizeof pid - 1, 0) <= 0)
 			(void)snprintf(pid, sizeof pid, "unknown");

@@ -33,6 +33,7 @@ void sup_init(struct sup *sup)
 	sup->image.pidfd = sup->image.dir = -1;
 	sup->metrics.pidfd = sup->metrics.channel = -1;
 	sup->metrics.listen.fd = sup->metrics.next.fd = -1;
+	sup->data.dir = sup->data.wal = sup->log.pidfd = -1;
 	for (int i = 0; i < SHM_POOLS_MAX; i++)
 		for (int r = -1; r < SHM_REGIONS_MAX; r++)
 			(r < 0 ? &sup->grown[i] : &sup->region[i][r])->fd = -1;
@@ -135,7 +136,11 @@ static int sup_start(struct sup *sup)
 	if (sup->folder_lock < 0)
 		return err_fwd(sup->folder_lock);
 	limits_raise(sup);
-	r = sup_memory_make(sup);
+	r = sup_data_open(sup);
+	if (r == 0)
+		r = sup_log_open(sup);
+	if (r == 0)
+		r = sup_memory_make(sup);
 	STEP("sup:segments-made");
 	if (r == 0)
 		r = memfds_make(sup);
@@ -174,6 +179,7 @@ static int due_ms(const struct sup *sup, uint64_t now_ns)
 	if (!sup->stop_ns)
 		earlier(&at_ns, sup_metrics_due(sup));
 	earlier(&at_ns, sup_upgrade_due(sup));
+	earlier(&at_ns, sup_log_due(sup));
 	if (sup->stop_ns)
 		earlier(&at_ns, sup->stop_ns);
 	if (sup->admin_pause_ns > now_ns)
@@ -199,6 +205,7 @@ static void on_due(struct sup *sup)
 	}
 	sup_crash_on_due(sup, now_ns);
 	sup_upgrade_on_due(sup, now_ns);
+	sup_log_on_due(sup, now_ns);
 	sup_engine_on_due(sup, now_ns);
 	sup_metrics_on_due(sup, now_ns);
 }
@@ -235,6 +242,7 @@ enum {
 	P_METRICS,
 	P_METRICS_DEATH,
 	P_UPGRADE,
+	P_LOG,
 	P_ADMIN
 };
 
@@ -252,6 +260,7 @@ static void poll_fill(const struct sup *sup, struct pollfd p[SUP_POLL_FDS], uint
 	p[P_METRICS] = (struct pollfd){.fd = sup->metrics.channel, .events = POLLIN};
 	p[P_METRICS_DEATH] = (struct pollfd){.fd = sup->metrics.pidfd, .events = POLLIN};
 	p[P_UPGRADE] = (struct pollfd){.fd = sup->upgrade.pidfd, .events = POLLIN};
+	p[P_LOG] = (struct pollfd){.fd = sup->log.pidfd, .events = POLLIN};
 	for (int i = 0; i < ADMIN_CONNECTIONS; i++)
 		p[P_ADMIN + i] = (struct pollfd){
 			.fd = sup->admin[i].fd, .events = sup_admin_events(&sup->admin[i])};
@@ -283,6 +292,8 @@ static void sup_run(struct sup *sup)
 			sup_metrics_on_death(sup);
 		if (p[P_UPGRADE].revents && sup->upgrade.pidfd >= 0)
 			sup_upgrade_on_trial(sup);
+		if (p[P_LOG].revents)
+			sup_log_on_child(sup);
 		if (p[P_LISTEN].revents)
 			sup_admin_accept(sup, sup_host_mono_ns()); /* poll may have lasted */
 		on_due(sup);
@@ -300,6 +311,7 @@ static void sup_fini(struct sup *sup)
 		sup_admin_close(&sup->admin[i]);
 	sup_crash_close(sup);
 	sup_upgrade_close(sup);
+	sup_log_close(sup);
 	sup_session_close_all(sup);
 	free(sup->session);
 	free(sup->change.lines);
@@ -308,6 +320,7 @@ static void sup_fini(struct sup *sup)
 	cleanup_closep_(&sup->panic_fd);
 	cleanup_closep_(&sup->pressure_fd);
 	cleanup_closep_(&sup->signals);
+	sup_data_close(sup);
 	cleanup_closep_(&sup->folder_lock); /* last: another daemon may begin now */
 }
 
@@ -338,7 +351,7 @@ int sup_serve(struct sup *sup, bool started)
 }
 
 int sup_main(const struct config *config, const struct config_places *places,
-	const struct config_source *source)
+	const struct config_source *source, enum sup_recover recover)
 {
 	static struct sup sup;
 
@@ -355,6 +368,7 @@ int sup_main(const struct config *config, const struct config_places *places,
 	sup.config = sup.read = *config;
 	sup.places = *places;
 	sup.source = source;
+	sup.recover = recover;
 	sup_exe_read(sup.exe);
 	return sup_serve(&sup, sup_start(&sup) == 0);
 }

@@ -79,7 +79,9 @@ static int segments_new(struct sup *sup)
 		"hypercache-control", sizeof(struct shm_control), &host, &sup->control, why);
 	if (r == 0)
 		r = sup_segment_new("hypercache-journal",
-			shm_journal_bytes_all(sup->config.max_clients), &host, &sup->journal, why);
+			shm_journal_bytes_staged(sup->config.max_clients,
+				sup->data.wal >= 0 ? sup->config.wal_staging_bytes : 0),
+			&host, &sup->journal, why);
 	return r < 0 ? log_fail(r, "control segments: %s", why) : 0;
 }
 

@@ -250,5 +250,6 @@ int sup_take_over(int state_fd, const char *taken_back)
 	log_info("hypercached %s goes on where %s was", HC_VERSION_TEXT, st.release);
 	sup_metrics_begin(&sup);
 	STEP("sup:take-engine");
-	return sup_serve(&sup, sup_engine_start(&sup) == 0);
+	return sup_serve(&sup,
+		sup_data_open(&sup) == 0 && sup_log_open(&sup) == 0 && sup_engine_start(&sup) == 0);
 }

@@ -132,10 +132,13 @@ enum hc_result {
 	X(HC_E_CANCELLED, -23, "cancelled: the mutation was not sent, and will not be") \
 	X(HC_E_QUEUE, -24, "as much is submitted as may be: take what is done with hc_poll, then try again") \
 	X(HC_E_LEASES, -25, "this session, or all of them, hold as many leases as they may: fill or drop some") \
-	X(HC_E_NO_FEED, -26, "the pool keeps no change feed: set `feed` of the pool in the configuration")
+	X(HC_E_NO_FEED, -26, "the pool keeps no change feed: set `feed` of the pool in the configuration") \
+	X(HC_E_LOG, -27, "the log of this durable store cannot be written: nothing was changed; see the daemon's log") \
+	X(HC_E_LOG_FULL, -28, "the disk for the log of this durable store is full: nothing was changed; make room") \
+	X(HC_E_NOT_DURABLE, -29, "changed in memory, but the log could not be written: it may not survive a restart")
 
 #define HC_ERROR_ENUM_(name, number, meaning) name = number,
-enum hc_error { HC_ERRORS(HC_ERROR_ENUM_) HC_E_LAST = -27 };
+enum hc_error { HC_ERRORS(HC_ERROR_ENUM_) HC_E_LAST = -30 };
 #undef HC_ERROR_ENUM_
 
 /* These three may be called by any thread at any time, in a forked child too.

@@ -33,6 +33,7 @@
  *   hot.keys        the number of changes seen -> the hot keys are not older than it
  *   wal.magic, wal.head, wal.tail, wal.bytes, wal.unsettled   a later engine sees whole frames in the log's staging
  *                   (death, not concurrency)
+ *   journal.recovered   a later engine sees all that recovery has stored (death, not concurrency)
  *   gen.pin         the copy's loads come before the generation is looked at again (P12)
  *
  * C11 orders through the compiler's builtins: right on x86-64 and arm64.

@@ -24,6 +24,11 @@ uint64_t shm_journal_slow_off(uint32_t n_sessions)
 	return shm_journal_bytes(n_sessions) + SHM_LEASES * sizeof(struct shm_lease);
 }
 
+uint64_t shm_journal_bytes_staged(uint32_t n_sessions, uint64_t frames_bytes)
+{
+	return ((shm_journal_bytes_all(n_sessions) + 4095) & ~4095ull) + (frames_bytes & ~4095ull);
+}
+
 struct shm_lease *shm_journal_leases(struct shm_journal *j, uint32_t *ret_n)
 {
 	*ret_n = j->n_leases;
@@ -170,6 +175,18 @@ static int complete(struct shm_journal *j, const struct shm_control *ctl, const 
 			.request = in->request},
 		touched ? in->value : in->lsn, in->status, touched ? 0 : in->value);
 	return verdict;
+}
+
+uint64_t shm_journal_happened(const struct shm_journal *j, const struct shm_control *ctl,
+	uint8_t *const *bases, const uint64_t *bytes, uint32_t n_pools)
+{
+	const struct shm_intent *in = &j->intent;
+
+	/* acq:intent.state */
+	if (shm_load_acq(&in->state) != SHM_INTENT_SET || is_own(in))
+		return 0;
+	struct subject s = subject_of(in, ctl, bases, bytes, n_pools);
+	return s.word && shm_load_rlx(s.word) == in->new_word ? in->lsn : 0;
 }
 
 int shm_journal_decide(struct shm_journal *j, const struct shm_control *ctl, uint8_t *const *bases,

@@ -94,21 +94,36 @@ static enum shm_feed_what gone_by(const struct shm_item *it, const struct shm_ke
 	return pool_is_absent(it) ? SHM_FEED_DELETE : SHM_FEED_EXPIRE;
 }
 
+static void log_delete(
+	const struct shm_req *req, const struct shm_key *key, uint64_t lsn, struct shm_changed *ret)
+{
+	pool_log_put(&(struct shm_wlog_record){.what = SHM_WLOG_DELETE,
+			     .lsn = lsn,
+			     .req = req,
+			     .store_id = key->store_id,
+			     .key = key->bytes,
+			     .key_bytes = key->n_bytes},
+		ret);
+}
+
 /* A live entry of this version goes by request; what is none any more just goes. */
 static int delete_found(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
-	const struct shm_ref *ref, bool live, enum shm_feed_what gone, struct shm_changed *ret)
+	const struct shm_key *key, const struct shm_ref *ref, bool live, struct shm_changed *ret)
 {
 	const struct shm_item *it = shm_pool_item(w, shm_word_off(ref->word));
 
 	if (!live) {
-		unlink_own(w, ref, gone, SHM_FEED_NONE, ret);
+		unlink_own(w, ref, gone_by(it, key), SHM_FEED_NONE, ret);
 		return POOL_MISS;
 	}
 	ret->lsn = pool_next_lsn(w);
+	if (req->log)
+		log_delete(req, key, ret->lsn, ret);
 	shm_feed_foretell(&w->feed, j, SHM_FEED_DELETE, SHM_FEED_NONE);
 	shm_journal_intend(j, req, w->pool_idx, ret->lsn, ref->slot_off, ref->word, 0, 0);
 	STEP("delete:intended");
 	unlink_slot(w, ref, ret);
+	pool_log_commit(req, ret);
 	shm_feed_tell(&w->feed, SHM_FEED_DELETE, SHM_FEED_NONE, ret->lsn, it);
 	shm_journal_finish(j, req, ret->lsn, 0, 0);
 	return 0;
@@ -132,8 +147,12 @@ int shm_pool_delete_if(struct shm_wpool *w, struct shm_journal *j, const struct 
 			ret->lsn = it->version;
 			e = POOL_CONFLICT;
 		} else {
-			e = delete_found(w, j, req, &ref, live, gone_by(it, key), ret);
+			e = delete_found(w, j, req, key, &ref, live, ret);
 		}
+	}
+	if (e == POOL_MISS && req->log && !MUTANT(740)) { /* 740: absent is absent */
+		log_delete(req, key, pool_next_lsn(w), ret);
+		pool_log_commit(req, ret);
 	}
 	shm_pool_change(w);
 	return e;

@@ -135,6 +135,7 @@ struct shm_changed {
 		place_bytes; /* of the new place; with POOL_FULL: what was wanted, if it is known */
 	uint64_t old_store_id; /* store of what went */
 	uint64_t answer;       /* value of the result, as the journal has it */
+	uint64_t log_lsn;      /* of the record that req->log got; 0: none */
 };
 
 enum {
@@ -204,7 +205,7 @@ int shm_pool_incr(struct shm_wpool *w, struct shm_journal *j, const struct shm_r
 int shm_pool_touch(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
 	const struct shm_key *key, uint64_t now_ns, uint64_t expiry_ns, struct shm_changed *ret);
 
-/* Deletes a key.  0 and *ret; POOL_MISS; POOL_CONFLICT: version is not 0 and not the
+/* Deletes a key.  A log hears of it also if the key is absent.  0 and *ret; POOL_MISS; POOL_CONFLICT: version is not 0 and not the
  * entry's.  An expired entry counts as absent, but goes (*ret is set: old_off).  -ENOMEM.
  * STEPs delete:*. */
 int shm_pool_delete_if(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,

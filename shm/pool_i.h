@@ -5,6 +5,7 @@
 #include "atomic.h"
 #include "index_write.h"
 #include "pool.h"
+#include "step.h"
 
 enum {
 	POOL_CHAINS_PER_CHANGE = 4
@@ -27,6 +28,20 @@ void pool_fill(const struct shm_wpool *w, uint64_t off, const struct shm_set *se
 
 /* The next LSN, taken. */
 uint64_t pool_next_lsn(struct shm_wpool *w);
+/* The log of a request, if it has one, gets a record, and has it once it is committed. */
+static inline void pool_log_put(const struct shm_wlog_record *r, struct shm_changed *ret)
+{
+	r->req->log->put(r->req->log, r);
+	ret->log_lsn = r->lsn;
+	STEP("log:put");
+}
+static inline void pool_log_commit(const struct shm_req *req, const struct shm_changed *ret)
+{
+	if (req->log) {
+		req->log->commit(req->log, ret->log_lsn);
+		STEP("log:committed");
+	}
+}
 /* A published item enters the accounts. */
 void pool_count_in(struct shm_wpool *w, uint64_t off, uint64_t place_bytes);
 /* An unlinked one leaves them, and waits in limbo; ret->old_* say what went. */

@@ -89,12 +89,20 @@ static int publish(struct publish *p, struct shm_changed *ret)
 	if (!MUTANT(13)) /* 13: the slot names an item that is not yet written */
 		fill(p, off, ret->lsn);
 	STEP("set:filled");
+	if (p->req->log)
+		pool_log_put(&(struct shm_wlog_record){.what = SHM_WLOG_SET,
+				     .lsn = ret->lsn,
+				     .req = p->req,
+				     .store_id = p->set.key.store_id,
+				     .item = shm_pool_item(w, off)},
+			ret);
 	shm_feed_foretell(&w->feed, p->j, p->what, SHM_FEED_NONE);
 	shm_journal_intend(
 		p->j, p->req, w->pool_idx, ret->lsn, p->ref.slot_off, p->ref.word, word, p->answer);
 	STEP("set:intended");
 	shm_store_rel(p->ref.slot, word); /* rel:index.slot */
 	STEP("set:published");
+	pool_log_commit(p->req, ret);
 	if (MUTANT(13))
 		fill(p, off, ret->lsn);
 	pool_count_in(w, off, ret->place_bytes);
@@ -309,10 +317,21 @@ int shm_pool_incr(struct shm_wpool *w, struct shm_journal *j, const struct shm_r
 
 /* Done again after a death it does the same: only the feed needs an intent. */
 static void touch(struct shm_wpool *w, struct shm_journal *j, const struct shm_req *req,
-	struct shm_item *it, uint64_t expiry_ns)
+	const struct shm_key *key, struct shm_item *it, uint64_t expiry_ns, struct shm_changed *ret)
 {
-	uint64_t lsn = shm_load_rlx(&w->ctl->lsn);
+	/* Of a logged one the record has a number of its own; the entry keeps its version. */
+	uint64_t lsn = req->log ? pool_next_lsn(w) : shm_load_rlx(&w->ctl->lsn);
 
+	if (req->log)
+		pool_log_put(&(struct shm_wlog_record){.what = SHM_WLOG_TOUCH,
+				     .lsn = lsn,
+				     .req = req,
+				     .store_id = key->store_id,
+				     .key = key->bytes,
+				     .key_bytes = key->n_bytes,
+				     .version = it->version,
+				     .expiry_ns = expiry_ns},
+			ret);
 	if (w->feed.f) {
 		shm_feed_foretell(&w->feed, j, SHM_FEED_TOUCH, SHM_FEED_NONE);
 		shm_journal_intend(j, req, w->pool_idx, lsn,
@@ -322,6 +341,7 @@ static void touch(struct shm_wpool *w, struct shm_journal *j, const struct shm_r
 	}
 	/* One of the two words of an item that may change (rule P1). */
 	shm_store_rlx(&it->expiry_ns, expiry_ns);
+	pool_log_commit(req, ret);
 	shm_feed_tell(&w->feed, SHM_FEED_TOUCH, SHM_FEED_NONE, lsn, it);
 }
 
@@ -339,7 +359,7 @@ int shm_pool_touch(struct shm_wpool *w, struct shm_journal *j, const struct shm_
 			ret->lsn = it->version;
 			ret->off = shm_word_off(ref.word);
 			if (expiry_ns != POOL_EXPIRY_KEEP)
-				touch(w, j, req, it, expiry_ns);
+				touch(w, j, req, key, it, expiry_ns, ret);
 			STEP("touch:stored");
 			shm_journal_finish(j, req, ret->lsn, 0, 0);
 			e = 0;

@@ -16,6 +16,12 @@ void shm_pool_clear(struct shm_wpool *w, struct shm_journal *j, const struct shm
 	uint64_t off = (uint64_t)((const uint8_t *)epoch - (const uint8_t *)w->ctl);
 
 	*ret = (struct shm_changed){.lsn = pool_next_lsn(w), .answer = answer};
+	if (req->log)
+		pool_log_put(&(struct shm_wlog_record){.what = SHM_WLOG_CLEAR,
+				     .lsn = ret->lsn,
+				     .req = req,
+				     .store_id = shm_load_rlx(&w->ctl->store[store_idx].id)},
+			ret);
 	shm_feed_foretell(&w->feed, j, SHM_FEED_CLEAR, SHM_FEED_NONE);
 	if (!MUTANT(100)) /* 100: a clear has no intent */
 		shm_journal_intend(j, req, SHM_INTENT_CONTROL, ret->lsn, off, old, old + 1, answer);
@@ -23,6 +29,7 @@ void shm_pool_clear(struct shm_wpool *w, struct shm_journal *j, const struct shm
 	/* Whoever is told of the clear loads it afterwards; whoever is not may load it a moment later. */
 	shm_store_rlx(epoch, old + 1);
 	STEP("clear:published");
+	pool_log_commit(req, ret);
 	shm_feed_tell_store(
 		&w->feed, SHM_FEED_CLEAR, ret->lsn, shm_load_rlx(&w->ctl->store[store_idx].id));
 	shm_journal_finish(j, req, ret->lsn, 0, answer);

@@ -53,7 +53,19 @@
 	X(leases_passed, "leases", C, "leases that ended by their holder's death, silence or time") \
 	X(leases_lost, "requests", C, "writes refused: their lease was over") \
 	X(slow, "requests", C, "requests that came into the slow log") \
-	X(folded_requests, "requests", C, "requests of sessions that have ended")
+	X(folded_requests, "requests", C, "requests of sessions that have ended") \
+	X(log_state, "state", G, "log of durable stores: 0 none, 1 good, 2 no room on disk, 3 failed") \
+	X(log_lsn, "LSN", G, "of the last change that was logged") \
+	X(log_durable_lsn, "LSN", G, "changes up to it are on disk") \
+	X(log_lag_ns, "ns", G, "how long the oldest change that is not on disk has waited") \
+	X(log_staged_bytes, "bytes", G, "of staging, taken by what is not on disk") \
+	X(log_segment, "number", G, "of the file of the log that is written") \
+	X(log_segment_bytes, "bytes", G, "of it, written") \
+	X(log_reserve, "files", G, "of the log, made and not begun") \
+	X(log_bytes, "bytes", G, "written to the log by this engine") \
+	X(log_frames, "writes", G, "of it: frames, each one write") \
+	X(log_records, "changes", G, "of it: records") \
+	X(log_failures, "times", C, "that a write of the log has failed")
 
 /* [W: eng, relaxed; R: all] in shm_pool_entry.counter[].  limit = live + overhead + free +
  * limbo + unusable, each counted on its own. */
@@ -185,6 +197,9 @@ enum shm_histogram { SHM_HISTOGRAM_COUNTERS(X_HIST_) SHM_HG_N };
 #undef X_POOL_
 #undef X_STORE_
 #undef X_BLOCK_
+
+/* log_state */
+enum shm_log_state { SHM_LOG_NONE = 0, SHM_LOG_GOOD = 1, SHM_LOG_FULL = 2, SHM_LOG_FAILED = 3 };
 
 enum shm_counter_scope {
 	SHM_SCOPE_DAEMON = 1,

@@ -5,12 +5,15 @@
  *   then   leases[n_leases], 64 each: who computes a missing value
  *   then   slow[n_slow], 256 each: requests that took long
  *   then   room for WAL frames (none yet: frames_bytes = 0)
+ *   then   frames_bytes, from a page on: the log's staging (daemon/wal/wal_stage.h); 0: no durable store
  *
  * Engine-only; the supervisor keeps the descriptor, so that the next engine
  * finds it.  Order of a mutation (rule P23):
  *
  *   intent.state = SET      STEP set:intended     slot, old word, new word, session, request
+ *   the log's record is put STEP log:put          of a durable store: before the intent, behind the staging's end
  *   slot = new word         STEP set:published
+ *   ... and committed       STEP log:committed    a record that is put and not committed counts if the intent says so
  *   entry of the feed       STEP feed:published      if the pool keeps one (l_feed.h)
  *   result                  STEP journal:resulted request number last
  *   intent.state = NONE     STEP journal:cleared
@@ -247,7 +250,7 @@ struct shm_journal {
 	uint32_t n_leases;        /* [W: sup at create; R: eng] 0: engines keep them in memory of their own */
 	uint32_t n_slow;          /* [W: sup at create; R: eng, tools] 0: there is no slow log */
 	uint64_t slow_off;        /* [W: sup at create; R: eng, tools] bytes */
-	uint64_t pad1[1];         /* [W: none] */
+	shm_u64 recovered;        /* [W: eng; R: eng] not 0: memory holds what the log and its checkpoints hold */
 	struct shm_fold fold;     /* [W: eng; R: eng] the counts that are under way to the totals */
 	uint8_t pad2[2176];       /* [W: none] reserved: zero until a minor says otherwise */
 };
@@ -261,6 +264,7 @@ SHM_AT(shm_journal, leases_off, 224);
 SHM_AT(shm_journal, n_leases, 232);
 SHM_AT(shm_journal, n_slow, 236);
 SHM_AT(shm_journal, slow_off, 240);
+SHM_AT(shm_journal, recovered, 248);
 SHM_AT(shm_journal, fold, 256);
 
 #endif

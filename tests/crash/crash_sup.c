@@ -26,6 +26,9 @@ static struct t_proc *daemon_start(const char *order)
 	fprintf(f, "data_dir: %s\n", t_path("data"));
 	fprintf(f, "hardening: %s\n", hardening);
 	fputs("pools: { main: { size: 8MiB, huge_pages: off } }\n", f);
+	fputs("wal_segment: 1MiB\nwal_staging: 1MiB\n"
+	      "stores: { default: {}, kept: { durability: sync } }\n",
+		f);
 	t_config_write(f, NULL);
 	CHECK_EQ(fclose(f), 0);
 	(void)snprintf(step, sizeof step, "HC_STEP=%s", order ? order : "");

@@ -63,12 +63,28 @@ void t_daemon_configure(const struct t_daemon *d, const char *more)
 	fclose(f);
 }
 
+static void daemon_spawn(struct t_daemon *d, const char *option, const char *const *env)
+{
+	char runtime[T_PATH_BYTES + 32], state[T_PATH_BYTES + 32];
+	const char *all_env[64];
+	int at = 0;
+
+	(void)snprintf(runtime, sizeof runtime, "XDG_RUNTIME_DIR=%s", d->dir);
+	(void)snprintf(state, sizeof state, "XDG_STATE_HOME=%s", d->dir);
+	all_env[at++] = runtime;
+	all_env[at++] = state;
+	for (int i = 0; env && env[i] && at < 63; i++)
+		all_env[at++] = env[i];
+	all_env[at] = NULL;
+	d->proc = t_spawn(
+		(const char *[]){t_bin("hypercached"), "--config", d->config, option, NULL},
+		&(struct t_spawn_opts){.env = all_env});
+}
+
 struct t_daemon *t_daemon_launch(const char *more, const char *const *env)
 {
 	static int n;
-	char name[32], runtime[T_PATH_BYTES + 32], state[T_PATH_BYTES + 32];
-	const char *all_env[64];
-	int at = 0;
+	char name[32];
 	struct t_daemon *d = calloc(1, sizeof *d);
 
 	if (!d)
@@ -82,15 +98,7 @@ struct t_daemon *t_daemon_launch(const char *more, const char *const *env)
 	if (mkdir(d->dir, 0700) != 0)
 		t_fail(__FILE__, __LINE__, "%s: %s", d->dir, strerror(errno));
 	t_daemon_configure(d, more);
-	(void)snprintf(runtime, sizeof runtime, "XDG_RUNTIME_DIR=%s", d->dir);
-	(void)snprintf(state, sizeof state, "XDG_STATE_HOME=%s", d->dir);
-	all_env[at++] = runtime;
-	all_env[at++] = state;
-	for (int i = 0; env && env[i] && at < 63; i++)
-		all_env[at++] = env[i];
-	all_env[at] = NULL;
-	d->proc = t_spawn((const char *[]){t_bin("hypercached"), "--config", d->config, NULL},
-		&(struct t_spawn_opts){.env = all_env});
+	daemon_spawn(d, NULL, env);
 	return d;
 }
 
@@ -198,9 +206,40 @@ pid_t t_daemon_wait_engine(struct t_daemon *d, pid_t former)
 	return pid;
 }
 
+void t_daemon_all_die(struct t_daemon *d)
+{
+	t_proc_signal(d->proc, SIGSTOP); /* it is not to start another engine */
+	pid_t engine = find_engine(d);
+	if (engine)
+		CHECK_EQ(kill(engine, SIGKILL), 0);
+	t_proc_kill(d->proc, T_DAEMON_STOP_MS);
+	if (engine)
+		t_daemon_wait_gone(engine);
+	t_proc_free(d->proc);
+	d->proc = NULL;
+}
+
+void t_daemon_end(struct t_daemon *d)
+{
+	pid_t engine = find_engine(d);
+
+	t_proc_signal(d->proc, SIGTERM);
+	CHECK_EQ(t_proc_exit(d->proc, T_DAEMON_STOP_MS), 0);
+	if (engine)
+		t_daemon_wait_gone(engine);
+	t_proc_free(d->proc);
+	d->proc = NULL;
+}
+
+void t_daemon_again(struct t_daemon *d, const char *option, const char *const *env)
+{
+	daemon_spawn(d, option, env);
+}
+
 void t_daemon_free(struct t_daemon *d)
 {
-	t_proc_free(d->proc);
+	if (d->proc)
+		t_proc_free(d->proc);
 	free(d);
 }
 

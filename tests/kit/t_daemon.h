@@ -72,6 +72,12 @@ void t_daemon_stop(struct t_daemon *d);
 /* SIGKILL to the supervisor; waits until it and its engine are gone; frees. */
 void t_daemon_kill(struct t_daemon *d);
 
+/* SIGKILL to supervisor and engine, and nothing starts in between; or a good end.  t_daemon_again() starts another one in the same
+ * folders, with one more option (NULL: none), and does not wait. */
+void t_daemon_all_die(struct t_daemon *d);
+void t_daemon_end(struct t_daemon *d);
+void t_daemon_again(struct t_daemon *d, const char *option, const char *const *env);
+
 /* Frees d after its process was waited for by the test. */
 void t_daemon_free(struct t_daemon *d);
 
