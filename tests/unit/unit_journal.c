@@ -243,3 +243,58 @@ TEST(results_are_kept_as_long_as_promised)
 	}
 	end();
 }
+
+/* ------------------------------------------------------------------ the slow log */
+
+/* What the header says of it is looked at before it is followed: tools read what a broken engine may have written. */
+TEST(a_slow_log_outside_of_its_file_is_none)
+{
+	const uint64_t bytes = shm_journal_bytes_all(SESSIONS),
+		       off = shm_journal_slow_off(SESSIONS);
+	static const struct {
+		int64_t off_more;
+		uint32_t n;
+	} bad[] = {{0, 0}, {0, SHM_SLOWS + 1}, {0, UINT32_MAX}, {256, SHM_SLOWS}, {8, 1},
+		{INT64_MIN, 1}};
+	uint32_t n = 7;
+
+	j = calloc(1, bytes);
+	CHECK(j);
+	CHECK(shm_journal_slow(j, bytes, &n) == NULL); /* an older daemon's says nothing of it */
+	j->slow_off = off;
+	j->n_slow = SHM_SLOWS;
+	CHECK((const uint8_t *)shm_journal_slow(j, bytes, &n) == (const uint8_t *)j + off);
+	CHECK_EQ(n, SHM_SLOWS);
+	CHECK(shm_journal_slow(j, bytes - 1, &n) == NULL);
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		j->slow_off = off + (uint64_t)bad[i].off_more;
+		j->n_slow = bad[i].n;
+		CHECK(shm_journal_slow(j, bytes, &n) == NULL);
+	}
+	j->slow_off = 0; /* the header itself */
+	j->n_slow = 1;
+	CHECK(shm_journal_slow(j, bytes, &n) == NULL);
+	end();
+}
+
+TEST(slow_entries_are_whole_or_not_there)
+{
+	enum { N = 4 };
+	struct shm_slow log[N] = {0};
+	struct shm_slow_rec rec = {.hash = 5, .key_bytes = 3, .key = "abc"}, is;
+
+	for (uint32_t i = 0; i < N; i++)
+		CHECK_EQ(shm_slow_get(log, i, &is), 0);
+	for (uint64_t n = 1; n <= N + 2; n++) {
+		rec.lsn = n * 10;
+		shm_slow_put(log, N, n, &rec);
+	}
+	for (uint64_t n = 3; n <= N + 2; n++) { /* the last ones, each at its place */
+		CHECK_EQ(shm_slow_get(log, (uint32_t)((n - 1) % N), &is), n);
+		CHECK_EQ(is.lsn, n * 10);
+		CHECK_EQ(is.hash, 5);
+		CHECK(memcmp(is.key, "abc", 4) == 0);
+	}
+	shm_store_rlx(&log[1].number, 0); /* an engine died while it wrote that one */
+	CHECK_EQ(shm_slow_get(log, 1, &is), 0);
+}
