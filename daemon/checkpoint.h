@@ -39,8 +39,8 @@ struct checkpoint_result {
  *   FOLDER_FD   number of an inherited descriptor of the data folder
  *   RESULT_FD   of a pipe's writing end
  *   LOG_ID      32 hexadecimal digits
- *   NAME:ID ... the stores that are to be in it, each with its id, decimal: one that is gone meanwhile, or whose name another
- *               store has now, is left out
+ *   NAME:ID:AS ... the stores that are to be in it, each with its id in this daemon, and the id that it has in the log and so in
+ *               the archive, both decimal.  One that is gone meanwhile, or whose name another store has now, is left out
  * argv as of main().  Exit status 0: the result was written; 1: why is on standard error, one line. */
 int checkpoint_main(int argc, char **argv);
 

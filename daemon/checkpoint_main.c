@@ -91,23 +91,32 @@ struct job {
 	struct checkpoint_result done;
 };
 
+/* NAME:ID:AS.  False: it is none. */
+static bool word_parse(
+	const char *word, char name[ARCHIVE_NAME_MAX + 1], uint64_t *ret_id, uint64_t *ret_as)
+{
+	char id[32];
+	int behind = 0;
+
+	return sscanf(word, "%31[^:]:%31[0-9]:%n", name, id, &behind) == 2 && behind &&
+	       number(id, ret_id) && number(word + behind, ret_as);
+}
+
 /* The store that an argument names, if it is still that one.  True, or why not was said. */
 static bool store_add(struct job *j, const char *word)
 {
 	struct hc_store_info info = HC_OPTS(hc_store_info);
 	struct archive_store *s = &j->store[j->n_stores];
-	const char *colon = strrchr(word, ':');
+	char name[ARCHIVE_NAME_MAX + 1];
 	uint32_t cursor = 0;
-	uint64_t id;
+	uint64_t id, as;
 
-	if (j->n_stores == ARCHIVE_STORES_MAX || !colon || colon - word > (long)ARCHIVE_NAME_MAX ||
-		!number(colon + 1, &id)) {
-		(void)fail("\"%s\" is no NAME:ID", word);
+	if (j->n_stores == ARCHIVE_STORES_MAX || !word_parse(word, name, &id, &as)) {
+		(void)fail("\"%s\" is no NAME:ID:AS", word);
 		return false;
 	}
 	while (hc_store_next(j->hc, &cursor, &info) == HC_OK) {
-		if (info.id != id || strncmp(info.name, word, (size_t)(colon - word)) != 0 ||
-			info.name[colon - word])
+		if (info.id != id || strcmp(info.name, name) != 0)
 			continue;
 		int r = hc_store(j->hc, info.name, &j->handle[j->n_stores]);
 		if (r == HC_E_NO_STORE)
@@ -116,8 +125,8 @@ static bool store_add(struct job *j, const char *word)
 			(void)fail("store %s: %s", info.name, hc_strerror(r));
 			return false;
 		}
-		*s = (struct archive_store){.idx = j->n_stores, .id = id};
-		(void)snprintf(s->name, sizeof s->name, "%s", info.name);
+		*s = (struct archive_store){.idx = j->n_stores, .id = as};
+		(void)snprintf(s->name, sizeof s->name, "%s", name);
 		(void)snprintf(s->definition, sizeof s->definition, "type=%s\npool=%s\n", info.type,
 			info.pool);
 		j->n_stores++;

@@ -94,7 +94,7 @@ static int run_once(const char *order, struct checkpoint_result *ret)
 	char stores[64];
 	int fd[2];
 
-	(void)snprintf(stores, sizeof stores, "default:%llu", (unsigned long long)store_id);
+	(void)snprintf(stores, sizeof stores, "default:%llu:4711", (unsigned long long)store_id);
 	CHECK_EQ(pipe2(fd, O_CLOEXEC), 0);
 	pid_t pid = launch(fd[1], order, stores);
 	CHECK_EQ(close(fd[1]), 0);
@@ -118,10 +118,15 @@ static struct archive_head read_new(uint64_t *version, struct archive_end *ret_e
 	struct archive_reader *r;
 	struct archive_head head;
 	struct archive_entry e;
+	uint32_t n;
 
 	CHECK(fd >= 0);
 	memset(version, 0, KEYS * sizeof *version);
 	CHECK_EQ(archive_reader_new(&r, fd), 0);
+	const struct archive_store *stores = archive_stores_of(r, &n);
+	CHECK_EQ(n, 1);
+	CHECK_STR(stores[0].name, "default");
+	CHECK_EQ(stores[0].id, 4711); /* as the log has it */
 	head = *archive_head_of(r);
 	while ((got = archive_next(r, &e)) == 0) {
 		uint32_t i;
