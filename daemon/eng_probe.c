@@ -21,19 +21,20 @@ void eng_probe_lost(struct eng_pool *p, const struct eng_store *s, uint64_t off,
 	uint64_t over_ns = shm_load_rlx(&it->expiry_ns);
 
 	if (expired) {
-		PROBE(expire, daemon, s->idx, it + 1, key_bytes, it->hash, bytes, age_ms,
-			now_ns > over_ns ? (now_ns - over_ns) / 1000000 : 0);
+		PROBE(expire, s->idx, it + 1, key_bytes, age_ms,
+			now_ns > over_ns ? (now_ns - over_ns) / 1000000 : 0, bytes, it->hash,
+			daemon);
 		return;
 	}
 	uint64_t idle_ms = used_ms && used_ms <= now_ms ? now_ms - used_ms : age_ms;
-	PROBE(evict, daemon, s->idx, it + 1, key_bytes, it->hash, how, bytes, age_ms, idle_ms);
+	PROBE(evict, s->idx, it + 1, key_bytes, how, age_ms, bytes, idle_ms, it->hash, daemon);
 }
 
 void eng_probe_publish(const struct eng_pool *p, const struct eng_store *s,
 	const struct shm_set *set, int32_t status, uint64_t version)
 {
-	PROBE(publish, p->e->ctl->seg.daemon_id, s->idx, set->key.bytes, set->key.n_bytes,
-		set->key.hash, set->value_bytes, status, version);
+	PROBE(publish, s->idx, set->key.bytes, set->key.n_bytes, status, set->value_bytes, version,
+		set->key.hash, p->e->ctl->seg.daemon_id);
 }
 
 #else

@@ -437,8 +437,8 @@ bool eng_room_make(struct eng_pool *p, struct eng_store *s, uint64_t bytes, uint
 	p->write_bytes = 0;
 	uint64_t ended_ns = eng_timed(p->e, SHM_HG_room, began_ns);
 	eng_slow_room(p->e, ended_ns - began_ns);
-	PROBE(room__made, p->e->ctl->seg.daemon_id, s->idx, bytes, attempt, made,
-		ended_ns - began_ns);
+	PROBE(room__made, s->idx, bytes, attempt, made, ended_ns - began_ns,
+		p->e->ctl->seg.daemon_id);
 	return made;
 }
 

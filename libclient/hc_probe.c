@@ -92,7 +92,7 @@ void hc_probe_count(struct hc_thread *th, uint64_t n, bool missed)
 	struct hc_sampler *p = &th->sampler;
 
 	if (n)
-		PROBE(hint, th->hc->ctl->seg.daemon_id, n, th->hits_until == HC_HITS_FULL ? n : 0);
+		PROBE(hint, n, th->hits_until == HC_HITS_FULL ? n : 0, th->hc->ctl->seg.daemon_id);
 	if (p->held)
 		return;
 	n += missed;
@@ -129,7 +129,7 @@ static void told_end(struct hc_thread *th)
 
 /* ------------------------------------------------------------------ the calls */
 
-#define OF_STORE(s) (s)->hc->ctl->seg.daemon_id, (s)->idx
+static uint64_t daemon_of(const struct hc_store *s) { return s->hc->ctl->seg.daemon_id; }
 
 int hc_probe_get(struct hc_store *s, const void *key, size_t key_bytes, void *buf, size_t buf_bytes,
 	size_t *ret_bytes)
@@ -140,14 +140,14 @@ int hc_probe_get(struct hc_store *s, const void *key, size_t key_bytes, void *bu
 	if (!th)
 		return hc_get(s, key, key_bytes, buf, buf_bytes, ret_bytes);
 	uint64_t every = th->sampler.every, hash = shm_key_hash_seeded(key, key_bytes, s->seed);
-	PROBE(get__begin, OF_STORE(s), key, key_bytes, every);
+	PROBE(get__begin, s->idx, key, key_bytes, every, daemon_of(s));
 	uint64_t began_ns = now_ns();
 	int r = hc_get(s, key, key_bytes, buf, buf_bytes, &bytes);
 	uint64_t ns = now_ns() - began_ns;
 	if (ret_bytes && (r == HC_OK || r == HC_TOO_SMALL))
 		*ret_bytes = bytes;
 	if (!MUTANT(861) || ns % 5) /* 861: one of five is not told of after all */
-		PROBE(get__end, OF_STORE(s), key, key_bytes, hash, r, bytes, ns, every);
+		PROBE(get__end, s->idx, key, key_bytes, r, ns, bytes, every, hash, daemon_of(s));
 	told_end(th);
 	return r;
 }
@@ -160,12 +160,13 @@ int hc_probe_view(struct hc_store *s, const void *key, size_t key_bytes, struct 
 	if (!th)
 		return hc_view(s, key, key_bytes, ret);
 	uint64_t every = th->sampler.every, hash = shm_key_hash_seeded(key, key_bytes, s->seed);
-	PROBE(view__begin, OF_STORE(s), key, key_bytes, every);
+	PROBE(view__begin, s->idx, key, key_bytes, every, daemon_of(s));
 	uint64_t began_ns = now_ns();
 	int r = hc_view(s, key, key_bytes, ret);
 	uint64_t ns = now_ns() - began_ns, bytes = r == HC_OK ? ret->value_bytes : 0;
 	const void *view = r == HC_OK ? (const void *)(uintptr_t)ret->opaque[V_CELL] : NULL;
-	PROBE(view__end, OF_STORE(s), key, key_bytes, hash, r, bytes, ns, every, view, caller);
+	PROBE(view__end, s->idx, key, key_bytes, r, ns, bytes, every, hash, daemon_of(s), view,
+		caller);
 	if (r == HC_OK)
 		ret->opaque[V_PIN] = ~ret->opaque[V_PIN]; /* so that its release comes here */
 	told_end(th);
@@ -182,7 +183,7 @@ int hc_probe_release(struct hc_view *v)
 		return HC_E_INVAL;
 	v->opaque[V_PIN] = ~v->opaque[V_PIN];
 	int r = hc_view_release(v);
-	PROBE(view__release, daemon, cell, r);
+	PROBE(view__release, cell, r, daemon);
 	return r;
 }
 
@@ -200,7 +201,7 @@ int hc_probe_mget(struct hc_store *s, struct hc_mget_item *items, size_t n)
 	bool told = --p->mget_left == 0;
 	uint64_t every = p->every, hits = 0, bytes = 0;
 	if (told)
-		PROBE(mget__begin, OF_STORE(s), n, every);
+		PROBE(mget__begin, s->idx, n, every, daemon_of(s));
 	p->held = true;
 	uint64_t began_ns = told ? now_ns() : 0;
 	int r = hc_read_mget(s, items, n);
@@ -211,7 +212,7 @@ int hc_probe_mget(struct hc_store *s, struct hc_mget_item *items, size_t n)
 		bytes += hit ? items[i].value_bytes : 0;
 	}
 	if (told)
-		PROBE(mget__end, OF_STORE(s), n, r, hits, bytes, ns, every);
+		PROBE(mget__end, s->idx, n, r, ns, hits, bytes, every, daemon_of(s));
 	p->held = false;
 	if (told)
 		p->mget_left = distance(p);

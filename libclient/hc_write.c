@@ -60,10 +60,10 @@ static int set_one(struct hc_store *s, struct wire_request *r, const void *value
 
 	if (hc_request_value(r, value, value_bytes))
 		return HC_E_INVAL;
-	PROBE(set__begin, s->hc->ctl->seg.daemon_id, s->idx, r->key, r->key_bytes, value_bytes);
+	PROBE(set__begin, s->idx, r->key, r->key_bytes, value_bytes, s->hc->ctl->seg.daemon_id);
 	int status = hc_request_one(s->hc, r, o->timeout_ms, &reply);
-	PROBE(set__end, s->hc->ctl->seg.daemon_id, s->idx, r->key, r->key_bytes, value_bytes,
-		status);
+	PROBE(set__end, s->idx, r->key, r->key_bytes, status, value_bytes,
+		s->hc->ctl->seg.daemon_id);
 	if (o->ret_version && status >= 0 && status != HC_MISS)
 		*o->ret_version = reply.lsn;
 	return status;

@@ -12,7 +12,8 @@
  *   2  A key is a pointer and a length.  It is bytes: nothing ends it, and it may hold zeros.
  *   3  `daemon` is shm_segment.daemon_id: a host may have several.
  *   4  stable: kept as long as the layout's major version.  evolving: may go with any version.
- *   5  Only reads are sampled (probe.h of libclient says how): those with an argument `every`.
+ *   5  What people ask for first comes first: bpftrace 0.17 gives arg0 to arg5.
+ *   6  Only reads are sampled (probe.h of libclient says how): those with an argument `every`.
  */
 #ifndef HC_SHM_PROBE_LIST_H
 #define HC_SHM_PROBE_LIST_H
@@ -45,58 +46,60 @@
 	X(expire, stable, "an entry was removed because its time is over")
 
 #define PROBE_OF_KEY_(A, C) \
+	A(u32, store, "index", "of the store in the directory") C() \
 	A(ptr, key, "address", "of the key's bytes, in the process that fires") C() \
 	A(u64, key_bytes, "bytes", "its length")
-#define PROBE_OF_STORE_(A, C) \
-	A(u64, daemon, "id", "of the daemon's memory") C() \
-	A(u32, store, "index", "of the store in the directory")
+#define PROBE_OF_DAEMON_(A, C) \
+	A(u64, daemon, "id", "of the daemon's memory")
 
 #define PROBE_get__begin(A, C) \
-	PROBE_OF_STORE_(A, C) C() \
 	PROBE_OF_KEY_(A, C) C() \
-	A(u64, every, "reads", "one of so many is told of")
+	A(u64, every, "reads", "one of so many is told of") C() \
+	PROBE_OF_DAEMON_(A, C)
 #define PROBE_get__end(A, C) \
-	PROBE_OF_STORE_(A, C) C() \
 	PROBE_OF_KEY_(A, C) C() \
-	A(u64, hash, "bits", "of the key, as the engine's probes have it") C() \
 	A(i32, result, "enum", "HC_OK, HC_MISS, or another result of the call") C() \
-	A(u64, bytes, "bytes", "of the value that was found") C() \
 	A(u64, ns, "ns", "how long the call took, without its probes") C() \
-	A(u64, every, "reads", "one of so many is told of")
+	A(u64, bytes, "bytes", "of the value that was found") C() \
+	A(u64, every, "reads", "one of so many is told of") C() \
+	A(u64, hash, "bits", "of the key, as the engine's probes have it") C() \
+	PROBE_OF_DAEMON_(A, C)
 #define PROBE_view__begin(A, C) PROBE_get__begin(A, C)
 #define PROBE_view__end(A, C) \
 	PROBE_get__end(A, C) C() \
 	A(ptr, view, "address", "of the view's pin: with the process, what tells it from others that are held") C() \
 	A(ptr, caller, "address", "of the code behind the call of hc_view")
 #define PROBE_view__release(A, C) \
-	A(u64, daemon, "id", "of the daemon's memory") C() \
 	A(ptr, view, "address", "as of view__end") C() \
-	A(i32, result, "enum", "HC_OK or HC_E_REVOKED")
+	A(i32, result, "enum", "HC_OK or HC_E_REVOKED") C() \
+	PROBE_OF_DAEMON_(A, C)
 #define PROBE_mget__begin(A, C) \
-	PROBE_OF_STORE_(A, C) C() \
+	A(u32, store, "index", "of the store in the directory") C() \
 	A(u64, keys, "keys", "of the call") C() \
-	A(u64, every, "calls", "one of so many is told of")
+	A(u64, every, "calls", "one of so many is told of") C() \
+	PROBE_OF_DAEMON_(A, C)
 #define PROBE_mget__end(A, C) \
-	PROBE_OF_STORE_(A, C) C() \
+	A(u32, store, "index", "of the store in the directory") C() \
 	A(u64, keys, "keys", "of the call") C() \
 	A(i32, result, "enum", "of the call as a whole") C() \
+	A(u64, ns, "ns", "how long the call took, without its probes") C() \
 	A(u64, hits, "keys", "of them, found") C() \
 	A(u64, bytes, "bytes", "of the values that were found") C() \
-	A(u64, ns, "ns", "how long the call took, without its probes") C() \
-	A(u64, every, "calls", "one of so many is told of")
+	A(u64, every, "calls", "one of so many is told of") C() \
+	PROBE_OF_DAEMON_(A, C)
 #define PROBE_hint(A, C) \
-	A(u64, daemon, "id", "of the daemon's memory") C() \
 	A(u64, hits, "hits", "since the last time") C() \
-	A(u64, left_out, "hits", "of them, those of which no hint was left")
+	A(u64, left_out, "hits", "of them, those of which no hint was left") C() \
+	PROBE_OF_DAEMON_(A, C)
 #define PROBE_set__begin(A, C) \
-	PROBE_OF_STORE_(A, C) C() \
-	PROBE_OF_KEY_(A, C) C() \
-	A(u64, value_bytes, "bytes", "of the value")
-#define PROBE_set__end(A, C) \
-	PROBE_OF_STORE_(A, C) C() \
 	PROBE_OF_KEY_(A, C) C() \
 	A(u64, value_bytes, "bytes", "of the value") C() \
-	A(i32, result, "enum", "of the call")
+	PROBE_OF_DAEMON_(A, C)
+#define PROBE_set__end(A, C) \
+	PROBE_OF_KEY_(A, C) C() \
+	A(i32, result, "enum", "of the call") C() \
+	A(u64, value_bytes, "bytes", "of the value") C() \
+	PROBE_OF_DAEMON_(A, C)
 #define PROBE_OF_REQUEST_(A, C) \
 	A(u64, session, "id", "of the session, never used again") C() \
 	A(u64, request, "number", "of the request in its session, of a batch the first one's; 0: no mutation") C() \
@@ -122,37 +125,38 @@
 	A(u32, items, "items", "of a batch; else 1") C() \
 	A(u64, bytes, "bytes", "of the frame")
 #define PROBE_room__made(A, C) \
-	PROBE_OF_STORE_(A, C) C() \
+	A(u32, store, "index", "of the store in the directory") C() \
 	A(u64, bytes, "bytes", "that are wanted") C() \
 	A(u32, attempt, "number", "from 0, of this write") C() \
 	A(u32, made, "bool", "1: something was freed or moved") C() \
-	A(u64, ns, "ns", "how long it took")
+	A(u64, ns, "ns", "how long it took") C() \
+	PROBE_OF_DAEMON_(A, C)
 #define PROBE_publish(A, C) \
-	PROBE_OF_STORE_(A, C) C() \
 	PROBE_OF_KEY_(A, C) C() \
-	A(u64, hash, "bits", "of the key") C() \
-	A(u64, value_bytes, "bytes", "of the value") C() \
 	A(i32, status, "enum", "HC_OK, another result, or 1000: not worth keeping") C() \
-	A(u64, version, "LSN", "of the entry; 0: none")
+	A(u64, value_bytes, "bytes", "of the value") C() \
+	A(u64, version, "LSN", "of the entry; 0: none") C() \
+	A(u64, hash, "bits", "of the key") C() \
+	PROBE_OF_DAEMON_(A, C)
 #define PROBE_request__answered(A, C) \
 	A(u64, daemon, "id", "of the daemon's memory") C() \
 	PROBE_OF_REQUEST_(A, C) C() \
 	A(i32, status, "enum", "HC_OK, or another result")
 #define PROBE_evict(A, C) \
-	PROBE_OF_STORE_(A, C) C() \
 	PROBE_OF_KEY_(A, C) C() \
-	A(u64, hash, "bits", "of the key") C() \
 	A(u32, why, "enum", "2 limit, 3 pressure, 4 full, 5 given, 6 aside, 7 shrunk, 8 index, as the counters evicted_*") C() \
-	A(u64, bytes, "bytes", "of its place") C() \
 	A(u64, age_ms, "ms", "since it was written") C() \
-	A(u64, idle_ms, "ms", "since the last use that the engine has heard of; of none, since it was written")
-#define PROBE_expire(A, C) \
-	PROBE_OF_STORE_(A, C) C() \
-	PROBE_OF_KEY_(A, C) C() \
+	A(u64, bytes, "bytes", "of its place") C() \
+	A(u64, idle_ms, "ms", "since the last use that the engine has heard of; of none, since it was written") C() \
 	A(u64, hash, "bits", "of the key") C() \
-	A(u64, bytes, "bytes", "of its place") C() \
+	PROBE_OF_DAEMON_(A, C)
+#define PROBE_expire(A, C) \
+	PROBE_OF_KEY_(A, C) C() \
 	A(u64, age_ms, "ms", "since it was written") C() \
-	A(u64, late_ms, "ms", "since its time was over")
+	A(u64, late_ms, "ms", "since its time was over") C() \
+	A(u64, bytes, "bytes", "of its place") C() \
+	A(u64, hash, "bits", "of the key") C() \
+	PROBE_OF_DAEMON_(A, C)
 
 /* clang-format on */
 #endif
