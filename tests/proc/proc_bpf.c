@@ -254,3 +254,80 @@ TEST(hclat_has_each_call_and_the_parts_of_each_set)
 	t_proc_free(p);
 	t_daemon_stop(d);
 }
+
+/* ------------------------------------------------------------------ other programs */
+
+/* The programs of README.md, each beside a client that reads and writes; every one has to be accepted, and to say
+ * something where it is asked for what happens. */
+TEST_LIMIT(the_lines_for_bpftrace_are_as_the_document_has_them, 120)
+{
+	char path[256], line[512], library[256], trace[256], script[2000];
+	struct t_daemon *d = t_daemon_start(NULL, NULL);
+	struct t_proc *all = tool_start(d, "hctop", (const char *const[]){"--every", "1", NULL});
+	int n = 0;
+
+	if (access("/usr/bin/bpftrace", X_OK) != 0)
+		SKIP("bpftrace is not installed");
+	(void)snprintf(path, sizeof path, "%s/tools/bpf/README.md", getenv("HC_SOURCE_ROOT"));
+	(void)snprintf(library, sizeof library, "%s", t_bin("hypercache"));
+	FILE *f = fopen(path, "r");
+	CHECK(f != NULL);
+	FILE *keys = fopen(t_path("trace.csv"), "w");
+	CHECK(keys != NULL);
+	for (int i = 0; i < 2000; i++)
+		fprintf(keys, "key-%d\n", i % 50);
+	CHECK_EQ(fclose(keys), 0);
+	(void)snprintf(trace, sizeof trace, "%s", t_path("trace.csv"));
+	while (fgets(line, sizeof line, f)) {
+		const char *at = strstr(line, ":hypercache:");
+		if (strncmp(line, "bpftrace -e 'usdt:", 18) != 0 || !at)
+			continue;
+		bool engine = strncmp(line + 18, "DAEMON", 6) == 0;
+		/* Nothing is evicted here, and what was read once is there. */
+		bool quiet = strncmp(at + 12, "evict", 5) == 0 || strstr(at, "arg3 == 1") != NULL;
+		/* Its own name space of mounts, for tracefs.  It ends by itself, and until then there is traffic. */
+		at += 1;
+		(void)snprintf(script, sizeof script,
+			"unshare -m sh -c 'mount -t tracefs none /sys/kernel/tracing; bpftrace -e "
+			"\"$0\" & p=$!; "
+			"while kill -0 $p 2>/dev/null; do %s --socket %s --admin %s replay %s "
+			">/dev/null; done; "
+			"wait $p' 'usdt:%s:%.*s interval:ms:500 { exit(); }'",
+			t_bin("hypercache"), d->socket, d->admin, trace,
+			engine ? t_bin("hypercached") : library, (int)strcspn(at, "\n") - 1, at);
+		char *out, *err;
+		(void)t_run((const char *[]){"/bin/sh", "-c", script, NULL}, NULL, 0, &out, NULL,
+			&err, READY_MS);
+		if (!strstr(out, "Attaching 2 probes") || (!quiet && !strchr(out, '@')))
+			t_fail(__FILE__, __LINE__, "%s: %s%s", line, out, err);
+		free(out);
+		free(err);
+		n++;
+	}
+	(void)fclose(f);
+	CHECK_EQ(n, 5);
+	t_proc_signal(all, SIGINT);
+	CHECK_EQ(t_proc_exit(all, READY_MS), 0);
+	t_proc_free(all);
+	t_daemon_stop(d);
+}
+
+TEST(a_flame_graph_has_each_function_as_wide_as_its_samples)
+{
+	static const char samples[] =
+		"one 7 1.0: 1 cpu-clock:\n\t 10 inner+0x1 (/bin/x)\n\t 20 outer+0x2 (/bin/x)\n\n"
+		"one 7 1.1: 1 cpu-clock:\n\t 11 inner+0x3 (/bin/x)\n\t 20 outer+0x2 (/bin/x)\n\n"
+		"one 7 1.2: 1 cpu-clock:\n\t 12 <other>+0x3 (/bin/x)\n\t 20 outer+0x2 (/bin/x)\n\n";
+	char path[256], *out;
+
+	(void)snprintf(path, sizeof path, "%s/tools/flame", getenv("HC_SOURCE_ROOT"));
+	const char *argv[] = {path, "--title", "a & b", NULL};
+	CHECK_EQ(t_run(argv, samples, sizeof samples - 1, &out, NULL, NULL, LIMIT_MS), 0);
+	CHECK(strstr(out, "<title>outer: 3 samples, 100.0 %") != NULL);
+	CHECK(strstr(out, "<title>inner: 2 samples, 66.7 %") != NULL);
+	CHECK(strstr(out, "<title>&lt;other&gt;: 1 samples, 33.3 %") != NULL);
+	CHECK(strstr(out, "a &amp; b: 3 samples") != NULL && strstr(out, "</svg>") != NULL);
+	free(out);
+	CHECK_EQ(t_run(argv, "nothing\n", 8, &out, NULL, NULL, LIMIT_MS), 1);
+	free(out);
+}

@@ -12,7 +12,7 @@ static const struct hct_about about = {
 	.purpose = "how long reads and writes take, and where a write's time goes",
 	.details = "Histograms since the start.  Of reads, which are measured in the library, one "
 		   "of N\n"
-		   "is in them; of sets, each.  socket + queue + engine + wal + reply + client are "
+		   "is in them; of sets, each.  client + socket + queue + engine + reply are "
 		   "a set.\n",
 	.reads = true,
 	.every = 1000,

@@ -15,9 +15,8 @@ enum { HCLAT_SETS = 8192 /* sets, and requests of the engine, that are under way
 	X(client, "of a set: the library, before and behind the socket") \
 	X(socket, "of a set: from the window until the engine has received it") \
 	X(queue, "of a set: in the engine, until its turn comes") \
-	X(engine, "of a set: carried out, without the log") \
+	X(engine, "of a set: carried out") \
 	X(room, "of that: making room") \
-	X(wal, "of a set: from the log's taking it to its being on the disk") \
 	X(reply, "of a set: from the answer until the library has read it")
 #define HCLAT_ENUM_(name, meaning) HCLAT_##name,
 enum hclat_hist { HCLAT_HISTS(HCLAT_ENUM_) HCLAT_N };
