@@ -159,6 +159,8 @@ struct eng_session {
 struct eng_late {
 	uint64_t lsn;
 	size_t end;
+	uint64_t since_ns; /* when the first of them began to wait, */
+	uint32_t verb;     /* and what it was: for the slow log */
 };
 
 struct eng_conn {
@@ -699,6 +701,7 @@ struct eng_marks {
 };
 void eng_slow_start(struct eng *e);
 void eng_slow_room(struct eng *e, uint64_t ns);
+void eng_slow_late(struct eng_conn *c, const struct eng_late *late);
 void eng_slow_note(struct eng_conn *c, const struct wire_request *r, const struct wire_answer *a,
 	const struct eng_marks *m);
 

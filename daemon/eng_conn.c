@@ -113,17 +113,20 @@ static uint64_t conn_session(const struct eng_conn *c) { return c->session ? c->
 
 /* What was just appended to `late` waits for the log to be durable up to lsn.  When there are too many of
  * them the last ones wait for each other. */
-static void conn_mark(struct eng_conn *c, uint64_t lsn)
+static void conn_mark(struct eng_conn *c, uint64_t lsn, uint32_t verb)
 {
 	uint32_t i = c->n_marks;
 	uint64_t before = i ? c->mark[i - 1].lsn : 0;
 
-	if (i == ENG_LATE_MARKS || lsn <= before)
+	if (i == ENG_LATE_MARKS || lsn <= before) {
 		i--;
-	else
+	} else {
 		c->n_marks++;
-	c->mark[i] = (struct eng_late){
-		.lsn = lsn > before ? lsn : before, .end = bytes_in(&c->late)};
+		c->mark[i].since_ns = c->e->now_ns;
+		c->mark[i].verb = verb;
+	}
+	c->mark[i].lsn = lsn > before ? lsn : before;
+	c->mark[i].end = bytes_in(&c->late);
 }
 
 static void conn_answer(struct eng_conn *c, const struct wire_answer *a)
@@ -137,7 +140,7 @@ static void conn_answer(struct eng_conn *c, const struct wire_answer *a)
 		log_warn("no memory for an answer: connection dropped");
 		eng_conn_drop(c);
 	} else if (late) {
-		conn_mark(c, e->answer_lsn);
+		conn_mark(c, e->answer_lsn, a->verb);
 		e->n_late += !c->is_late;
 		c->is_late = true;
 	}
@@ -152,6 +155,8 @@ static void conn_release(struct eng_conn *c, uint64_t lsn)
 		n++;
 	if (n == 0)
 		return;
+	for (uint32_t i = 0; i < n; i++)
+		eng_slow_late(c, &c->mark[i]);
 	size_t bytes = c->mark[n - 1].end;
 	if (wire_buf_reserve(&c->out, bytes) < 0) {
 		log_warn("no memory for an answer: connection dropped");

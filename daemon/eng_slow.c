@@ -99,3 +99,19 @@ void eng_slow_note(struct eng_conn *c, const struct wire_request *r, const struc
 	shm_slow_put(e->slow, e->n_slow, ++e->slow_last, &rec);
 	eng_count(e, SHM_DC_slow, 1);
 }
+
+/* An answer that waited for the log goes now.  What it was about is in an entry of its own if that took long, too:
+ * the number of the change says which. */
+void eng_slow_late(struct eng_conn *c, const struct eng_late *late)
+{
+	struct eng *e = c->e;
+	uint64_t limit_ns = e->config->slowlog_threshold_ns, waited_ns = e->now_ns - late->since_ns;
+
+	if (limit_ns == 0 || waited_ns < limit_ns || !e->slow)
+		return;
+	struct shm_slow_rec rec = {.time_ns = eng_wall_ns(), .lsn = late->lsn, .verb = late->verb};
+	rec.stage_ns[SHM_SLOW_log] = waited_ns;
+	session_put(c, &rec);
+	shm_slow_put(e->slow, e->n_slow, ++e->slow_last, &rec);
+	eng_count(e, SHM_DC_slow, 1);
+}

@@ -186,7 +186,7 @@ SHM_AT(shm_lease, session, 56);
 	X(wait, "in the engine's buffer: others were at work") \
 	X(decode, "its frame was decoded; 0 for a frame below 64 KiB: part of work") \
 	X(room, "room was made for it: evictions, sweeps, compaction") \
-	X(log, "it waited for the log on disk") \
+	X(log, "its answer waited for the log on disk: an entry of its own") \
 	X(work, "looked up, copied, published") \
 	X(answer, "its answer was put together; 0 for a frame below 64 KiB: part of work")
 #define X_SLOW_(name, meaning) SHM_SLOW_##name,

@@ -1,7 +1,8 @@
 /* proc_slowlog.c - requests that took long: what is said of them, to whom, across engines and while one stands still. */
 #include "cli_run.h"
-#include "hypercache.h"
+#include <inttypes.h>
 #include <signal.h>
+#include "hypercache.h"
 
 enum { KEPT = 256 };
 
@@ -138,6 +139,27 @@ TEST(room_that_was_made_is_a_stage_of_its_own)
 	}
 	CHECK(most > 0);
 	free(value);
+	hc_close(hc);
+	t_daemon_stop(d);
+}
+
+TEST(answers_that_waited_for_the_log_have_entries_of_their_own)
+{
+	struct t_daemon *d = t_daemon_start(
+		"slowlog_threshold: 1ns\nstores: { default: { durability: sync } }\n", NULL);
+	struct hc_set_opts o = HC_OPTS(hc_set_opts);
+	uint64_t version = 0;
+	char want[64];
+	struct hc *hc;
+	struct hc_store *s = store_open(d, &hc);
+
+	o.ret_version = &version;
+	CHECK_EQ(hc_set(s, "key", 3, "v", 1, &o), HC_OK);
+	struct result r = run(d, ARGS("slowlog", "--json", "-n", "1"));
+	(void)snprintf(want, sizeof want, "\"version\":%" PRIu64 ",", version);
+	check_says(&r, "\"verb\":\"SET\"", want, "\"slowest\":\"log\"", NULL);
+	CHECK(json_number(r.out, "log") > 0);
+	result_free(&r);
 	hc_close(hc);
 	t_daemon_stop(d);
 }
