@@ -44,6 +44,8 @@ enum {
 	LOOK_MIN = 32,     /* uses */
 	WINDOW = 16,       /* times the entries: uses after which a miss counts a third */
 	WINDOW_MIN = 500,
+	SMALL = 4096,        /* entries: until a store has so many, */
+	SMALL_KEYS = 1024,   /* its evidence is of at most so many keys */
 	ENTRIES_PERCENT = 6, /* of the entries: the gain that a change needs at least */
 	GAIN_MIN = 8,        /* misses */
 	PARAM_GAIN = 0,
@@ -66,8 +68,8 @@ static const struct pol_param params[] = {
 		.def = 8192,
 		.unit = "keys",
 		.meaning = "How many keys at most the evidence is taken from: of larger stores a "
-			   "sample. Each "
-			   "costs up to 240 bytes."},
+			   "sample; of stores that never had 4096 entries, 1024. Each costs up to "
+			   "240 bytes."},
 };
 
 static const struct pol_ops *const candidates[POL_AUTO_CANDIDATES] = {
@@ -82,6 +84,7 @@ struct autop {
 	uint32_t now, choice;
 	bool full; /* a victim was asked for once */
 	double gain;
+	uint32_t keys; /* that evidence is taken from */
 	struct pol_shadow shadow;
 	uint64_t looked;                          /* shadow.seen at the last look */
 	uint64_t missed[POL_AUTO_CANDIDATES];     /* then */
@@ -127,7 +130,8 @@ static int auto_new(const struct pol_ops *ops, uint64_t bytes, const struct pol_
 		return err_new(-ENOMEM);
 	a->pol.ops = ops;
 	a->gain = (double)v.v[PARAM_GAIN] / 1e6;
-	pol_shadow_init(&a->shadow, (uint32_t)v.v[PARAM_KEYS]);
+	a->keys = (uint32_t)v.v[PARAM_KEYS];
+	pol_shadow_init(&a->shadow, a->keys < SMALL_KEYS ? a->keys : SMALL_KEYS);
 	int r = candidates[0]->new (candidates[0], bytes, NULL, &a->side[0]);
 	for (uint32_t i = 0; i < POL_AUTO_CANDIDATES && r == 0; i++)
 		r = pol_shadow_add(&a->shadow, candidates[i], NULL, 1);
@@ -211,6 +215,8 @@ static void look(struct autop *a)
 
 	if (a->shadow.seen - a->looked < (period > LOOK_MIN ? period : LOOK_MIN))
 		return;
+	if (a->n[0] + a->n[1] >= SMALL) /* a small one's choice is as good with half of its keys */
+		a->shadow.max_keys = a->keys;
 	uint32_t best = weigh(a);
 	double least = a->gain * a->weight + (double)n * ENTRIES_PERCENT / 100 + GAIN_MIN;
 	if (best == a->choice || !a->full || a->side[!a->now] ||

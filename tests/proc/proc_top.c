@@ -353,9 +353,10 @@ TEST(terminals_that_can_do_little_are_enough)
 	press(&t, "q"); /* a vt100 has one screen only */
 	see_echo(&t, "50");
 	CHECK_EQ(tmux(&t, ARGS("send-keys", "export TERM=dumb", "Enter")), 0);
-	top_start(&t, d, "--timeout 2s");
+	top_start(&t, d, "--interval 30s"); /* so that what it says stays on the screen */
 	SEE(&t, "cannot be drawn on (TERM): plain text");
 	press(&t, "C-c");
+	see_echo(&t, "60");
 	hc_close(hc);
 	terminal_close(&t);
 	t_daemon_stop(d);
