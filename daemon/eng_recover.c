@@ -21,6 +21,7 @@
 #include "base/err.h"
 #include "eng.h"
 #include "eng_apply.h"
+#include "eng_load.h"
 #include "eng_log.h"
 #include "segments.h"
 #include "wal/wal_read.h"
@@ -152,9 +153,8 @@ static int replay_record(void *arg, const struct wal_read_record *in)
 	return done < 0 ? done : 0;
 }
 
-static void replay_progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
+static void replay_told(struct replay *p, const char *what, uint64_t done_bytes, uint64_t all_bytes)
 {
-	struct replay *p = arg;
 	uint64_t now_ns = eng_clock_ns();
 
 	shm_store_rlx(&p->e->ctl->heartbeat_ns, now_ns);
@@ -164,9 +164,14 @@ static void replay_progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
 	if (done_bytes && all_bytes > done_bytes)
 		left = s / (double)done_bytes * (double)(all_bytes - done_bytes);
 	p->told_ns = now_ns;
-	log_info("recovery: %llu of %llu MiB of the log, %.0f MiB/s, %.0f s left",
-		(unsigned long long)(done_bytes >> 20), (unsigned long long)(all_bytes >> 20),
+	log_info("recovery: %llu of %llu MiB of %s, %.0f MiB/s, %.0f s left",
+		(unsigned long long)(done_bytes >> 20), (unsigned long long)(all_bytes >> 20), what,
 		s > 0 ? (double)(done_bytes >> 20) / s : 0, left);
+}
+
+static void replay_progress(void *arg, uint64_t done_bytes, uint64_t all_bytes)
+{
+	replay_told(arg, "the log", done_bytes, all_bytes);
 }
 
 static void replay_damage(void *arg, const struct wal_damage *d)
@@ -251,12 +256,47 @@ static void tell(const struct replay *p, const struct wal_read_result *log)
 			(unsigned long long)a->no_store);
 }
 
+/* ---------------------------------------------------------------------- checkpoint */
+
+static uint64_t checkpoint_store(void *arg, const struct archive_store *s)
+{
+	return store_of(arg, s->id); /* the archive has the log's ids */
+}
+
+static void checkpoint_progress(void *arg, uint64_t bytes, uint64_t of)
+{
+	replay_told(arg, "the checkpoint", bytes, of);
+}
+
+/* What the newest good one has, if memory is empty; *ret_from_lsn: the log is needed from there on.  0 or -errno. */
+static int load_checkpoint(struct replay *p, uint64_t *ret_from_lsn)
+{
+	struct eng_load load = {.resolve = checkpoint_store,
+		.beat = checkpoint_progress,
+		.arg = p,
+		.log_id = p->e->h->log_id};
+
+	if (shm_load_rlx(&p->e->journal->recovered) || p->e->h->data_dir_fd < 0)
+		return 0;
+	int r = eng_load_newest(p->e, p->e->h->data_dir_fd, &load, &p->applied);
+	if (r < 0)
+		return log_fail(r, "the checkpoints cannot be read");
+	if (r == ENG_LOAD_NONE)
+		return 0; /* all of the log, then */
+	*ret_from_lsn = load.head.begin_lsn + 1;
+	log_info("recovery: %llu entries of checkpoint %s; the log from change %llu on",
+		(unsigned long long)load.end.n_entries, load.name,
+		(unsigned long long)*ret_from_lsn);
+	return 0;
+}
+
 /* ---------------------------------------------------------------------- life */
 
 static int recover(struct eng *e, const struct wal_file *f, size_t n, struct wal_end *ret_end)
 {
 	struct replay p = {.e = e, .began_ns = eng_clock_ns()};
 	struct wal_read_result log = {.found = false};
+	uint64_t from_lsn = 0;
 
 	p.told_ns = p.began_ns;
 	for (uint32_t i = 0; i < SHM_STORES_MAX; i++)
@@ -264,7 +304,9 @@ static int recover(struct eng *e, const struct wal_file *f, size_t n, struct wal
 			p.id_of[i] = e->store[i].log_id;
 	eng_apply_begin(e, &p.applied);
 	STEP("recover:begun");
-	int r = replay_log(&p, f, n, 0, &log);
+	int r = load_checkpoint(&p, &from_lsn);
+	if (r == 0)
+		r = replay_log(&p, f, n, from_lsn, &log);
 	if (r < 0)
 		return err_fwd(r);
 	eng_apply_end(e, &p.applied);

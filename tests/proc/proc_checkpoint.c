@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "../../daemon/archive/archive.h"
 #include "../../daemon/checkpoint.h"
+#include "../../daemon/eng.h"
 #include "../../shm/step.h"
 #include "../kit/t.h"
 #include "../kit/t_daemon.h"
@@ -19,7 +20,8 @@
 
 enum { KEYS = 2000, ROUNDS = 6, WAIT_MS = 20000 };
 
-static const char log_text[] = "00112233445566778899aabbccddeeff";
+static char log_text[33] = "00112233445566778899aabbccddeeff"; /* the log's identity */
+static uint64_t as = 4711;                                     /* what it calls the store */
 static struct t_daemon *d;
 static struct hc *hc;
 static struct hc_store *s;
@@ -94,7 +96,8 @@ static int run_once(const char *order, struct checkpoint_result *ret)
 	char stores[64];
 	int fd[2];
 
-	(void)snprintf(stores, sizeof stores, "default:%llu:4711", (unsigned long long)store_id);
+	(void)snprintf(stores, sizeof stores, "default:%llu:%llu", (unsigned long long)store_id,
+		(unsigned long long)as);
 	CHECK_EQ(pipe2(fd, O_CLOEXEC), 0);
 	pid_t pid = launch(fd[1], order, stores);
 	CHECK_EQ(close(fd[1]), 0);
@@ -126,7 +129,7 @@ static struct archive_head read_new(uint64_t *version, struct archive_end *ret_e
 	const struct archive_store *stores = archive_stores_of(r, &n);
 	CHECK_EQ(n, 1);
 	CHECK_STR(stores[0].name, "default");
-	CHECK_EQ(stores[0].id, 4711); /* as the log has it */
+	CHECK_EQ(stores[0].id, as);
 	head = *archive_head_of(r);
 	while ((got = archive_next(r, &e)) == 0) {
 		uint32_t i;
@@ -236,6 +239,89 @@ TEST(what_it_is_not_called_for_is_refused)
 		1);
 	CHECK(strstr(err, "no session: no daemon answers"));
 	free(err);
+}
+
+/* ------------------------------------------------------------ its way back */
+
+/* What the daemon's folder says of its log. */
+static void log_text_read(void)
+{
+	char text[1024] = "";
+	int fd = openat(folder, "identity", O_RDONLY | O_CLOEXEC);
+
+	CHECK(fd >= 0);
+	CHECK(read(fd, text, sizeof text - 1) > 0);
+	CHECK_EQ(close(fd), 0);
+	CHECK(strstr(text, "\nlog "));
+	memcpy(log_text, strstr(text, "\nlog ") + 5, 32);
+}
+
+static void durable_begin(void)
+{
+	struct hc_store_info info = HC_OPTS(hc_store_info);
+	uint32_t cursor = 0;
+
+	d = t_daemon_start("heartbeat: 100ms\nwal_segment: 1MiB\nwal_staging: 1MiB\n"
+			   "pools: { main: { size: 16MiB, huge_pages: \"off\" } }\n"
+			   "stores: { default: { durability: sync } }\n",
+		NULL);
+	session_open();
+	CHECK_EQ(hc_store_next(hc, &cursor, &info), HC_OK);
+	store_id = info.id;
+	as = eng_log_id("default");
+	folder = open(d->data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CHECK(folder >= 0);
+	log_text_read();
+}
+
+/* Everybody dies, and another daemon says this of what it finds. */
+static void die_and_find(const char *words)
+{
+	hc_close(hc);
+	t_daemon_all_die(d);
+	t_daemon_again(d, NULL, NULL);
+	free(t_proc_line(d->proc, words, WAIT_MS));
+	t_daemon_wait_ready(d);
+	session_open();
+}
+
+static int there(uint32_t i) { return hc_exists(s, &i, sizeof i); }
+
+TEST_LIMIT(recovery_begins_with_the_newest_checkpoint, 60)
+{
+	struct checkpoint_result result;
+	struct checkpoint_file files[CHECKPOINT_MAX];
+	char why[CHECKPOINT_WHY_BYTES];
+	uint8_t id[16];
+
+	durable_begin();
+	for (uint32_t i = 0; i < 100; i++)
+		(void)set(i);
+	CHECK_EQ(run_once(NULL, &result), 0);
+	CHECK_EQ(result.n_entries, 100);
+	for (int i = 0; i < 16; i++) {
+		unsigned byte;
+		CHECK_EQ(sscanf(log_text + 2 * i, "%2x", &byte), 1);
+		id[i] = (uint8_t)byte;
+	}
+	CHECK_EQ(checkpoint_commit(folder, id, why), 0); /* sync: the log is durable */
+	uint32_t gone = 7;
+	CHECK_EQ(hc_delete(s, &gone, sizeof gone), HC_OK);
+	uint64_t last = set(100);
+	for (int round = 0; round < 2; round++) {
+		die_and_find(round == 0 ? "100 entries of checkpoint" : "its checksum is wrong");
+		for (uint32_t i = 0; i <= 100; i++)
+			CHECK_EQ(there(i), i == gone ? HC_MISS : HC_OK);
+		CHECK(set(101) > last);
+		if (round == 1)
+			break;
+		/* The next one finds it damaged, and reads all of the log. */
+		CHECK_EQ(checkpoint_list(folder, files, CHECKPOINT_MAX), 1);
+		int fd = openat(folder, files[0].name, O_WRONLY | O_CLOEXEC);
+		CHECK_EQ(pwrite(fd, "damage", 6, 1000), 6);
+		CHECK_EQ(close(fd), 0);
+	}
+	end();
 }
 
 #ifdef HC_STEPS
