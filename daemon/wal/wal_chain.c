@@ -218,8 +218,7 @@ static bool has_frames(const struct wal_chain *c, const struct wal_file *f)
 	return wal_after_look(&one, 0, NULL, 0, 1, false, &after) == 0 && after.any;
 }
 
-static enum wal_file_state state_of(
-	const struct wal_read_opts *o, struct wal_chain *c, const struct wal_file *f)
+static enum wal_file_state state_of(const struct wal_chain *c, const struct wal_file *f)
 {
 	struct wal_begin b;
 
@@ -233,7 +232,6 @@ static enum wal_file_state state_of(
 		return WAL_FILE_OTHER;
 	if (c->n_known && f->number < c->link[c->n_known - 1].number)
 		return r == -EBADMSG ? WAL_FILE_VOID : WAL_FILE_UNUSED;
-	(void)o;
 	if (has_frames(c, f))
 		return WAL_FILE_DAMAGED;
 	return r == -EBADMSG ? WAL_FILE_OTHER : WAL_FILE_UNUSED;
@@ -255,7 +253,7 @@ int wal_chain_make(const struct wal_read_opts *o, struct wal_chain *ret)
 	c.n_known = c.n;
 	for (size_t i = 0; i < o->n_files && r == 0; i++) {
 		const struct wal_file *f = &o->files[i];
-		c.state[i] = state_of(o, &c, f);
+		c.state[i] = state_of(&c, f);
 		if (c.state[i] == WAL_FILE_DAMAGED && (!newest || f->number > newest->number))
 			r = add(&c, (struct wal_link){
 					    .file = f, .number = f->number, .cut = UINT32_MAX});

@@ -24,13 +24,11 @@ struct wal_file {
 };
 
 enum wal_file_state {
-	WAL_FILE_CHAIN = 1, /* a part of the log */
-	WAL_FILE_UNUSED =
-		2,          /* was not begun: zeroes, or what it held before under a lower number */
-	WAL_FILE_VOID = 3,  /* was begun, and nothing in it counts: the chain passes it by */
-	WAL_FILE_OTHER = 4, /* of another log, or of a format that is not known here */
-	WAL_FILE_DAMAGED =
-		5, /* its beginning cannot be read, and frames of this log are behind it */
+	WAL_FILE_CHAIN = 1,   /* a part of the log */
+	WAL_FILE_UNUSED = 2,  /* not begun: zeroes, or what it held under a lower number */
+	WAL_FILE_VOID = 3,    /* begun, and nothing in it counts: the chain passes it by */
+	WAL_FILE_OTHER = 4,   /* of another log, or of a format that is not known here */
+	WAL_FILE_DAMAGED = 5, /* its begin cannot be read, and frames of this log are behind it */
 	/* Of the log, below the oldest one that is needed for from_lsn: may be recycled, the oldest first, but for the
 	 * highest number of them: the begin behind it, which was read here, may not be durable yet (wal_keep_from). */
 	WAL_FILE_OLD = 6,
