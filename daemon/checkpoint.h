@@ -3,7 +3,7 @@
  *   checkpoint-LSN.hca   a good one: checkpoint_commit alone gives this name (LSN: its begin_lsn, 16 hexadecimal digits)
  *   checkpoint.new       whole and synced by the process; not good yet
  *
- * The process is `hypercached`, executed by the supervisor with CHECKPOINT_WORD.  It is a client like any other: it connects
+ * The process is `hypercached`, executed with CHECKPOINT_WORD by the supervisor (later: nothing asks it to yet).  It is a client like any other: it connects
  * to the socket, scans the stores through the read-only mapping, a page at a time, pinning what it copies, and writes
  * an archive (archive/archive.h) under no name.  It is nice, waits for the disk alone, and dies with the supervisor.  Killed at any
  * moment it leaves nothing that counts.

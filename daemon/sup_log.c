@@ -4,8 +4,8 @@
  *   engine: LOG_WANT n --> child: recycle or make --> open, LOG_SEGMENT + descriptor --> engine: flock (rule P24)
  *
  * The supervisor waits for nobody, and the disk is somebody: a file of 64 MiB is written over with zeroes, and synced, by a
- * child.  A file that no recovery would read any more is renamed instead: all of the log up to it is in the older of the two
- * good checkpoints.  What belongs to nobody, because an engine died with it, goes the same way.
+ * child.  (Later: a file that no recovery would read any more, because all of the log up to it is in the older of two good
+ * checkpoints, is renamed instead.)
  *
  * A disk that is full is told to the engine by LOG_SEGMENT without a descriptor, and tried again each second: the engine
  * has segments in reserve, and refuses writes to durable stores when those are full.
@@ -178,9 +178,7 @@ static void disk_look(struct sup *sup)
 	}
 	if (l->told == 0)
 		log_warn("the disk of %s has room for %llu MiB: durable stores will be refused "
-			 "their "
-			 "writes when it is full; make room, or write a checkpoint (hypercache "
-			 "checkpoint)",
+			 "their writes when it is full; make room",
 			sup->config.data_dir, (unsigned long long)(room >> 20));
 	l->told = 1;
 }
