@@ -219,7 +219,7 @@ TEST(views_sort_filter_help_and_the_end)
 	press(&t, "Tab");
 	SEE(&t, "adopt_dropped");
 	press(&t, "NPage");
-	SEE_BUT(&t, "tick_ns", "adopt_dropped");
+	SEE_BUT(&t, "\nlog_segment ", "adopt_dropped");
 	press(&t, "Space");
 	SEE(&t, "paused");
 	press(&t, "p");
