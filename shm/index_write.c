@@ -444,13 +444,10 @@ static uint64_t marks_of(const struct shm_bucket *b)
 
 /* Walks every chain by its links, bounded; finds out which overflow buckets are in use.
  * A predecessor's links are not trusted: each bucket may be met once (rule I10). */
-static int check_links(struct shm_wpool *w, struct shm_wtable *t, uint64_t *ret_marks)
+static int walk_links(struct shm_wpool *w, struct shm_wtable *t, uint64_t *ret_marks)
 {
 	uint64_t first = off_of(w, bucket_at(t, n_buckets(t)));
 
-	t->linked = calloc(t->n_overflow, 1);
-	if (!t->linked)
-		return -ENOMEM;
 	for (uint64_t c = 0; c < n_buckets(t); c++) {
 		*ret_marks |= marks_of(bucket_at(t, c));
 		uint64_t off = shm_word_off(shm_load_rlx(&bucket_at(t, c)->link));
@@ -466,6 +463,20 @@ static int check_links(struct shm_wpool *w, struct shm_wtable *t, uint64_t *ret_
 		}
 	}
 	return 0;
+}
+
+/* The same; damaged links are mended, and counted in *dropped. */
+static int check_links(
+	struct shm_wpool *w, struct shm_wtable *t, uint64_t *ret_marks, uint64_t *dropped)
+{
+	t->linked = calloc(t->n_overflow, 1);
+	if (!t->linked)
+		return -ENOMEM;
+	int r = walk_links(w, t, ret_marks);
+	if (r == 0)
+		return 0;
+	*ret_marks = ~0ull; /* what was found by the way was not looked at */
+	return shm_index_mend(w, t, dropped);
 }
 
 /* Words that no engine has written (layout/l_word.h, rule I12): MOVED where nothing moves, MOVED with
@@ -527,10 +538,10 @@ static bool chain_is_begun(struct shm_wpool *w, uint64_t chain)
 int shm_index_check(struct shm_wpool *w, uint64_t *dropped)
 {
 	uint64_t marks = 0, next_marks = 0;
-	int r = check_links(w, &w->cur, &marks);
+	int r = check_links(w, &w->cur, &marks, dropped);
 
 	if (r == 0 && w->next.t)
-		r = check_links(w, &w->next, &next_marks);
+		r = check_links(w, &w->next, &next_marks, dropped);
 	if (r < 0)
 		return r;
 	if (marks)

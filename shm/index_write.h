@@ -55,6 +55,8 @@ void shm_index_ask(const struct shm_wpool *w, uint64_t hash);
  * half-moved chains; the items that slots name must have been checked.  0, -EBADMSG: the next table
  * lacks room for what is still to move.  Slots lost to damage are added to *dropped. */
 int shm_index_check(struct shm_wpool *w, uint64_t *dropped);
+/* Damaged links of a table whose `linked` is there are replaced (index_mend.c), and counted in *dropped.  0; -ENOMEM. */
+int shm_index_mend(struct shm_wpool *w, struct shm_wtable *t, uint64_t *dropped);
 int shm_index_finish(struct shm_wpool *w, uint64_t *dropped);
 
 /* Calls f for each slot that names an item, in cur and next; f may clear the slot. */

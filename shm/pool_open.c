@@ -3,7 +3,8 @@
  *
  * Adoption, in this order, each step safe to be killed in and begun again:
  *
- *   1  header, class table, tables and links are checked (rules I5, I6, I9, I10)
+ *   1  header, class table, tables and links are checked (rules I5, I6, I9, I10); class table and links are mended
+ *      where that can be done for certain (index_mend.c)
  *   2  every item that a slot names is bounded and compared with its slot; a slot
  *      that names nonsense is cleared (rules I7, I11, I13's lengths, I14)
  *   3  half-moved chains are finished (rule P6)
@@ -300,18 +301,31 @@ static void scrub_free(void *arg, uint64_t off, uint64_t bytes)
 	}
 }
 
+/* The allocator; if the class table is damaged, with the one that follows from the size that the pool was made with. */
+static int adopt_alloc(struct shm_wpool *w)
+{
+	bool counted = w->hdr->n_classes > 0 && w->hdr->n_classes <= SHM_CLASSES_MAX;
+	int r = counted ? shm_alloc_new(w->base, w->entry->region,
+				  shm_load32_rlx(&w->entry->n_regions), false, &w->alloc)
+	                : -EINVAL;
+
+	if (r != -EINVAL || MUTANT(809)) /* 809: a class table costs the pool */
+		return r == -EINVAL ? -EBADMSG : r;
+	w->hdr->n_classes = shm_alloc_classes(w->hdr->cls, w->entry->region[0].bytes);
+	r = shm_alloc_new(
+		w->base, w->entry->region, shm_load32_rlx(&w->entry->n_regions), false, &w->alloc);
+	/* Its regions were right when it was formatted. */
+	return r == -EINVAL ? -EBADMSG : r;
+}
+
 static int adopt(struct shm_wpool *w, struct adopt *a)
 {
-	if (w->hdr->pool_id != shm_load_rlx(&w->entry->id) || w->hdr->n_classes == 0 ||
-		w->hdr->n_classes > SHM_CLASSES_MAX)
+	if (w->hdr->pool_id != shm_load_rlx(&w->entry->id))
 		return -EBADMSG;
 	const struct shm_pinset *early = a->scan(a->arg);
 	if (!early->complete)
 		return -EBUSY;
-	int r = shm_alloc_new(
-		w->base, w->entry->region, shm_load32_rlx(&w->entry->n_regions), false, &w->alloc);
-	if (r == -EINVAL)
-		r = -EBADMSG; /* its regions were right when it was formatted: its class table is not */
+	int r = adopt_alloc(w);
 	if (r == 0) {
 		feed_hold(w);
 		r = attach_tables(w, &a->dropped);

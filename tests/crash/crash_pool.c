@@ -104,7 +104,7 @@ static void spoil(const struct t_daemon *d, const char *pool)
 	size_t bytes;
 	struct shm_pool *p = segment_map(d, pool, &bytes);
 
-	p->n_classes = 0;
+	p->pool_id++;
 	CHECK_EQ(munmap(p, bytes), 0);
 }
 

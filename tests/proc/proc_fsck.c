@@ -170,7 +170,7 @@ static const struct {
 	{7, bad_place, true},
 	{8, bad_twice, true},
 	{9, bad_sizes, false},
-	{10, bad_link, false},
+	{10, bad_link, true},
 	{11, bad_hash, true},
 	{13, bad_lens, true},
 	{13, bad_value, true},

@@ -609,11 +609,66 @@ static void damage_header(uint64_t what)
 	}
 }
 
+/* Class table and links. */
+static bool can_be_mended(uint64_t what) { return (what >= 1 && what <= 3) || what >= 12; }
+
+TEST(damaged_links_and_classes_are_mended_and_nothing_is_lost)
+{
+	for (int growing = 0; growing < 2; growing++) {
+		begin_damage(growing ? GROW_AT : GROW_AT - 5, growing);
+		for (uint64_t what = 0; what <= 14; what++) {
+			if (!can_be_mended(what))
+				continue;
+			t_pool_restore(&q, &p);
+			q.w.hdr = (struct shm_pool *)(void *)q.base;
+			damage_header(what);
+			CHECK_EQ(adopt_copy(), 0);
+			CHECK_EQ(survivors(), n_keys);
+			t_pool_check(&q);
+			work_on(&q);
+			t_pool_stop(&q);
+		}
+		t_pool_free(&q);
+		end();
+	}
+}
+
+/* Every link of the table at once: each bucket says itself where it belongs. */
+TEST(all_links_lost_are_found_again)
+{
+	begin_damage(GROW_AT - 5, false);
+	uint64_t n = 0;
+	for (uint64_t kind = 0; kind < 3; kind++) {
+		t_pool_restore(&q, &p);
+		q.w.hdr = (struct shm_pool *)(void *)q.base;
+		struct shm_bucket *b = (struct shm_bucket *)(table_of(&q) + 1);
+		uint64_t first = (uint64_t)((uint8_t *)&b[64] - q.base);
+		for (uint32_t i = 0; i < 64; i++) {
+			if (shm_load_rlx(&b[i].link) == 0)
+				continue;
+			n++;
+			shm_store_rlx(&b[i].link, kind == 0   ? t_random() | SHM_UNIT
+						  : kind == 1 ? first
+							      : 1ull << 40);
+		}
+		CHECK_EQ(adopt_copy(), 0);
+		CHECK_EQ(survivors(), n_keys);
+		t_pool_check(&q);
+		work_on(&q);
+		t_pool_stop(&q);
+	}
+	CHECK(n > 3);
+	t_pool_free(&q);
+	end();
+}
+
 TEST(header_damaged_beyond_use_is_refused_by_name)
 {
 	for (int growing = 0; growing < 2; growing++) {
 		begin_damage(growing ? GROW_AT : GROW_AT - 5, growing);
 		for (uint64_t what = 0; what <= 14; what++) {
+			if (can_be_mended(what))
+				continue;
 			t_pool_restore(&q, &p);
 			q.w.hdr = (struct shm_pool *)(void *)q.base;
 			damage_header(what);
