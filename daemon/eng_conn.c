@@ -489,9 +489,9 @@ void eng_conn_run_ready(struct eng *e)
 /* -------------------------------------------------------------------- accept */
 
 /* One answer in the shape of HELLO's, if the socket takes it at once, and the end. */
-static void conn_refuse(int fd)
+static void conn_refuse(int fd, int status)
 {
-	struct wire_answer a = {.verb = WIRE_HELLO, .status = HC_E_REFUSED};
+	struct wire_answer a = {.verb = WIRE_HELLO, .status = status};
 	struct wire_buf b = {0};
 
 	if (wire_put_answer(&b, &a) == 0)
@@ -577,9 +577,13 @@ static void conn_accepted(void *arg, int fd)
 			e->max_conns - MUTANT(60) && /* 60: one fewer than promised */
 		conn_admit(e, fd, &uid) == 0)
 		c = conn_new(e, fd, uid);
+	if (!c && e->quit) {
+		conn_refuse(fd, HC_E_CLOSING); /* the next engine takes it */
+		return;
+	}
 	if (!c) {
 		eng_count(e, SHM_DC_connections_refused, 1);
-		conn_refuse(fd);
+		conn_refuse(fd, HC_E_REFUSED);
 		return;
 	}
 	conn_run(c);

@@ -88,9 +88,11 @@ static int op_hello_regions(struct eng *e, struct eng_conn *c, const struct eng_
 	if (r->feed_at)
 		return hello_watch(c, s, &e->pool[pool], r->feed_at - 1, a);
 	uint32_t bit = 1u << pool;
+	a->status = HC_E_CLOSING; /* the supervisor does not hear: who asks again is answered */
+	if (eng_session_grant(s, peer->read_pools & bit, peer->write_pools & bit) < 0)
+		return OP_CLOSE;
 	a->status = HC_E_REFUSED;
-	if (eng_session_grant(s, peer->read_pools & bit, peer->write_pools & bit) < 0 ||
-		regions_send(e, c, s, (uint32_t)pool) < 0)
+	if (regions_send(e, c, s, (uint32_t)pool) < 0)
 		return OP_CLOSE;
 	eng_conn_drop(c); /* what was sent arrives */
 	return OP_HELD;

@@ -12,6 +12,7 @@
  *   sup_metrics  the process that answers HTTP
  *   sup_probe    how many reads tracers hear of
  *   sup_upgrade  another binary goes on      sup_take     we are that binary
+ *   sup_store    for who starts behind our death         sup_warm     we are that one
  *   sup_state    what it is told             sup_keeper   who says meanwhile that we live
  *   sup_data     what makes the folder the data of one log
  *   sup_log      the log's files: made, recycled, handed to the engine
@@ -47,6 +48,7 @@ enum {
 	SUP_FDS_SPARE = 256,    /* descriptors that are not a client's */
 	SUP_FDS_CLIENT = 3,     /* socket, memfd, pidfd */
 	SUP_POLL_FDS = 9 + ADMIN_CONNECTIONS,
+	SUP_NOTIFY_MS = 200,          /* a service manager that does not take a descriptor */
 	SUP_EXE_BYTES = 1024,         /* of a binary's path */
 	SUP_UPGRADE_TEXT_BYTES = 640, /* of an answer */
 	SUP_UPGRADE_TELL_MS = 60000,  /* a tool waits so long for the end of an upgrade */
@@ -202,6 +204,21 @@ struct sup_log {
 	int told;          /* -errno that the log of this process has told of; 0: none */
 };
 
+/* The service manager's descriptor store (sup_store.c). */
+struct sup_store {
+	bool on;
+	struct sup_segment book_seg;
+	struct sup_book *book; /* mapped; NULL: none */
+	uint64_t book_bytes;
+	uint16_t has[SHM_POOLS_MAX]; /* bit r: region r is there */
+};
+
+/* A descriptor of the service manager's. */
+struct sup_given {
+	char name[32];
+	int fd; /* -1: taken */
+};
+
 struct sup {
 	struct config config;               /* that holds */
 	const struct config_source *source; /* what it is read from */
@@ -210,10 +227,15 @@ struct sup {
 	struct sup_change change;
 	struct sup_errand errand;
 	struct sup_upgrade upgrade;
-	char exe[SUP_EXE_BYTES]; /* the binary's path, as it was started */
-	uint64_t next_id;        /* of the next store (rule P10) */
-	int folder_lock;         /* descriptor that holds the data folder's lock */
-	int signals;             /* signalfd */
+	struct sup_store store;
+	struct sup_given *given; /* heap */
+	uint32_t n_given;
+	bool reload_due;                       /* the file is read when an engine serves */
+	uint64_t watchdog_ns, watchdog_due_ns; /* how often a service manager is told; 0: never */
+	char exe[SUP_EXE_BYTES];               /* the binary's path, as it was started */
+	uint64_t next_id;                      /* of the next store (rule P10) */
+	int folder_lock;                       /* descriptor that holds the data folder's lock */
+	int signals;                           /* signalfd */
 	struct sup_socket listen, admin_listen;
 	struct sup_segment control, journal;
 	struct sup_segment region[SHM_POOLS_MAX][SHM_REGIONS_MAX];
@@ -313,6 +335,8 @@ void sup_memory_close(struct sup *sup);
 void sup_memory_mend(struct sup *sup);
 /* sup_take.c: maps what another supervisor made, which the descriptors say, and compares; nothing is changed.  0 or -errno. */
 int sup_memory_take(struct sup *sup, uint64_t daemon_id);
+/* They are ours: the directory says so, and the word of life. */
+void sup_memory_own(struct sup *sup);
 /* Headers get this build's minor number. */
 void sup_memory_restamp(struct sup *sup);
 /* The directory names one more region. */
@@ -360,11 +384,39 @@ int sup_session_put(struct sup *sup, const struct sup_msg *m, int *fds, uint32_t
 int sup_session_drop(struct sup *sup, const struct sup_msg *m);
 int sup_session_rights(struct sup *sup, const struct sup_msg *m);
 void sup_session_close_all(struct sup *sup);
+uint32_t sup_session_count(const struct sup *sup);
 
 /* sup_notify.c: one of sd_notify(3)'s states, to who started us, if he wants to know.  What goes wrong
  * is logged. */
 void sup_notify(const char *state);
 void sup_notify_reloading(void); /* until READY=1 */
+/* The manager is to keep fd under this name, beyond our death.  0 or -errno; waits SUP_NOTIFY_MS at most. */
+int sup_notify_store(const char *name, int fd);
+void sup_notify_forget(const char *name); /* nothing of this name any more */
+void sup_watchdog_begin(struct sup *sup);
+void sup_watchdog_on_due(struct sup *sup, uint64_t now_ns);
+
+/* sup_store.c: what the service manager keeps for who starts behind our death.
+ *   limit    is there a store, and for how many clients?  Lowers max_clients to that, while there is no memory
+ *   begin    stores all; has_all: it is there already
+ *   sync     regions that are new; the book
+ *   session  it is kept: stored before its client gets it; over: it is not any more
+ *   end      nothing is to be gone on with */
+void sup_store_limit(struct sup *sup);
+void sup_store_begin(struct sup *sup, bool has_all);
+void sup_store_sync(struct sup *sup);
+void sup_store_write(struct sup *sup);
+void sup_store_session(struct sup *sup, uint32_t slot);
+void sup_store_session_over(struct sup *sup, uint32_t slot, uint64_t id);
+void sup_store_end(struct sup *sup);
+int sup_store_book_open(struct sup *sup, int fd); /* 0 or -errno: it is no book */
+
+/* sup_warm.c: what the service manager gives at the start; once. */
+void sup_given_read(struct sup *sup);
+/* A socket of this type that listens, and its path.  Descriptor, or -1: there is none. */
+int sup_given_socket(struct sup *sup, int type, char ret_path[ADMIN_PATH_BYTES]);
+void sup_given_close(struct sup *sup); /* what nobody has taken is given back */
+bool sup_warm(struct sup *sup);        /* true: we go on where a supervisor died */
 
 /* sup_ask.c: obeys a request; the answer is sent at once, or `a` waits for sup_change.c.
  * fd: a descriptor that came with it, or -1; stays the caller's. */

@@ -116,6 +116,7 @@ static void commit(struct sup *sup)
 		sup->read = c->read;
 		sup->places = c->places;
 	}
+	sup_store_sync(sup);
 	log_set_level(sup->config.log_level);
 	sup_metrics_commit(sup);
 	if (chmod(sup->listen.path, sup_socket_mode(&sup->config)) != 0) /* admin_uids may be new */
@@ -217,6 +218,7 @@ void sup_change_begin(struct sup *sup)
 		if (c->next.store[i].id == 0)
 			c->next.store[i].id = MUTANT(183) ? sup->next_id /* 183: ids recur */
 			                                  : sup->next_id++;
+	sup_store_write(sup); /* ids that were given are never given again */
 	if (c->asker)
 		c->asker->waits = true;
 	sup_change_go(sup);

@@ -242,6 +242,9 @@ static void on_ready(struct sup *sup)
 		sup_notify("READY=1");
 		sup->said_ready = true;
 	}
+	if (sup->reload_due && sup->source->file)
+		sup_ask_reload(sup);
+	sup->reload_due = false;
 	sup_upgrade_on_ready(sup);
 	sup_change_go(sup);
 }

@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/cleanup.h"
 #include "base/err.h"
@@ -26,6 +27,7 @@ void sup_init(struct sup *sup)
 		.lock_fd = -1,
 		.panic_fd = -1,
 		.pressure_fd = -1,
+		.store = {.book_seg.fd = -1},
 		.upgrade = {.exe_fd = -1, .back_fd = -1, .pidfd = -1, .said_fd = -1}};
 	sup->listen.fd = sup->admin_listen.fd = -1;
 	sup->control.fd = sup->journal.fd = -1;
@@ -47,7 +49,7 @@ static void limits_raise(struct sup *sup)
 	uint64_t want = SUP_FDS_SPARE + (uint64_t)sup->config.max_clients * SUP_FDS_CLIENT;
 	uint64_t got = sup_host_files_raise(want);
 
-	if (got >= want)
+	if (got >= want || sup->ctl) /* memory that is there is for so many */
 		return;
 	uint64_t clients = got > SUP_FDS_SPARE ? (got - SUP_FDS_SPARE) / SUP_FDS_CLIENT : 0;
 	if (clients == 0)
@@ -63,11 +65,14 @@ static void limits_raise(struct sup *sup)
 /* The memfds that are no segments. */
 static int memfds_make(struct sup *sup)
 {
-	sup->lock_fd = memfd_create("hypercached-lock", MFD_CLOEXEC);
+	if (sup->lock_fd < 0)
+		sup->lock_fd = memfd_create("hypercached-lock", MFD_CLOEXEC);
 	sup->panic_fd = memfd_create("hypercached-panic", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (sup->lock_fd < 0 || sup->panic_fd < 0 || ftruncate(sup->panic_fd, PANIC_BYTES) != 0 ||
 		fcntl(sup->panic_fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0)
 		return log_fail(err_new(-errno), "cannot make a memfd");
+	if (sup->session) /* a dead supervisor's */
+		return 0;
 	sup->session = calloc(sup->config.max_clients, sizeof *sup->session);
 	if (!sup->session)
 		return log_fail(err_new(-ENOMEM), "no memory for the sessions' table");
@@ -113,37 +118,70 @@ unsigned sup_socket_mode(const struct config *c)
 	return others ? 0666 : 0600;
 }
 
+/* One that the service manager made, or one of our own at `path`. */
+static int socket_get(
+	struct sup *sup, struct sup_socket *s, const char *path, int type, unsigned mode)
+{
+	char given[ADMIN_PATH_BYTES];
+	int fd = sup_given_socket(sup, type, given);
+
+	if (fd >= 0 && access(given, F_OK) != 0) { /* somebody has cleaned up: nobody comes to it */
+		sup_notify_forget(type == SOCK_STREAM ? "clients" : "admin");
+		(void)close(fd);
+		fd = -1;
+	}
+	if (fd < 0) {
+		int r = sup_folder_socket(path);
+		return r == 0 ? err_fwd(sup_socket_open(s, path, type, mode)) : err_fwd(r);
+	}
+	s->fd = fd;
+	if (strcmp(s->path, given) != 0) /* else it is what the supervisor made that died */
+		s->dev = s->ino = 0;     /* its path stays when we end */
+	memcpy(s->path, given, sizeof given);
+	if (strcmp(s->path, path) != 0)
+		log_warn("the service manager's socket is at %s, and the configuration names %s: "
+			 "the "
+			 "former counts",
+			s->path, path);
+	if (chmod(s->path, mode) != 0) /* the manager's own may be root's */
+		log_debug("the mode of %s stays: %s", s->path, strerror(errno));
+	return 0;
+}
+
 static int sockets_open(struct sup *sup)
 {
 	const struct config *c = &sup->config;
-	int r;
+	int r = socket_get(sup, &sup->listen, c->socket, SOCK_STREAM, sup_socket_mode(c));
 
-	r = sup_folder_socket(c->socket);
-	if (r == 0)
-		r = sup_folder_socket(c->admin_socket);
-	if (r == 0)
-		r = sup_socket_open(&sup->listen, c->socket, SOCK_STREAM, sup_socket_mode(c));
 	if (r == 0) /* who may is decided by SO_PEERCRED */
-		r = sup_socket_open(&sup->admin_listen, c->admin_socket, SOCK_SEQPACKET, 0666);
+		r = socket_get(sup, &sup->admin_listen, c->admin_socket, SOCK_SEQPACKET, 0666);
 	return err_fwd(r);
+}
+
+/* Memory that is new, or a dead supervisor's. */
+static int memory_get(struct sup *sup, bool *ret_warm)
+{
+	sup_given_read(sup);
+	*ret_warm = sup_warm(sup);
+	sup->folder_lock = sup_folder_lock(sup->config.data_dir);
+	if (sup->folder_lock < 0)
+		return err_fwd(sup->folder_lock);
+	sup_store_limit(sup);
+	limits_raise(sup);
+	int r = sup_data_open(sup);
+	if (r == 0)
+		r = sup_log_open(sup);
+	if (r == 0 && !*ret_warm)
+		r = sup_memory_make(sup);
+	STEP("sup:segments-made");
+	return r == 0 ? err_fwd(memfds_make(sup)) : err_fwd(r);
 }
 
 static int sup_start(struct sup *sup)
 {
-	int r;
+	bool warm;
+	int r = memory_get(sup, &warm);
 
-	sup->folder_lock = sup_folder_lock(sup->config.data_dir);
-	if (sup->folder_lock < 0)
-		return err_fwd(sup->folder_lock);
-	limits_raise(sup);
-	r = sup_data_open(sup);
-	if (r == 0)
-		r = sup_log_open(sup);
-	if (r == 0)
-		r = sup_memory_make(sup);
-	STEP("sup:segments-made");
-	if (r == 0)
-		r = memfds_make(sup);
 	if (r == 0)
 		r = pressure_open(sup);
 	if (r == 0)
@@ -151,11 +189,16 @@ static int sup_start(struct sup *sup)
 	if (r == 0)
 		r = sockets_open(sup);
 	STEP("sup:sockets-made");
+	sup_given_close(sup);
+	if (r == 0)
+		sup_store_begin(sup, warm);
 	if (r == 0)
 		r = sup_engine_start(sup);
-	if (r == 0)
-		sup_metrics_begin(sup);
-	return err_fwd(r);
+	if (r < 0)
+		return err_fwd(r);
+	sup_watchdog_begin(sup);
+	sup_metrics_begin(sup);
+	return 0;
 }
 
 /* ---------------------------------------------------------------- event loop */
@@ -180,6 +223,8 @@ static int due_ms(const struct sup *sup, uint64_t now_ns)
 		earlier(&at_ns, sup_metrics_due(sup));
 	earlier(&at_ns, sup_upgrade_due(sup));
 	earlier(&at_ns, sup_log_due(sup));
+	if (sup->watchdog_ns)
+		earlier(&at_ns, sup->watchdog_due_ns);
 	if (sup->stop_ns)
 		earlier(&at_ns, sup->stop_ns);
 	if (sup->admin_pause_ns > now_ns)
@@ -203,6 +248,7 @@ static void on_due(struct sup *sup)
 		sup_engine_kill(sup, "it was told to end and did not");
 		sup->stop_ns = UINT64_MAX;
 	}
+	sup_watchdog_on_due(sup, now_ns);
 	sup_crash_on_due(sup, now_ns);
 	sup_upgrade_on_due(sup, now_ns);
 	sup_log_on_due(sup, now_ns);
@@ -305,6 +351,8 @@ static void sup_run(struct sup *sup)
 static void sup_fini(struct sup *sup)
 {
 	sup_metrics_close(sup);
+	sup_store_end(sup);
+	sup_given_close(sup);
 	sup_socket_close(&sup->admin_listen);
 	sup_socket_close(&sup->listen);
 	for (int i = 0; i < ADMIN_CONNECTIONS; i++)

@@ -245,6 +245,7 @@ static void region_publish(struct sup *sup, uint32_t idx)
 		.base_off = off, .bytes = s->bytes, .backing = s->backing};
 	sup->region[idx][r] = *s;
 	*s = (struct sup_segment){.fd = -1};
+	sup_store_sync(sup);
 	STEP("sup:region-made");
 	if (sup->engine.channel >= 0 && region_send(sup, idx, r, sup->region[idx][r].fd) < 0)
 		log_warn("pool %s: the engine does not take messages now; the next one has the "
@@ -253,6 +254,7 @@ static void region_publish(struct sup *sup, uint32_t idx)
 	/* rel:pool.regions: region[r] is whole. */
 	shm_store32_rel(&e->n_regions, r + 1);
 	sup_memory_born(sup, idx, r);
+	sup_store_sync(sup);
 	log_info("pool %s: another %llu MiB of %s", e->name,
 		(unsigned long long)(sup->region[idx][r].bytes >> 20), sup->region[idx][r].why);
 	STEP("sup:region-published");

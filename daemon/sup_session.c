@@ -32,6 +32,7 @@ int sup_session_put(struct sup *sup, const struct sup_msg *m, int *fds, uint32_t
 			.memfd = steal_fd(fds[0]),
 			.pidfd = n_fds == 2 ? steal_fd(fds[1]) : -1,
 		};
+		sup_store_session(sup, m->slot);
 		log_debug("session %016llx of process %d kept in slot %u",
 			(unsigned long long)m->id, m->pid, m->slot);
 	}
@@ -45,6 +46,7 @@ int sup_session_drop(struct sup *sup, const struct sup_msg *m)
 	if (m->slot >= sup->config.max_clients || m->id == 0 || sup->session[m->slot].id != m->id)
 		return err_new(-EINVAL);
 	session_close(&sup->session[m->slot]);
+	sup_store_session_over(sup, m->slot, m->id);
 	log_debug("session %016llx dropped from slot %u", (unsigned long long)m->id, m->slot);
 	return 0;
 }
@@ -55,7 +57,17 @@ int sup_session_rights(struct sup *sup, const struct sup_msg *m)
 		return err_new(-EINVAL);
 	sup->session[m->slot].read_pools = m->read_pools;
 	sup->session[m->slot].write_pools = m->write_pools;
+	sup_store_write(sup);
 	return 0;
+}
+
+uint32_t sup_session_count(const struct sup *sup)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < sup->config.max_clients; i++)
+		n += sup->session[i].id != 0;
+	return n;
 }
 
 void sup_session_close_all(struct sup *sup)

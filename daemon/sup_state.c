@@ -26,7 +26,7 @@ void sup_state_init(struct sup_state *st)
 }
 
 /* The descriptors that are nothing but that, by name. */
-enum { N_FDS = 7 };
+enum { N_FDS = 8 };
 struct named_fd {
 	const char *name;
 	int *fd;
@@ -36,7 +36,8 @@ static void fds_named(struct sup *sup, struct sup_state *st, struct named_fd ret
 {
 	const struct named_fd all[N_FDS] = {{"folder", &sup->folder_lock}, {"lock", &sup->lock_fd},
 		{"panic", &sup->panic_fd}, {"pressure", &sup->pressure_fd}, {"back", &st->back_fd},
-		{"keeper", &st->keeper_fd}, {"asker", &st->asker_fd}};
+		{"keeper", &st->keeper_fd}, {"asker", &st->asker_fd},
+		{"book", &sup->store.book_seg.fd}};
 
 	memcpy(ret, all, sizeof all);
 }
@@ -152,6 +153,17 @@ static void all_write(const struct sup *sup, const struct sup_state *st, FILE *t
 	fputs("end\n", to);
 }
 
+int sup_state_text(const struct sup *sup, const struct sup_state *st, char **ret, size_t *ret_n)
+{
+	FILE *f = open_memstream(ret, ret_n);
+
+	if (!f)
+		return err_new(-ENOMEM);
+	all_write(sup, st, f);
+	bool failed = ferror(f);
+	return fclose(f) == 0 && !failed && *ret_n <= SUP_STATE_BYTES_MAX ? 0 : err_new(-ENOMEM);
+}
+
 int sup_state_write(const struct sup *sup, const struct sup_state *st)
 {
 	_cleanup_close_ int fd = memfd_create("hypercached-state", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -160,13 +172,9 @@ int sup_state_write(const struct sup *sup, const struct sup_state *st)
 
 	if (fd < 0)
 		return err_new(-errno);
-	FILE *f = open_memstream(&text, &n);
-	if (!f)
-		return err_new(-ENOMEM);
-	all_write(sup, st, f);
-	bool bad = ferror(f);
-	if (fclose(f) != 0 || bad || n > SUP_STATE_BYTES_MAX)
-		return err_new(-ENOMEM);
+	int r = sup_state_text(sup, st, &text, &n);
+	if (r < 0)
+		return err_fwd(r);
 	while (at < n) {
 		ssize_t part = write(fd, text + at, n - at);
 		if (part <= 0)
@@ -524,21 +532,14 @@ static int text_read(int fd, char **ret, size_t *ret_n)
 	return 0;
 }
 
-int sup_state_read(int fd, struct sup *sup, struct sup_state *ret, char why[SUP_STATE_WHY_BYTES])
+int sup_state_parse(
+	char *text, size_t n, struct sup *sup, struct sup_state *ret, char why[SUP_STATE_WHY_BYTES])
 {
-	_cleanup_free_ char *text = NULL;
+	struct reader r = {.at = text, .end = text + n, .sup = sup, .st = ret, .why = why};
 	char first[40];
-	size_t n;
-	int e = text_read(fd, &text, &n);
 
 	sup_state_init(ret);
-	if (e < 0) {
-		(void)snprintf(
-			why, SUP_STATE_WHY_BYTES, "there is no state to read: %s", strerror(-e));
-		return err_fwd(e);
-	}
-	struct reader r = {.at = text, .end = text + n, .sup = sup, .st = ret, .why = why};
-	int len = snprintf(first, sizeof first, "hypercached-state %d\n", SUP_STATE_FORM);
+	int e, len = snprintf(first, sizeof first, "hypercached-state %d\n", SUP_STATE_FORM);
 	if (strncmp(text, first, (size_t)len) != 0)
 		return bad(&r, "the state is of another form than this hypercached (%s) reads",
 			HC_VERSION_TEXT);
@@ -554,6 +555,19 @@ int sup_state_read(int fd, struct sup *sup, struct sup_state *ret, char why[SUP_
 	}
 	sup->source = &ret->source;
 	return err_fwd(whole(&r));
+}
+
+int sup_state_read(int fd, struct sup *sup, struct sup_state *ret, char why[SUP_STATE_WHY_BYTES])
+{
+	_cleanup_free_ char *text = NULL;
+	size_t n;
+	int r = text_read(fd, &text, &n);
+
+	sup_state_init(ret);
+	if (r == 0)
+		return err_fwd(sup_state_parse(text, n, sup, ret, why));
+	(void)snprintf(why, SUP_STATE_WHY_BYTES, "there is no state to read: %s", strerror(-r));
+	return err_fwd(r);
 }
 
 int sup_state_back(int fd)

@@ -51,6 +51,13 @@ void sup_state_init(struct sup_state *st);
 /* A sealed memfd with all of it; close-on-exec.  Descriptor, or -errno. */
 int sup_state_write(const struct sup *sup, const struct sup_state *st);
 
+/* The same as text on the heap, for the caller to free.  0 or -ENOMEM. */
+int sup_state_text(const struct sup *sup, const struct sup_state *st, char **ret, size_t *ret_n);
+
+/* As the next one, from text that is terminated, and is written over. */
+int sup_state_parse(char *text, size_t n, struct sup *sup, struct sup_state *ret,
+	char why[SUP_STATE_WHY_BYTES]);
+
 /* Reads such a memfd.  *sup is as sup_init() leaves it, and gets what is written; sup->source is &ret->source, so *ret
  * has to live as long.  Nothing is opened, mapped or closed.
  * 0; or -errno with one sentence in why: it is no state; -EPROTO: one that this build does not read. */

@@ -137,7 +137,7 @@ static bool pools_match(const struct sup *sup)
 		same &= shm_load_rlx(&e->id) != 0 &&
 		        strncmp(e->name, sup->config.pool[i].name, sizeof e->name) == 0;
 		for (uint32_t r = 0; r < SHM_REGIONS_MAX; r++)
-			same &= (sup->region[i][r].fd >= 0) == (r < shm_load32_rlx(&e->n_regions));
+			same &= sup->region[i][r].fd >= 0 || r >= shm_load32_rlx(&e->n_regions);
 	}
 	return same;
 }
@@ -162,10 +162,20 @@ int sup_memory_take(struct sup *sup, uint64_t daemon_id)
 		seg->daemon_id != daemon_id || sup->jrn->seg.daemon_id != daemon_id ||
 		sup->ctl->n_sessions != sup->config.max_clients || !pools_match(sup))
 		return log_fail(err_new(-EBADMSG), "the memory is not what the state says of it");
-	sup->born = malloc(sizeof *sup->born);
+	if (!sup->born)
+		sup->born = malloc(sizeof *sup->born);
 	if (!sup->born)
 		return log_fail(err_new(-ENOMEM), "no memory for a copy of the directory");
 	return 0;
+}
+
+void sup_memory_own(struct sup *sup)
+{
+	sup_control_take(sup->ctl);
+	memcpy(sup->born, sup->ctl, sizeof *sup->born);
+	sup_memory_restamp(sup);
+	STEP("sup:take-before-life");
+	(void)sup_life_claim(&sup->ctl->sup_word);
 }
 
 /* The tool that asked waits for its answer. */
@@ -184,11 +194,7 @@ static void asker_take(struct sup *sup, const struct sup_state *st)
 /* What cannot go wrong: it is ours. */
 static void own(struct sup *sup, const struct sup_state *st, const char *taken_back)
 {
-	sup_control_take(sup->ctl);
-	memcpy(sup->born, sup->ctl, sizeof *sup->born);
-	sup_memory_restamp(sup);
-	STEP("sup:take-before-life");
-	(void)sup_life_claim(&sup->ctl->sup_word);
+	sup_memory_own(sup);
 	sup_keeper_end(st->keeper_fd);
 	STEP("sup:taken");
 	asker_take(sup, st);
@@ -248,6 +254,11 @@ int sup_take_over(int state_fd, const char *taken_back)
 		log_warn("fatal signals of the supervisor will not be explained");
 	sup_exe_read(sup.exe);
 	log_info("hypercached %s goes on where %s was", HC_VERSION_TEXT, st.release);
+	if (sup.store.book_seg.fd >= 0 && sup_store_book_open(&sup, sup.store.book_seg.fd) == 0) {
+		sup_store_limit(&sup);
+		sup_store_begin(&sup, true);
+	}
+	sup_watchdog_begin(&sup);
 	sup_metrics_begin(&sup);
 	STEP("sup:take-engine");
 	return sup_serve(&sup,

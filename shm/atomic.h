@@ -30,6 +30,7 @@
  *   feed.tail       a word of a later entry seen -> tail is seen to be past it (P28)
  *   feed.oldest     tail seen -> head is seen to be past it (P28)
  *   feed.off        feed_off seen -> the feed's header is whole
+ *   book.at         the place seen -> the text there is whole (death, not concurrency)
  *   hot.keys        the number of changes seen -> the hot keys are not older than it
  *   wal.magic, wal.head, wal.tail, wal.bytes, wal.unsettled   a later engine sees whole frames in the log's staging
  *                   (death, not concurrency)
