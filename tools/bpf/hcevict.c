@@ -87,8 +87,10 @@ int main(int argc, char **argv)
 	if (b)
 		HCT_CONSTANTS(b, &t);
 	status = hct_load(&t, b ? b->obj : NULL);
-	if (status >= 0)
+	if (status >= 0) {
+		hcevict_bpf__destroy(b);
 		return status;
+	}
 	const struct hct_probe probes[] = {
 		{b->progs.publish, "publish", true},
 		{b->progs.evict, "evict", true},

@@ -66,8 +66,10 @@ int main(int argc, char **argv)
 	if (b)
 		HCT_CONSTANTS(b, &t);
 	status = hct_load(&t, b ? b->obj : NULL);
-	if (status >= 0)
+	if (status >= 0) {
+		hclat_bpf__destroy(b);
 		return status;
+	}
 	/* The engine's first: so that no set is heard of in part. */
 	const struct hct_probe probes[] = {
 		{b->progs.request__received, "request__received", true},

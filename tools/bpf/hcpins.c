@@ -161,8 +161,10 @@ int main(int argc, char **argv)
 		p.b->rodata->least_ns = least_ms * 1000000;
 	}
 	status = hct_load(&t, p.b ? p.b->obj : NULL);
-	if (status >= 0)
+	if (status >= 0) {
+		hcpins_bpf__destroy(p.b);
 		return status;
+	}
 	const struct hct_probe probes[] = {
 		{p.b->progs.view__end, "view__end", false},
 		{p.b->progs.view__release, "view__release", false},

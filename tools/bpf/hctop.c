@@ -115,8 +115,10 @@ int main(int argc, char **argv)
 	if (b)
 		HCT_CONSTANTS(b, &t);
 	status = hct_load(&t, b ? b->obj : NULL);
-	if (status >= 0)
+	if (status >= 0) {
+		hctop_bpf__destroy(b);
 		return status;
+	}
 	const struct hct_probe probes[] = {
 		{b->progs.get__end, "get__end", false},
 		{b->progs.view__end, "view__end", false},
