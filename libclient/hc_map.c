@@ -313,12 +313,14 @@ int hc_map_more(struct hc *hc, struct hc_pool *p)
 	return r;
 }
 
-/* Asks for a pool that is not mapped.  0; -EPERM: it may not be read; -errno. */
+/* Asks for a pool that is not mapped.  0; -EPERM: it may not be read; -EBADMSG: there is none; -errno. */
 static int ask_for_pool(struct hc *hc, struct hc_pool *p)
 {
 	struct hc_handed h = {0};
 	uint64_t now_ns = hc_now_ns();
 
+	if (shm_load_acq(&hc->ctl->pool[p->pool_idx].id) == 0) /* acq:entry.id */
+		return err_new(-EBADMSG);
 	if (now_ns < p->retry_ns)
 		return p->retry_error;
 	int r = hc_hello_regions(&hc->conn, p->pool_idx, now_ns + MORE_MS * 1000000ull, &h);

@@ -192,8 +192,11 @@ TEST(stores_are_found_by_name)
 	CHECK_EQ(hc_store(hc, "default", &b), HC_OK);
 	CHECK(a == b);
 	CHECK_EQ(hc_store(hc, "defaul", &b), HC_E_NO_STORE);
-	/* In a pool that was not handed over: it is asked for, and this daemon does not answer. */
+	CHECK_EQ(hc_store(hc, "elsewhere", &b), HC_E_DAMAGED); /* there is no such pool */
+	shm_store_rlx(&f.ctl->pool[3].id, 77);
+	/* It was not handed over: it is asked for, and this daemon does not answer. */
 	CHECK_EQ(hc_store(hc, "elsewhere", &b), HC_E_TIMEOUT);
+	shm_store_rlx(&f.ctl->pool[3].id, 0);
 	CHECK_EQ(hc_store(hc, "", &b), HC_E_INVAL);
 	CHECK_EQ(hc_store(hc, NULL, &b), HC_E_INVAL);
 	CHECK_EQ(strlen(long_name), 32);
