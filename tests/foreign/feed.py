@@ -65,10 +65,14 @@ class Feed:
         if self.sock is None:
             self.sock = socket.socket(socket.AF_UNIX)
             self.sock.connect(client.path)
-        self.sock.sendall(frame([HELLO, *client.hello(client.memory.session), self.p + 1, self.pos + 1]))
-        if not select.select([self.sock], [], [], seconds)[0]:
-            return False
-        if not self.sock.recv(1 << 16):  # an engine has died: the next one is asked
-            self.sock = None
-            return self.wait(client, seconds)
-        return True
+        try:
+            self.sock.sendall(frame([HELLO, *client.hello(client.memory.session), self.p + 1, self.pos + 1]))
+            if not select.select([self.sock], [], [], seconds)[0]:
+                return False
+            if self.sock.recv(1 << 16):
+                return True
+        except ConnectionError:  # what it had not read yet makes another end
+            pass
+        self.sock.close()
+        self.sock = None
+        return self.wait(client, seconds)  # an engine has died: the next one is asked
