@@ -200,6 +200,12 @@ static void hoard(const struct t_daemon *d, struct life *l)
 		set(l, N_KEYS + i, 6);
 	for (int key = N_KEYS + 3; key < N_KEYS + N_BIG; key++)
 		set(l, key, 6);
+	/* A new engine may have found no reason to look at pins yet: its ticks do. */
+	uint64_t end_ns = t_now_ns() + CLIENT_MS * 1000000ull;
+	while (hc_view_ok(&view[0]) == 1) {
+		CHECK(t_now_ns() < end_ns);
+		CHECK_EQ(hc_ping(l->hc), HC_OK);
+	}
 	for (int i = 0; i < 3; i++)
 		CHECK_EQ(hc_view_release(&view[i]), HC_E_REVOKED);
 	hc_close(hc);

@@ -80,7 +80,9 @@ static void die_at(const char *step, int nth)
 	struct t_daemon *d = t_daemon_start(config, (const char *[]){order, NULL});
 	loop_begin(&l, d);
 	for (uint64_t i = 1; i <= CHANGES; i++) {
-		take(&l); /* asks the engine */
+		take(&l);                   /* asks the engine */
+		for (int k = 0; k < 3; k++) /* which has read it before it hears of the change */
+			(void)hc_ping(l.hc);
 		change(&l);
 		take_until(&l, i);
 	}
