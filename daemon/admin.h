@@ -20,6 +20,7 @@
  *   STORE_DROP       removed PATH - - live
  *   PROBE            note TEXT                      the connection stays, and what was asked holds as long
  *   UPGRADE          only a note, when an engine of the other binary serves: within a minute
+ *   CHECKPOINT       entries N, bytes N, begin_lsn N, end_lsn N, segments_removed N: when it counts, within a minute
  *   all of them      note TEXT                      a sentence for people
  *   REFUSED          error TEXT                     why not, in one sentence; nothing was changed
  *
@@ -71,6 +72,7 @@ enum admin_ask {
 		10, /* text: decimal; one read of so many is told to tracers, until this connection ends */
 	ADMIN_UPGRADE =
 		11, /* text: another binary's path, absolute; "": that of the one that runs */
+	ADMIN_CHECKPOINT = 12, /* of durable stores, now */
 };
 
 enum admin_ask_flags { ADMIN_FORCE = 1 /* drop stores that hold entries, too */ };
@@ -101,7 +103,10 @@ struct admin_request {
 	X(NO_MEMORY, "no-memory", "there is no memory for it") \
 	X(UPGRADE, "upgrade", "the other binary cannot take over; the one that runs goes on") \
 	X(NO_SESSION, "no-session", "there is no such session") \
-	X(DENIED, "denied", "this user may look, but not change anything")
+	X(DENIED, "denied", "this user may look, but not change anything") \
+	X(NO_LOG, "no-log", "no store is durable") \
+	X(CHECKPOINT, "checkpoint", \
+		"no checkpoint could be written; it is tried again, and the log is as it was")
 
 #define ADMIN_REFUSAL_ENUM_(name, word, meaning) ADMIN_R_##name,
 enum admin_refusal { ADMIN_R_NONE, ADMIN_REFUSALS(ADMIN_REFUSAL_ENUM_) ADMIN_R_END };

@@ -3,7 +3,7 @@
  *   checkpoint-LSN.hca   a good one: checkpoint_commit alone gives this name (LSN: its begin_lsn, 16 hexadecimal digits)
  *   checkpoint.new       whole and synced by the process; not good yet
  *
- * The process is `hypercached`, executed with CHECKPOINT_WORD by the supervisor (later: nothing asks it to yet).  It is a client like any other: it connects
+ * The process is `hypercached`, executed with CHECKPOINT_WORD by the supervisor (sup_checkpoint.c).  It is a client like any other: it connects
  * to the socket, scans the stores through the read-only mapping, a page at a time, pinning what it copies, and writes
  * an archive (archive/archive.h) under no name.  It is nice, waits for the disk alone, and dies with the supervisor.  Killed at any
  * moment it leaves nothing that counts.
@@ -12,7 +12,8 @@
  *   begin    begin_lsn = the control segment's LSN, less one: that one may be taken and not yet published
  *   scan     every key that is there throughout is in it (rule P9), at whatever version it had when it was met
  *   end      end_lsn = the largest version met
- *   after    the log is durable up to end_lsn (rule P25): then, and only then, the caller commits
+ *   after    the log is durable up to end_lsn (rule P25), and up to whatever delete made the scan miss an entry: then, and
+ *            only then, the caller commits
  *   replay   from begin_lsn + 1
  */
 #ifndef HC_DAEMON_CHECKPOINT_H

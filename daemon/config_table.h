@@ -150,6 +150,11 @@
 	ROOT(wal_staging, bytes, "", "1MiB", "1GiB", "8MiB", START, \
 		"Memory where changes of durable stores wait for the disk. An entry of such a store may be as large as a " \
 		"quarter of it, less 128KiB. When it is full, who writes to such a store waits.") \
+	ROOT(checkpoint_wal, bytes, "", "1MiB", "1TiB", "1GiB", LIVE, \
+		"When the log of durable stores has grown by so much, a checkpoint of them is written beside it, and the part of the " \
+		"log that two checkpoints make needless is removed. Less: a faster start, and more bytes written.") \
+	ROOT(checkpoint_every, duration, "", "0", "7d", "1h", LIVE, \
+		"A checkpoint is also written after this time, if there was a change. 0: never for that reason.") \
 	ROOT(log_level, enum, "", CONFIG_WORDS(log_level), "", "info", LIVE, \
 		"The least important kind of message that is written to the log.") \
 	ROOT(slowlog_threshold, duration, "", "0", "1h", "10ms", LIVE, \

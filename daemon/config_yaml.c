@@ -61,7 +61,7 @@ static const char *const section_names[N_SECTIONS] = {"pools", "stores"};
 __attribute__((format(printf, 3, 4))) static int fail(
 	struct reader *r, struct place at, const char *fmt, ...)
 {
-	char text[CONFIG_WHY_BYTES + 128];
+	char text[CONFIG_WHY_BYTES + 384]; /* a list of all keys */
 	va_list ap;
 
 	va_start(ap, fmt);

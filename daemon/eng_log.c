@@ -82,6 +82,8 @@ static void log_append(struct eng_log *l, const struct wal_change *c)
 
 	CHECK(r == 0); /* eng_log_admit saw to the room */
 	age_add(l, c->lsn);
+	/* Before it is published: whoever has seen the change finds its LSN here (sup_checkpoint.c). */
+	eng_gauge(l->e, SHM_DC_log_lsn, c->lsn);
 }
 
 static void set_fill(const struct eng_log *l, const struct shm_item *it, struct wal_change *c)

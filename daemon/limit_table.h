@@ -149,6 +149,9 @@
 	KEY("an engine without a sign of life", "hang_timeout", "", \
 		"killed; the next one goes on", \
 		"crash_pool.an_engine_that_is_stopped_is_killed_and_another_goes_on") \
+	KEY("log of durable stores behind a checkpoint", "checkpoint_wal", "as whole segments", \
+		"another checkpoint is written, and what two of them make needless is removed", \
+		"proc_shorten.the_log_is_bounded_by_itself") \
 	FIXED("pools", CONFIG_POOLS_MAX, "", \
 		"the configuration is refused, with its line", \
 		"unit_config.config_each_bad_file_gives_its_message") \

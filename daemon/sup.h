@@ -15,7 +15,8 @@
  *   sup_store    for who starts behind our death         sup_warm     we are that one
  *   sup_state    what it is told             sup_keeper   who says meanwhile that we live
  *   sup_data     what makes the folder the data of one log
- *   sup_log      the log's files: made, recycled, handed to the engine
+ *   sup_log      the log's files: made, handed to the engine
+ *   sup_checkpoint  checkpoints: begun, committed, and the log shortened
  *   sup_ask      what tools ask for           sup_change   a new configuration, on its way to the engine
  *
  * One thread, one poll(2), no timer when nothing is due: an idle supervisor does not
@@ -34,6 +35,7 @@
 
 #include <poll.h>
 #include "admin.h"
+#include "checkpoint.h"
 #include "config_source.h"
 #include "heritage.h"
 #include "layout/l_journal.h"
@@ -47,12 +49,14 @@ enum {
 	SUP_STATUS_CRASHES = 3, /* exit status: the engine crashed restart_limit times in a row */
 	SUP_FDS_SPARE = 256,    /* descriptors that are not a client's */
 	SUP_FDS_CLIENT = 3,     /* socket, memfd, pidfd */
-	SUP_POLL_FDS = 9 + ADMIN_CONNECTIONS,
-	SUP_NOTIFY_MS = 200,          /* a service manager that does not take a descriptor */
-	SUP_EXE_BYTES = 1024,         /* of a binary's path */
-	SUP_UPGRADE_TEXT_BYTES = 640, /* of an answer */
-	SUP_UPGRADE_TELL_MS = 60000,  /* a tool waits so long for the end of an upgrade */
-	SUP_BLAMES_MAX = 16,          /* of config.pool_crash_limit */
+	SUP_POLL_FDS = 10 + ADMIN_CONNECTIONS,
+	SUP_NOTIFY_MS = 200,             /* a service manager that does not take a descriptor */
+	SUP_EXE_BYTES = 1024,            /* of a binary's path */
+	SUP_UPGRADE_TEXT_BYTES = 640,    /* of an answer */
+	SUP_UPGRADE_TELL_MS = 60000,     /* a tool waits so long for the end of an upgrade */
+	SUP_CHECKPOINT_TELL_MS = 60000,  /* the same, for that of a checkpoint */
+	SUP_CHECKPOINT_TEXT_BYTES = 640, /* of an answer */
+	SUP_BLAMES_MAX = 16,             /* of config.pool_crash_limit */
 	SUP_HANG_BEATS = 4, /* heartbeats that an engine has at least, whatever hang_timeout is */
 };
 
@@ -204,6 +208,33 @@ struct sup_log {
 	int told;          /* -errno that the log of this process has told of; 0: none */
 };
 
+/* A checkpoint of durable stores (sup_checkpoint.c). */
+enum sup_checkpoint_state {
+	SUP_CHECKPOINT_NONE,
+	SUP_CHECKPOINT_WRITING,    /* the process is at work */
+	SUP_CHECKPOINT_AWAITS,     /* it is whole; not all of the log up to it is on disk */
+	SUP_CHECKPOINT_COMMITTING, /* a child names it, and shortens the log */
+};
+
+struct sup_checkpoint {
+	enum sup_checkpoint_state state;
+	struct sup_admin *asker; /* NULL: nobody, or it has left */
+	pid_t pid;               /* WRITING, COMMITTING: the child; else 0 */
+	int pidfd;               /* of it; -1: none */
+	int result_fd, said_fd;  /* what it answers; its standard error; -1: none */
+	struct checkpoint_result result;
+	uint64_t bytes;                  /* of segments that the engine got since the last one */
+	uint64_t lsn;                    /* log_lsn when the last one began */
+	uint64_t began_bytes, began_lsn; /* the same, when this one began */
+	uint64_t began_id;               /* next_id then */
+	uint64_t all_lsn;                /* AWAITS: to be on disk */
+	uint32_t pause_ms;               /* after the last failure; 0: there was none */
+	bool told;                       /* the log says that none works */
+	uint64_t look_ns, deadline_ns;   /* AWAITS: when to look next, when to give up */
+	uint64_t last_ns;                /* when there was one, or nothing for one */
+	uint64_t retry_ns;               /* none of itself before */
+};
+
 /* The service manager's descriptor store (sup_store.c). */
 struct sup_store {
 	bool on;
@@ -251,6 +282,7 @@ struct sup {
 	enum sup_recover recover; /* what the operator has chosen (main.c) */
 	struct sup_data data;
 	struct sup_log log;
+	struct sup_checkpoint checkpoint;
 	int lock_fd;     /* heritage.lock_fd */
 	int panic_fd;    /* heritage.panic_fd */
 	int pressure_fd; /* heritage.pressure_fd */
@@ -297,6 +329,19 @@ void sup_log_on_child(struct sup *sup);                           /* its pidfd i
 void sup_log_on_due(struct sup *sup, uint64_t now_ns);
 uint64_t sup_log_due(const struct sup *sup); /* UINT64_MAX: never */
 void sup_log_on_death(struct sup *sup);      /* of the engine */
+
+/* sup_checkpoint.c.  What fails is logged, and tried again. */
+void sup_checkpoint_init(struct sup *sup);
+void sup_checkpoint_open(struct sup *sup); /* behind sup_log_open */
+void sup_checkpoint_close(struct sup *sup);
+/* A tool wants one; it waits for the answer. */
+void sup_checkpoint_begin(struct sup *sup, struct sup_admin *a);
+void sup_checkpoint_forget(struct sup *sup, const struct sup_admin *a); /* it has left */
+void sup_checkpoint_on_segment(struct sup *sup);                        /* the engine got one */
+void sup_checkpoint_on_child(struct sup *sup);                          /* its pidfd is readable */
+void sup_checkpoint_on_due(struct sup *sup, uint64_t now_ns);
+uint64_t sup_checkpoint_due(const struct sup *sup); /* UINT64_MAX: never */
+void sup_checkpoint_on_death(struct sup *sup);      /* of the engine */
 
 /* sup_socket.c: binds and listens.  type: SOCK_STREAM or SOCK_SEQPACKET; mode: of the path.  What a
  * dead daemon has left at the path is removed; a living one's is not: -EADDRINUSE. */

@@ -243,6 +243,8 @@ void sup_admin_on_due(struct sup *sup, struct sup_admin *a)
 	static const char late[] =
 		"error\tthe engine has not answered yet: the change holds as soon as it takes it; "
 		"see `hypercache config diff`\n";
+	static const char long_one[] =
+		"error\tthe checkpoint is not over yet, and goes on: see the log\n";
 	static const char slow[] = "error\tthe upgrade is not over yet: see the log\n";
 
 	if (a->waits && sup->errand.asker == a) {
@@ -252,6 +254,11 @@ void sup_admin_on_due(struct sup *sup, struct sup_admin *a)
 	if (a->waits && sup->upgrade.asker == a) { /* it goes on; the log tells of its end */
 		sup_upgrade_forget(sup, a);
 		sup_admin_reply(sup, a, ADMIN_R_BUSY, slow, sizeof slow - 1);
+		return;
+	}
+	if (a->waits && sup->checkpoint.asker == a) { /* the same */
+		sup_checkpoint_forget(sup, a);
+		sup_admin_reply(sup, a, ADMIN_R_BUSY, long_one, sizeof long_one - 1);
 		return;
 	}
 	if (a->waits) {
@@ -275,6 +282,7 @@ void sup_admin_on_event(struct sup *sup, struct sup_admin *a, short revents)
 		sup_change_forget(sup, a);
 		sup_errand_forget(sup, a);
 		sup_upgrade_forget(sup, a);
+		sup_checkpoint_forget(sup, a);
 		sup_admin_close(a);
 		return;
 	}

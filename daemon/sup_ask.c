@@ -498,6 +498,9 @@ void sup_ask(struct sup *sup, struct sup_admin *a, const struct admin_request *r
 	case ADMIN_PROBE:
 		sup_probe_begin(sup, a, rq);
 		return;
+	case ADMIN_CHECKPOINT:
+		sup_checkpoint_begin(sup, a);
+		return;
 	case ADMIN_UPGRADE:
 		sup_upgrade_begin(sup, a, rq->text);
 		return;

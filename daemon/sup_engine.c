@@ -387,6 +387,7 @@ void sup_engine_on_death(struct sup *sup)
 	e->pid = 0;
 	e->state = ADMIN_ENGINE_WAITING;
 	sup_log_on_death(sup);
+	sup_checkpoint_on_death(sup);
 	sup_change_on_death(sup);
 	sup_errand_on_death(sup);
 	if (sup->stop_ns) {

@@ -1,11 +1,11 @@
-/* sup_log.c - the log's files: a child makes or recycles one at a time, the supervisor opens it anew and hands it to the
+/* sup_log.c - the log's files: a child makes one at a time, the supervisor opens it anew and hands it to the
  * engine.
  *
- *   engine: LOG_WANT n --> child: recycle or make --> open, LOG_SEGMENT + descriptor --> engine: flock (rule P24)
+ *   engine: LOG_WANT n --> child: make --> open, LOG_SEGMENT + descriptor --> engine: flock (rule P24)
  *
  * The supervisor waits for nobody, and the disk is somebody: a file of 64 MiB is written over with zeroes, and synced, by a
- * child.  (Later: a file that no recovery would read any more, because all of the log up to it is in the older of two good
- * checkpoints, is renamed instead.)
+ * child.  A file that no recovery would read any more, because all of the log up to it is in the older of two good
+ * checkpoints, is removed behind the next one (sup_checkpoint.c; later: renamed, and used again).
  *
  * A disk that is full is told to the engine by LOG_SEGMENT without a descriptor, and tried again each second: the engine
  * has segments in reserve, and refuses writes to durable stores when those are full.
@@ -141,6 +141,7 @@ static void hand_over(struct sup *sup)
 	STEP("sup:segment-sent");
 	l->ready = 0;
 	l->wanted--;
+	sup_checkpoint_on_segment(sup);
 }
 
 /* A file could not be made: said once, and to the engine each time. */
@@ -286,6 +287,7 @@ int sup_log_open(struct sup *sup)
 			sup->config.data_dir);
 	sup->log.next = n ? number[n - 1] + 1 : 1;
 	parts_remove(sup->data.wal);
+	sup_checkpoint_open(sup);
 	return 0;
 }
 

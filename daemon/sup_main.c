@@ -36,6 +36,7 @@ void sup_init(struct sup *sup)
 	sup->metrics.pidfd = sup->metrics.channel = -1;
 	sup->metrics.listen.fd = sup->metrics.next.fd = -1;
 	sup->data.dir = sup->data.wal = sup->log.pidfd = -1;
+	sup_checkpoint_init(sup);
 	for (int i = 0; i < SHM_POOLS_MAX; i++)
 		for (int r = -1; r < SHM_REGIONS_MAX; r++)
 			(r < 0 ? &sup->grown[i] : &sup->region[i][r])->fd = -1;
@@ -223,6 +224,7 @@ static int due_ms(const struct sup *sup, uint64_t now_ns)
 		earlier(&at_ns, sup_metrics_due(sup));
 	earlier(&at_ns, sup_upgrade_due(sup));
 	earlier(&at_ns, sup_log_due(sup));
+	earlier(&at_ns, sup_checkpoint_due(sup));
 	if (sup->watchdog_ns)
 		earlier(&at_ns, sup->watchdog_due_ns);
 	if (sup->stop_ns)
@@ -252,6 +254,7 @@ static void on_due(struct sup *sup)
 	sup_crash_on_due(sup, now_ns);
 	sup_upgrade_on_due(sup, now_ns);
 	sup_log_on_due(sup, now_ns);
+	sup_checkpoint_on_due(sup, now_ns);
 	sup_engine_on_due(sup, now_ns);
 	sup_metrics_on_due(sup, now_ns);
 }
@@ -289,6 +292,7 @@ enum {
 	P_METRICS_DEATH,
 	P_UPGRADE,
 	P_LOG,
+	P_CHECKPOINT,
 	P_ADMIN
 };
 
@@ -307,6 +311,7 @@ static void poll_fill(const struct sup *sup, struct pollfd p[SUP_POLL_FDS], uint
 	p[P_METRICS_DEATH] = (struct pollfd){.fd = sup->metrics.pidfd, .events = POLLIN};
 	p[P_UPGRADE] = (struct pollfd){.fd = sup->upgrade.pidfd, .events = POLLIN};
 	p[P_LOG] = (struct pollfd){.fd = sup->log.pidfd, .events = POLLIN};
+	p[P_CHECKPOINT] = (struct pollfd){.fd = sup->checkpoint.pidfd, .events = POLLIN};
 	for (int i = 0; i < ADMIN_CONNECTIONS; i++)
 		p[P_ADMIN + i] = (struct pollfd){
 			.fd = sup->admin[i].fd, .events = sup_admin_events(&sup->admin[i])};
@@ -340,6 +345,8 @@ static void sup_run(struct sup *sup)
 			sup_upgrade_on_trial(sup);
 		if (p[P_LOG].revents)
 			sup_log_on_child(sup);
+		if (p[P_CHECKPOINT].revents)
+			sup_checkpoint_on_child(sup);
 		if (p[P_LISTEN].revents)
 			sup_admin_accept(sup, sup_host_mono_ns()); /* poll may have lasted */
 		on_due(sup);
@@ -359,6 +366,7 @@ static void sup_fini(struct sup *sup)
 		sup_admin_close(&sup->admin[i]);
 	sup_crash_close(sup);
 	sup_upgrade_close(sup);
+	sup_checkpoint_close(sup);
 	sup_log_close(sup);
 	sup_session_close_all(sup);
 	free(sup->session);

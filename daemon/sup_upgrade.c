@@ -359,6 +359,7 @@ void sup_upgrade_exec(struct sup *sup, const char *back)
 		if (&sup->admin[i] != sup->upgrade.asker)
 			sup_admin_close(&sup->admin[i]);
 	sup_metrics_end(sup);
+	sup_checkpoint_close(sup);
 	sup_log_close(sup); /* who makes a segment for an engine that has ended */
 	int r = go(sup, back, &st);
 	sup_metrics_begin(sup);

@@ -13,7 +13,7 @@
  *   cli_clients.c     clients     > through the admin socket and shared memory alone
  *   cli_fsck.c        fsck       /
  *   cli_config.c      config, reload: what the supervisor says of its configuration
- *   cli_upgrade.c     upgrade: another binary goes on
+ *   cli_upgrade.c     upgrade: another binary goes on; checkpoint: of durable stores
  *   cli_store.c       store, pool
  *   cli_replay.c      policies, replay: traces, simulated or through the daemon (replay.h)
  *   cli_dump.c        dump: entries into an archive
@@ -118,6 +118,7 @@ int cli_fsck(const struct cli *c);
 int cli_config(const struct cli *c);
 int cli_reload(const struct cli *c);
 int cli_upgrade(const struct cli *c);
+int cli_checkpoint(const struct cli *c);
 int cli_store(const struct cli *c);
 int cli_pool(const struct cli *c);
 int cli_policies(const struct cli *c);

@@ -1,4 +1,5 @@
-/* cli_upgrade.c - upgrade: another binary goes on where the daemon is. */
+/* cli_upgrade.c - upgrade: another binary goes on where the daemon is; checkpoint: durable stores are written out.  Both take
+ * a while, and are answered when they are over. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +8,7 @@
 #include "../daemon/admin.h"
 #include "cli.h"
 
-enum { UPGRADE_MS = 60000, FIELDS = 2 };
+enum { PATIENCE_MS = 60000, FIELDS = 2 };
 
 int cli_upgrade(const struct cli *c)
 {
@@ -26,8 +27,8 @@ int cli_upgrade(const struct cli *c)
 			return cli_fail(c, CLI_USAGE, "the path of the binary is too long");
 		memcpy(rq.text, path, strlen(path));
 	}
-	if (patient.timeout_ms < UPGRADE_MS)
-		patient.timeout_ms = UPGRADE_MS;
+	if (patient.timeout_ms < PATIENCE_MS)
+		patient.timeout_ms = PATIENCE_MS;
 	int status = cli_ask(&patient, &rq, -1, &lines);
 	if (status)
 		return status;
@@ -38,6 +39,35 @@ int cli_upgrade(const struct cli *c)
 			json_string(&j, field[0], field[1]);
 		else
 			printf("%s\n", field[1]);
+	}
+	if (c->json) {
+		json_end(&j, '}');
+		json_finish(&j);
+	}
+	return cli_end(c, CLI_DONE);
+}
+
+int cli_checkpoint(const struct cli *c)
+{
+	struct admin_request rq = {.ask = ADMIN_CHECKPOINT};
+	struct cli patient = *c;
+	_cleanup_free_ char *lines = NULL;
+	char *field[FIELDS], *at;
+	struct json j = {.to = stdout};
+	int n;
+
+	if (patient.timeout_ms < PATIENCE_MS)
+		patient.timeout_ms = PATIENCE_MS;
+	int status = cli_ask(&patient, &rq, -1, &lines);
+	if (status)
+		return status;
+	if (c->json)
+		json_begin(&j, NULL, '{');
+	for (at = lines; cli_line_next(&at, field, FIELDS, &n);) {
+		if (c->json)
+			json_u64(&j, field[0], strtoull(field[1], NULL, 10));
+		else
+			printf("%-16s %s\n", field[0], field[1]);
 	}
 	if (c->json) {
 		json_end(&j, '}');

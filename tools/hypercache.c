@@ -291,6 +291,14 @@ static const struct cli_verb verbs[] = {
 		"does not come to serve, what has run goes on; exit status 5 then, and why.  One\n"
 		"of another layout of the memory is refused.  Waits for a minute at most.\n",
 		0, 1, 0, cli_upgrade},
+	{"checkpoint", "", "write a checkpoint of durable stores now",
+		"The daemon writes one by itself (checkpoint_wal, checkpoint_every); this is for "
+		"the\n"
+		"moment before a planned stop, or when the disk is short of room.  Says what it\n"
+		"holds, and how many files of the log it made needless: those that the one before\n"
+		"does not need either.  Exit status 5 and why, if none could be written; the log\n"
+		"is as it was then.  Waits for a minute at most.\n",
+		0, 0, 0, cli_checkpoint},
 	{"store", "list | create NAME [KEY=VALUE]... | drop NAME | clear NAME",
 		"list, create, drop and clear stores",
 		"create: clients find it at once.  KEYs as in the configuration (hypercached\n"
