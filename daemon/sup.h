@@ -227,6 +227,7 @@ struct sup_checkpoint {
 	uint64_t lsn;                    /* log_lsn when the last one began */
 	uint64_t began_bytes, began_lsn; /* the same, when this one began */
 	uint64_t began_id;               /* next_id then */
+	bool spoilt;                     /* WRITING: its engine has ended */
 	uint64_t all_lsn;                /* AWAITS: to be on disk */
 	uint32_t pause_ms;               /* after the last failure; 0: there was none */
 	bool told;                       /* the log says that none works */

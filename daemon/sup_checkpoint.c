@@ -47,6 +47,8 @@ enum {
 	LINES_BYTES = 1024,
 };
 
+static const char engine_ended[] = "the engine ended while it was written: try again";
+
 /* What the child that commits says. */
 struct said {
 	int32_t error;   /* of checkpoint_commit */
@@ -267,6 +269,7 @@ static void begin(struct sup *sup)
 	c->began_lsn = counter(sup, SHM_DC_log_lsn);
 	c->began_bytes = c->bytes;
 	c->began_id = sup->next_id;
+	c->spoilt = false;
 	int r = writer_start(sup);
 	if (r < 0)
 		failed(sup, "the process that writes it cannot be started: %s", strerror(-r));
@@ -310,6 +313,10 @@ static void on_writer(struct sup *sup)
 
 	if (!child_ended(c, &how))
 		return;
+	if (c->spoilt) {
+		put_off(sup, engine_ended);
+		return;
+	}
 	if (how.si_code != CLD_EXITED || how.si_status != 0 ||
 		read(c->result_fd, &c->result, sizeof c->result) != (ssize_t)sizeof c->result) {
 		writer_failed(sup, &how);
@@ -490,10 +497,15 @@ void sup_checkpoint_on_child(struct sup *sup)
 
 void sup_checkpoint_on_death(struct sup *sup)
 {
-	enum sup_checkpoint_state state = sup->checkpoint.state;
+	struct sup_checkpoint *c = &sup->checkpoint;
 
-	if (state == SUP_CHECKPOINT_WRITING || state == SUP_CHECKPOINT_AWAITS)
-		put_off(sup, "the engine ended while it was written: try again");
+	if (c->state ==
+		SUP_CHECKPOINT_WRITING) { /* it may take a while to end: it is not waited for */
+		(void)kill(c->pid, SIGKILL);
+		c->spoilt = true;
+	} else if (c->state == SUP_CHECKPOINT_AWAITS) {
+		put_off(sup, engine_ended);
+	}
 }
 
 void sup_checkpoint_on_segment(struct sup *sup)
