@@ -1,18 +1,22 @@
 /* proc_shorten.c - checkpoints of a running daemon: the log does not grow for ever, and whoever dies while they are written and
  * the log is shortened, what was acknowledged is there.
  *
- * Planted bugs (shm/step.h) that this file must catch: 761, 762.
+ * Planted bugs (shm/step.h) that this file must catch: 760, 761, 762.
  */
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "../kit/t.h"
@@ -384,6 +388,16 @@ static void filler(const char *path)
 	CHECK_EQ(close(fd), 0);
 }
 
+static void wait_reserve(void)
+{
+	uint64_t end_ns = t_now_ns() + (uint64_t)t_limit_ms(LIMIT_MS) * 1000000;
+
+	while (counter(SHM_DC_log_reserve) < 2) {
+		CHECK(t_now_ns() < end_ns);
+		CHECK_EQ(hc_ping(hc), HC_OK);
+	}
+}
+
 TEST_LIMIT(a_full_disk_has_no_checkpoint_and_writes_go_on, 60)
 {
 	long long lsn, removed;
@@ -399,11 +413,7 @@ TEST_LIMIT(a_full_disk_has_no_checkpoint_and_writes_go_on, 60)
 	next_daemon(NULL);
 	churn(&n, 2);
 	checkpoint(entries(), &lsn, &removed);
-	uint64_t end_ns = t_now_ns() + (uint64_t)t_limit_ms(LIMIT_MS) * 1000000;
-	while (counter(SHM_DC_log_reserve) < 2) {
-		CHECK(t_now_ns() < end_ns);
-		CHECK_EQ(hc_ping(hc), HC_OK);
-	}
+	wait_reserve();
 	filler(t_path("disk/filler"));
 	CHECK_EQ(command(&out, NULL), 5);
 	CHECK(strstr(out, "No space left on device"));
@@ -412,6 +422,69 @@ TEST_LIMIT(a_full_disk_has_no_checkpoint_and_writes_go_on, 60)
 	CHECK_EQ(unlink(t_path("disk/filler")), 0);
 	checkpoint_soon(entries(), &lsn, &removed);
 	CHECK_EQ(list(".", "checkpoint.new").n, 0);
+	power_loss();
+	check_all();
+	end();
+}
+
+/* A file system in a file, which can be made to stand still. */
+static void frozen_disk_make(const char *image, const char *at)
+{
+	int fd = open(image, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+
+	if (access("/dev/loop-control", W_OK) != 0 || access("/sbin/mkfs.ext4", X_OK) != 0)
+		SKIP("no file system can be made in a file here");
+	CHECK(fd >= 0);
+	CHECK_EQ(ftruncate(fd, 24 * MIB), 0);
+	CHECK_EQ(close(fd), 0);
+	CHECK_EQ(t_run((const char *[]){"/sbin/mkfs.ext4", "-q", "-F", image, NULL}, NULL, 0, NULL,
+			 NULL, NULL, LIMIT_MS),
+		0);
+	CHECK_EQ(mkdir(at, 0700), 0);
+	if (t_run((const char *[]){"/bin/mount", "-o", "loop", image, at, NULL}, NULL, 0, NULL,
+		    NULL, NULL, LIMIT_MS) != 0)
+		SKIP("no file system can be mounted from a file here");
+}
+
+/* The log's disk stands still, and an async change is seen that it does not have: as long as that is so nobody is told that
+ * there is a checkpoint. */
+TEST_LIMIT(it_does_not_count_before_the_log_is_on_disk, 60)
+{
+	static const char config[] = "io: epoll\n" SMALL NEVER
+				     "pools: { main: { size: 16MiB, huge_pages: \"off\" } }\n"
+				     "stores: { sure: { durability: async, loss_window: 1h } }\n";
+
+	disk(t_path("disk"), "size=64m");
+	CHECK_EQ(mkdir(t_path("disk/data"), 0700), 0);
+	frozen_disk_make(t_path("disk/image"), t_path("disk/data/wal"));
+	d = t_daemon_start(config, NULL);
+	t_daemon_end(d);
+	(void)snprintf(d->data, sizeof d->data, "%s", t_path("disk/data"));
+	t_daemon_configure(d, config);
+	next_daemon(NULL);
+	set_sure(1, 1);
+	wait_reserve();
+	int wal = open(t_path("disk/data/wal"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CHECK_EQ(ioctl(wal, FIFREEZE, 0), 0);
+	int seen = set(2, 2);
+	fflush(NULL);
+	pid_t asks = fork();
+	if (asks == 0)
+		_exit(command(NULL, NULL));
+	int pidfd = (int)syscall(SYS_pidfd_open, asks, 0);
+	uint64_t end_ns = t_now_ns() + (uint64_t)t_limit_ms(LIMIT_MS) * 1000000;
+	bool answered = false;
+	while (list(".", "checkpoint").n == 0 && t_now_ns() < end_ns && !answered)
+		answered = t_wait_fd(pidfd, POLLIN, 10);
+	answered |= t_wait_fd(pidfd, POLLIN, 1000);
+	CHECK_EQ(ioctl(wal, FITHAW, 0),
+		0); /* before anything fails: else it would stay so for ever */
+	CHECK_EQ(close(wal), 0);
+	CHECK_EQ(seen, HC_OK);
+	CHECK(!answered);
+	CHECK_EQ(close(pidfd), 0);
+	CHECK_EQ(t_wait_child(asks, LIMIT_MS), 0);
+	is[2] = 2;
 	power_loss();
 	check_all();
 	end();
