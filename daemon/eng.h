@@ -350,8 +350,9 @@ struct eng {
 	struct eng_conn *ready, *ready_last;
 	uint64_t in_bytes; /* capacity of all `in` above ENG_READ_BYTES each */
 	uint64_t in_max_bytes;
-	bool reap;       /* some of conn[] are dead */
-	uint32_t n_late; /* of conn[], those with answers that wait for the log */
+	bool reap;        /* some of conn[] are dead */
+	bool door_waited; /* at the last tick somebody stood at the door, and nobody came in since */
+	uint32_t n_late;  /* of conn[], those with answers that wait for the log */
 	uint64_t
 		answer_lsn; /* the answer to the request that is carried out waits for it; 0: for nothing */
 

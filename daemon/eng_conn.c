@@ -15,6 +15,7 @@
  */
 #include "eng.h"
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -570,6 +571,7 @@ static void conn_accepted(void *arg, int fd)
 		return;
 	}
 	accept_count(e);
+	e->door_waited = false;
 	struct eng_conn *c = NULL;
 	uint32_t uid;
 	if (!e->quit &&
@@ -621,6 +623,18 @@ static const char *conn_overdue(const struct eng_conn *c)
 	return NULL;
 }
 
+/* Somebody has stood at the door since the last tick, and the accept that is armed was not told: the kernel wakes one
+ * waiter, and that may have been the ring of an engine that was killed and is not taken down yet. */
+static void door_look(struct eng *e)
+{
+	struct pollfd p = {.fd = e->h->listen_fd, .events = POLLIN};
+	bool waits = e->accept_wait.armed && !e->accept_pause.armed && poll(&p, 1, 0) == 1;
+
+	if (waits && e->door_waited)
+		eng_loop_cancel(e->loop, &e->accept_wait); /* the next tick begins another */
+	e->door_waited = waits;
+}
+
 void eng_conn_tick(struct eng *e)
 {
 	for (uint32_t i = 0; i < e->n_conns; i++) {
@@ -635,6 +649,8 @@ void eng_conn_tick(struct eng *e)
 	}
 	if (!e->quit && !e->accept_wait.armed && !e->accept_pause.armed)
 		eng_loop_accept(e->loop, e->h->listen_fd, &e->accept_wait);
+	else if (!e->quit)
+		door_look(e);
 }
 
 void eng_conn_close_all(struct eng *e)

@@ -334,7 +334,8 @@ static int block_read(struct archive_reader *r, uint8_t *ret_kind, uint32_t *ret
 		!MUTANT(722)) /* 722: damage in a block is not seen */
 		return fault(r, ARCHIVE_DAMAGED, "its checksum is wrong");
 	r->at = r->in.bytes;
-	r->behind = r->in.bytes + stored;
+	r->behind = stored ? r->in.bytes + stored
+	                   : r->in.bytes; /* of nothing there may be no buffer */
 	if (b[5] == ARCHIVE_ZSTD)
 		e = unpack(r, stored, raw);
 	if (e)
