@@ -396,9 +396,10 @@ TEST(arguments_that_cannot_be)
 	check_status(d, 0, ARGS("dump", file));
 	expect_says(d, 5, "there is no store \"nosuch\" in it",
 		ARGS("restore", file, "--store", "nosuch"));
+	const struct t_daemon gone = *d; /* its paths are needed */
 	t_daemon_stop(d);
-	check_status(d, 3, ARGS("dump", file));
-	check_status(d, 3, ARGS("restore", file));
+	check_status(&gone, 3, ARGS("dump", file));
+	check_status(&gone, 3, ARGS("restore", file));
 }
 
 /* A disk that is full, as far as a process can have it to itself: a limit of its files' size. */
